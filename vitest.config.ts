@@ -1,0 +1,24 @@
+import { defineConfig } from "vitest/config";
+import { summaryReporter } from "./test/helpers/summary-reporter.js";
+
+/** Where continuous integration reads the counts from. */
+const report = process.env["TEST_REPORT_PATH"];
+
+export default defineConfig({
+  test: {
+    include: ["test/{unit,db,server,faults}/**/*.test.ts"],
+    globalSetup: ["test/helpers/global-setup.ts"],
+    pool: "forks",
+    maxWorkers: 2,
+    allowOnly: false,
+    // Inference on two busy cores and a database's start take seconds, and nothing should wait longer.
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    teardownTimeout: 20_000,
+    reporters: [
+      "default",
+      summaryReporter(),
+      ...(report ? [["json", { outputFile: report }] as ["json", { outputFile: string }]] : []),
+    ],
+  },
+});
