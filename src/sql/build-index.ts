@@ -1,0 +1,66 @@
+import type { ClientBase } from "pg";
+
+export type IndexKind = "pending" | "vector";
+
+interface Table {
+  relation: string;
+  oid: string;
+  schema: string;
+  partitioned: boolean;
+  children: string[] | null;
+}
+
+/**
+ * Builds one of a pipeline's indexes CONCURRENTLY, so that writers go on. What an attempt before this one
+ * left unfinished is dropped first. On a partitioned table, which cannot do that, the partitions' indexes
+ * are built one by one and attached. Outside a transaction, as the table's owner.
+ */
+export async function buildIndex(client: ClientBase, pipelineId: number, kind: IndexKind): Promise<void> {
+  const { rows } = await client.query<{ oid: string; name: string; definition: string }>(
+    `select p.relation::oid::text as oid, embedd.${kind}_index_name(p.id) as name,
+       embedd.${kind}_index_definition(p) as definition
+     from embedd.pipelines p where id = $1`,
+    [pipelineId],
+  );
+  const index = rows[0];
+  if (index !== undefined) await buildOn(client, index.oid, index.name, index.definition);
+}
+
+async function buildOn(client: ClientBase, oid: string, name: string, definition: string): Promise<string> {
+  const table = await describe(client, oid);
+  const qualified = `${table.schema}.${name}`;
+  await dropInvalid(client, table, name);
+  if (!table.partitioned) {
+    await client.query(`create index concurrently if not exists ${name} on ${table.relation} ${definition}`);
+    return qualified;
+  }
+  await client.query(`create index if not exists ${name} on only ${table.relation} ${definition}`);
+  for (const child of table.children ?? []) {
+    const part = await buildOn(client, child, `${name}_${child}`, definition);
+    await client.query(`alter index ${qualified} attach partition ${part}`);
+  }
+  return qualified;
+}
+
+async function describe(client: ClientBase, oid: string): Promise<Table> {
+  const { rows } = await client.query<Table>(
+    `select format('%I.%I', n.nspname, c.relname) as relation, c.oid::text as oid, quote_ident(n.nspname) as schema,
+       c.relkind = 'p' as partitioned,
+       (select array_agg(inhrelid::oid::text) from pg_inherits where inhparent = c.oid) as children
+     from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = $1`,
+    [oid],
+  );
+  const table = rows[0];
+  if (table === undefined) throw new Error("the table was dropped");
+  return table;
+}
+
+/** A CREATE INDEX CONCURRENTLY that was cut off leaves an invalid index that costs writers and serves nobody. */
+async function dropInvalid(client: ClientBase, table: Table, name: string): Promise<void> {
+  const { rowCount } = await client.query(
+    `select from pg_index i join pg_class c on c.oid = i.indexrelid
+     where i.indrelid = $1 and c.relname = $2 and not i.indisvalid and c.relkind = 'i'`,
+    [table.oid, name],
+  );
+  if (rowCount !== 0) await client.query(`drop index concurrently ${table.schema}.${name}`);
+}

@@ -1,0 +1,138 @@
+import type { Pool } from "pg";
+import {
+  CLAIM_CLASS,
+  PRESENCE_CLASS,
+  contentHash,
+  keyNames,
+  keyText,
+  keysAs,
+  keysMatch,
+} from "./pipeline.js";
+import type { Pipeline } from "./pipeline.js";
+import { inTransaction } from "./transaction.js";
+
+/** A row that a worker has leased, as it was when it was read. */
+export interface ClaimedRow {
+  /** Text form of the whole key, as leases and failures have it. */
+  keyText: string;
+  /** Text form of each key column. */
+  key: string[];
+  /** Text form of each content column, cut at the cap; null where the column is. */
+  content: (string | null)[];
+  /** SHA-256 of the content columns. */
+  hash: Buffer;
+}
+
+export interface Claim {
+  leaseId: string;
+  /** Oldest key first, then the rows that were taken from the newest end. */
+  rows: ClaimedRow[];
+  /** Where the next claim of a long backlog goes on; null: from the start. */
+  cursor: string[] | null;
+}
+
+export interface ClaimOptions {
+  worker: number;
+  leaseMs: number;
+  /** Rows from the oldest end, and from the newest. */
+  oldest: number;
+  newest: number;
+  cursor: string[] | null;
+  /** Characters read of each content column. */
+  maxChars: number;
+}
+
+/**
+ * The claim. Its invariant: a pending row is in at most one lease, and a lease is void when its worker is
+ * gone. Two claims of one pipeline never overlap (an advisory lock for the few milliseconds of this
+ * transaction, taken before the statement's snapshot), so what one leased the other sees.
+ *
+ * The keys are picked from the partial index alone, the cursor skipping what earlier claims have just
+ * written: without it every claim would walk over the dead entries of all before it.
+ */
+export function claimStatement(pipeline: Pipeline, withCursor: boolean): string {
+  const key = keyText(pipeline);
+  const order = pipeline.keys.map((k) => `t.${k.column}`);
+  const cursor = pipeline.keys.map((k, i) => `($7::text[])[${i + 1}]::${k.arrayType.slice(0, -2)}`);
+  const claimable = `${pipeline.pending}
+      and ${key} not in (select key from taken)
+      and (${key} not in (select key from waiting)
+        or not exists (select from waiting w where w.key = ${key} and w.content_hash = ${contentHash(pipeline)}))`;
+  return `
+with void as (
+  delete from embedd.leases l
+  where l.pipeline_id = $1 and (l.expires_at < now()
+    or (current_setting('embedd.single_session', true) is distinct from 'on'
+      and pg_try_advisory_xact_lock_shared(${PRESENCE_CLASS}, l.worker)))
+  returning id
+), taken as materialized (
+  select unnest(l.keys) as key from embedd.leases l where l.pipeline_id = $1 and l.id not in (select id from void)
+), waiting as materialized (
+  select f.key, f.content_hash from embedd.failures f where f.pipeline_id = $1 and (f.dead or f.next_attempt_at > now())
+), newest as (
+  select ${keysAs(pipeline, "t")}, ${key} as key_text from ${pipeline.relation} t
+  where ${claimable}
+  order by ${order.map((column) => `${column} desc`).join(", ")} limit $5
+), oldest as (
+  select ${keysAs(pipeline, "t")}, ${key} as key_text from ${pipeline.relation} t
+  where ${claimable} ${withCursor ? `and row(${order.join(", ")}) > row(${cursor.join(", ")})` : ""}
+  order by ${order.join(", ")} limit $4
+), picked as (
+  select ${keyNames(pipeline)}, key_text, false as fresh from oldest
+  union all
+  select ${keyNames(pipeline)}, key_text, true from newest where key_text not in (select key_text from oldest)
+), lease as (
+  insert into embedd.leases (pipeline_id, worker, keys, expires_at)
+  select $1, $2, array_agg(key_text), now() + $3 * interval '1 ms' from picked having count(*) > 0
+  returning id
+)
+select lease.id::text as lease, p.key_text, p.fresh,
+  ${keysAs(pipeline, "t", "::text")},
+  ${pipeline.content.map((column, i) => `left(t.${column}::text, $6) as c${i + 1}`).join(", ")},
+  ${contentHash(pipeline)} as hash
+from picked p join ${pipeline.relation} t on ${keysMatch(pipeline, "t", "p")} cross join lease
+order by p.fresh, ${keyNames(pipeline, "p.")}`;
+}
+
+interface ClaimResult {
+  lease: string;
+  key_text: string;
+  fresh: boolean;
+  hash: Buffer;
+  [keyOrContent: `k${number}` | `c${number}`]: string | null;
+}
+
+/** Leases up to `oldest + newest` pending rows and reads them; null when nothing is claimable. */
+export async function claim(pool: Pool, pipeline: Pipeline, options: ClaimOptions): Promise<Claim | null> {
+  // Row comparison finds its operators by the search path, which has pg_catalog alone here.
+  const cursor = pipeline.keys.every((k) => k.equals === "operator(pg_catalog.=)") ? options.cursor : null;
+  const rows = await inTransaction(pool, async (client) => {
+    await client.query(
+      `set local search_path = pg_catalog; select pg_advisory_xact_lock(${CLAIM_CLASS}, ${pipeline.id})`,
+    );
+    const result = await client.query<ClaimResult>(claimStatement(pipeline, cursor !== null), [
+      pipeline.id,
+      options.worker,
+      options.leaseMs,
+      options.oldest,
+      options.newest,
+      options.maxChars,
+      ...(cursor === null ? [] : [cursor]),
+    ]);
+    return result.rows;
+  });
+  const first = rows[0];
+  if (first === undefined) return null;
+  const key = (row: ClaimResult) => pipeline.keys.map((_, i) => row[`k${i + 1}`] ?? "");
+  const last = rows.findLast((row) => !row.fresh);
+  return {
+    leaseId: first.lease,
+    cursor: last === undefined ? options.cursor : key(last),
+    rows: rows.map((row) => ({
+      keyText: row.key_text,
+      key: key(row),
+      content: pipeline.content.map((_, i) => row[`c${i + 1}`] ?? null),
+      hash: row.hash,
+    })),
+  };
+}

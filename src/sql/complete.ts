@@ -1,0 +1,86 @@
+import type { Pool } from "pg";
+import type { ClaimedRow } from "./claim.js";
+import { contentHash, keyArrays, keyNames, keyText, keysMatch } from "./pipeline.js";
+import type { Pipeline } from "./pipeline.js";
+import { vectorArrayToBinary } from "./vector-array.js";
+
+export interface EmbeddedRow extends ClaimedRow {
+  embedding: Float32Array;
+}
+
+function inputColumns(pipeline: Pipeline): string {
+  return pipeline.keys.map((key, i) => `$${i + 1}::${key.arrayType}`).join(", ");
+}
+
+/**
+ * Writes vectors back. A row is written only if its text is still the one that was embedded and it still
+ * has no vector; one that an application holds locked is left out, so this never waits and never
+ * deadlocks. The lease goes in the same statement, or keeps the keys that were not written.
+ */
+export function completeStatement(pipeline: Pipeline): string {
+  const n = pipeline.keys.length;
+  const [vectors, hashes, model, lease, id] = [1, 2, 3, 4, 5].map((i) => `$${n + i}`);
+  const left = "select unnest(l.keys) except select key from written";
+  return `
+with input as (
+  select * from unnest(${inputColumns(pipeline)}, ${vectors}::${pipeline.vectorType}[], ${hashes}::bytea[])
+    as u (${keyNames(pipeline)}, embedding, hash)
+), locked as materialized (
+  select ${keyNames(pipeline, "u.")}, u.embedding
+  from input u join ${pipeline.relation} t on ${keysMatch(pipeline, "t", "u")}
+  where t.${pipeline.embedding} is null and ${contentHash(pipeline)} = u.hash
+  for no key update of t skip locked
+), written as (
+  update ${pipeline.relation} t
+  set ${pipeline.embedding} = l.embedding::${pipeline.embeddingType}, ${pipeline.modelColumn} = ${model}
+  from locked l where ${keysMatch(pipeline, "t", "l")}
+  returning ${keyText(pipeline)} as key
+), cleared as (
+  delete from embedd.failures f where f.pipeline_id = ${id} and f.key in (select key from written)
+), released as (
+  delete from embedd.leases l where l.id = ${lease}::bigint and not exists (${left})
+), kept as (
+  update embedd.leases l set keys = array(${left})
+  where l.id = ${lease}::bigint and exists (${left})
+)
+select key from written`;
+}
+
+/** Writes the vectors that can be written now; returns the key texts of those. */
+export async function complete(
+  pool: Pool,
+  pipeline: Pipeline,
+  leaseId: string,
+  model: string,
+  rows: readonly EmbeddedRow[],
+): Promise<Set<string>> {
+  const result = await pool.query<{ key: string }>(completeStatement(pipeline), [
+    ...keyArrays(pipeline, rows),
+    vectorArrayToBinary(
+      rows.map((row) => row.embedding),
+      pipeline.vectorOid,
+    ),
+    rows.map((row) => row.hash),
+    model,
+    leaseId,
+    pipeline.id,
+  ]);
+  return new Set(result.rows.map((row) => row.key));
+}
+
+/** Of rows that were not written, the key texts of those that still wait for this very vector: they are locked. */
+export async function stillPending(
+  pool: Pool,
+  pipeline: Pipeline,
+  rows: readonly ClaimedRow[],
+): Promise<Set<string>> {
+  const result = await pool.query<{ key: string }>(
+    `
+select ${keyText(pipeline)} as key
+from unnest(${inputColumns(pipeline)}, $${pipeline.keys.length + 1}::bytea[]) as u (${keyNames(pipeline)}, hash)
+join ${pipeline.relation} t on ${keysMatch(pipeline, "t", "u")}
+where t.${pipeline.embedding} is null and ${contentHash(pipeline)} = u.hash`,
+    [...keyArrays(pipeline, rows), rows.map((row) => row.hash)],
+  );
+  return new Set(result.rows.map((row) => row.key));
+}

@@ -1,0 +1,59 @@
+import type { Pool } from "pg";
+import type { ClaimedRow } from "./claim.js";
+
+export interface RowFailure {
+  code: string;
+  /** Holds no text of the row. */
+  message: string;
+  /** Failed attempts after which a row is dead. */
+  maxAttempts: number;
+  /** Before the second attempt; doubles from one attempt to the next, with jitter, up to `maxDelayMs`. */
+  baseDelayMs: number;
+  maxDelayMs: number;
+}
+
+/** Charges one row with a failure. Attempts count for one text: another text starts at one. */
+export async function chargeFailure(
+  pool: Pool,
+  pipelineId: number,
+  row: ClaimedRow,
+  failure: RowFailure,
+): Promise<{ attempts: number; dead: boolean }> {
+  const result = await pool.query<{ attempts: number; dead: boolean }>(
+    `
+insert into embedd.failures as f (pipeline_id, key, content_hash, code, error, next_attempt_at, dead)
+values ($1, $2, $3, $4, $5, now() + (0.5 + random() / 2) * $7 * interval '1 ms', $6 <= 1)
+on conflict (pipeline_id, key) do update set
+  content_hash = excluded.content_hash, code = excluded.code, error = excluded.error, failed_at = now(),
+  attempts = case when f.content_hash = excluded.content_hash then f.attempts + 1 else 1 end,
+  next_attempt_at = case when f.content_hash = excluded.content_hash
+    then now() + (0.5 + random() / 2) * least($7 * 2.0 ^ least(f.attempts, 30), $8) * interval '1 ms'
+    else excluded.next_attempt_at end,
+  dead = case when f.content_hash = excluded.content_hash then f.attempts + 1 >= $6 else excluded.dead end
+returning attempts, dead`,
+    [
+      pipelineId,
+      row.keyText,
+      row.hash,
+      failure.code,
+      failure.message,
+      failure.maxAttempts,
+      failure.baseDelayMs,
+      failure.maxDelayMs,
+    ],
+  );
+  const charged = result.rows[0];
+  if (charged === undefined) throw new Error("a failure was not recorded");
+  return charged;
+}
+
+/** Removes entries that were due when a sweep began, `sweepMs` ago, and that it did not find: their rows are gone or embedded. */
+export async function forgetSettledFailures(pool: Pool, pipelineId: number, sweepMs: number): Promise<void> {
+  await pool.query(
+    `
+delete from embedd.failures f
+where f.pipeline_id = $1 and not f.dead and f.next_attempt_at < now() - $2 * interval '1 ms'
+  and not exists (select from embedd.leases l where l.pipeline_id = $1 and f.key = any (l.keys))`,
+    [pipelineId, sweepMs],
+  );
+}

@@ -1,0 +1,78 @@
+/** A column name, quoted by the catalog, so that it can stand in a statement as it is. */
+export type QuotedName = string;
+
+export interface KeyColumn {
+  column: QuotedName;
+  /** The column's type as an array, such as `bigint[]`. */
+  arrayType: string;
+  /** Its btree equality, such as `operator(pg_catalog.=)`. */
+  equals: string;
+}
+
+/** A watched embedding column as the catalog describes it now; every name in it is quoted. */
+export interface Pipeline {
+  id: number;
+  /** `schema.table`, quoted. */
+  relation: string;
+  keys: KeyColumn[];
+  /** The names as the catalog has them, for templates. */
+  contentNames: string[];
+  content: QuotedName[];
+  template: string | null;
+  embedding: QuotedName;
+  /** `vector(384)` or `halfvec(384)`, with its schema where needed. */
+  embeddingType: string;
+  dimensions: number;
+  /** The type `vector`, with its schema where needed, and its OID in this database. */
+  vectorType: string;
+  vectorOid: number;
+  /** The schema of pgvector's types and operators. */
+  vectorSchema: QuotedName;
+  modelColumn: QuotedName;
+  /** The only model that may serve it; null: whichever a worker runs. */
+  model: string | null;
+  paused: boolean;
+  /** What embedd.status says is wrong. */
+  error: string | null;
+  /** The condition of a row that waits; the partial index has the same. */
+  pending: string;
+}
+
+/** Advisory lock classes (the bytes of four letters), told apart by the pipeline's or worker's id. */
+export const GATE_CLASS = 0x656d6267; // 'embg'
+export const PRESENCE_CLASS = 0x656d6270; // 'embp'
+export const CLAIM_CLASS = 0x656d6263; // 'embc'
+
+/** The text form of a row's key, which leases and failures carry. */
+export function keyText(pipeline: Pipeline, alias = "t"): string {
+  const columns = pipeline.keys.map((key) => `${alias}.${key.column}`);
+  return columns.length === 1 ? `${columns[0] ?? ""}::text` : `row(${columns.join(", ")})::text`;
+}
+
+/** SHA-256 over exactly the content columns; a record's text form tells NULL from empty and a|bc from ab|c. */
+export function contentHash(pipeline: Pipeline, alias = "t"): string {
+  const columns = pipeline.content.map((column) => `${alias}.${column}::text`);
+  return `sha256(convert_to(row(${columns.join(", ")})::text, 'UTF8'))`;
+}
+
+/** `t.a = u.k1 and t.b = u.k2`, by the operators of the primary key's index. */
+export function keysMatch(pipeline: Pipeline, left: string, right: string): string {
+  return pipeline.keys
+    .map((key, i) => `${left}.${key.column} ${key.equals} ${right}.k${i + 1}`)
+    .join(" and ");
+}
+
+/** `a as k1, b as k2`. */
+export function keysAs(pipeline: Pipeline, alias: string, cast = ""): string {
+  return pipeline.keys.map((key, i) => `${alias}.${key.column}${cast} as k${i + 1}`).join(", ");
+}
+
+/** `k1, k2`, each with the prefix. */
+export function keyNames(pipeline: Pipeline, prefix = ""): string {
+  return pipeline.keys.map((_, i) => `${prefix}k${i + 1}`).join(", ");
+}
+
+/** Arrays of keys, column by column, from keys row by row; all in text form. */
+export function keyArrays(pipeline: Pipeline, rows: readonly { key: readonly string[] }[]): string[][] {
+  return pipeline.keys.map((_, i) => rows.map((row) => row.key[i] ?? ""));
+}

@@ -1,0 +1,47 @@
+import pg from "pg";
+import type { ClientConfig, Pool } from "pg";
+
+export interface ConnectOptions {
+  connectionString: string;
+  /** Shown in pg_stat_activity. */
+  applicationName: string;
+  /** All connections share one session (embedded PostgreSQL), whose settings belong to everybody. */
+  singleSession?: boolean;
+}
+
+/** A silent host is noticed within 15 s: TCP keepalives on our side, and on the server's for our connection. */
+export function clientConfig({ connectionString, applicationName }: ConnectOptions): ClientConfig {
+  return {
+    connectionString,
+    application_name: applicationName,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 5_000,
+    connectionTimeoutMillis: 10_000,
+  };
+}
+
+/**
+ * What a role's or a database's defaults must not change. The search path and the styles stay the role's
+ * own: users' triggers run in our UPDATE and may rely on them.
+ */
+export const sessionSettings = `
+set default_transaction_isolation = 'read committed'; set idle_in_transaction_session_timeout = '60s'; set jit = off;
+set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 3; set tcp_keepalives_count = 3`;
+
+/** A pool whose lost connections are replaced at the next query and never end the process. */
+export function createPool(options: ConnectOptions & { max: number }): Pool {
+  const pool = new pg.Pool({
+    ...clientConfig(options),
+    max: options.max,
+    idleTimeoutMillis: 30_000,
+    ...(options.singleSession !== true && {
+      // eslint-disable-next-line @typescript-eslint/no-misused-promises -- pg-pool awaits it, its types do not say so
+      onConnect: async (client) => {
+        await client.query(sessionSettings);
+      },
+    }),
+  });
+  // An idle connection that is cut; the pool has dropped it already.
+  pool.on("error", () => undefined);
+  return pool;
+}

@@ -1,0 +1,46 @@
+import type { ClientBase, Pool } from "pg";
+
+/** One row of embedd.status. Counts are of rows. */
+export interface PipelineStatus {
+  pipeline: number;
+  relation: string;
+  embedding: string;
+  model: string | null;
+  paused: boolean;
+  error: string | null;
+  pending: number | null;
+  oldestPendingSeconds: number | null;
+  inFlight: number;
+  failed: number;
+  dead: number;
+  done: number | null;
+  doneByModel: Record<string, number> | null;
+  blank: number | null;
+}
+
+/** Counts every watched table once. */
+export async function readStatus(db: Pool | ClientBase): Promise<PipelineStatus[]> {
+  const { rows } = await db.query<PipelineStatus>(`
+select pipeline_id as pipeline, relation, embedding_column as embedding, model, paused, error,
+  pending::float8 as pending, extract(epoch from oldest_pending_age)::float8 as "oldestPendingSeconds",
+  in_flight::float8 as "inFlight", failed::float8 as failed, dead::float8 as dead,
+  done::float8 as done, done_by_model as "doneByModel", blank::float8 as blank
+from embedd.status order by pipeline_id`);
+  return rows;
+}
+
+/** How many workers are connected. */
+export async function countWorkers(db: Pool | ClientBase): Promise<number> {
+  const { rows } = await db.query<{ count: number }>("select count(*)::integer as count from embedd.workers");
+  return rows[0]?.count ?? 0;
+}
+
+/** Rows without a vector that will get one, over the pipelines that a model serves. */
+export async function countPending(db: Pool | ClientBase, model: string): Promise<number> {
+  const { rows } = await db.query<{ pending: number }>(
+    `select coalesce(sum(pending), 0)::float8 as pending from embedd.status
+     where not paused and error is null and (model is null or model = $1)`,
+    [model],
+  );
+  return rows[0]?.pending ?? 0;
+}
