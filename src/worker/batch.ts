@@ -1,0 +1,157 @@
+import pg from "pg";
+import type { Pool } from "pg";
+import type { Provider } from "../providers/provider.js";
+import type { Claim, ClaimedRow } from "../sql/claim.js";
+import { complete, stillPending } from "../sql/complete.js";
+import type { EmbeddedRow } from "../sql/complete.js";
+import { chargeFailure } from "../sql/failures.js";
+import { releaseLease, trimLease } from "../sql/leases.js";
+import type { Pipeline } from "../sql/pipeline.js";
+import { embedBatch } from "./embed-batch.js";
+import { isBlank, renderTemplate } from "./template.js";
+import type { Template } from "./template.js";
+
+export interface BatchContext {
+  pool: Pool;
+  pipeline: Pipeline;
+  template: Template;
+  provider: Provider;
+  retry: { maxAttempts: number; baseDelayMs: number; maxDelayMs: number };
+  /** Ends computing at the shutdown's deadline. */
+  signal: AbortSignal;
+}
+
+export interface BatchOutcome {
+  written: number;
+  failed: number;
+  /** Embedded, but locked by an application; still leased. */
+  locked: EmbeddedRow[];
+  embedMs: number;
+}
+
+interface Refused {
+  row: ClaimedRow;
+  code: string;
+  message: string;
+}
+
+/** From leased rows to vectors in the table. What throws has given its lease back. */
+export async function processBatch(context: BatchContext, claim: Claim): Promise<BatchOutcome> {
+  const { pool, pipeline } = context;
+  try {
+    const started = performance.now();
+    const { embedded, failed } = await embedRows(context, claim.rows);
+    const embedMs = performance.now() - started;
+    const { written, refused } = await writeRows(context, claim.leaseId, embedded);
+    const charged = [...failed, ...refused];
+    for (const { row, code, message } of charged) {
+      await chargeFailure(pool, pipeline.id, row, { ...context.retry, code, message });
+    }
+    const settled = new Set([...written, ...charged.map(({ row }) => row.keyText)]);
+    const left = embedded.filter((row) => !settled.has(row.keyText));
+    const locked = await keepLocked(context, claim.leaseId, left, charged.length > 0);
+    return { written: written.size, failed: charged.length, locked, embedMs };
+  } catch (error) {
+    // If the database is what failed, the lease ends with our presence or by time.
+    await releaseLease(pool, claim.leaseId).catch(() => undefined);
+    throw error;
+  }
+}
+
+/**
+ * Writes what can be written. A row that the table itself refuses (a user's trigger, a constraint) is
+ * found by halving, so that it alone is charged.
+ */
+async function writeRows(
+  context: BatchContext,
+  leaseId: string,
+  rows: readonly EmbeddedRow[],
+): Promise<{ written: Set<string>; refused: Refused[] }> {
+  const [first] = rows;
+  if (first === undefined) return { written: new Set(), refused: [] };
+  try {
+    const { pool, pipeline, provider } = context;
+    return { written: await complete(pool, pipeline, leaseId, provider.model, rows), refused: [] };
+  } catch (error) {
+    const code = rowRefusal(error);
+    if (code === null) throw error;
+    // The server's message may quote the row.
+    if (rows.length === 1)
+      return { written: new Set(), refused: [{ row: first, code, message: "the table refused the UPDATE" }] };
+    const half = Math.ceil(rows.length / 2);
+    const a = await writeRows(context, leaseId, rows.slice(0, half));
+    const b = await writeRows(context, leaseId, rows.slice(half));
+    return { written: new Set([...a.written, ...b.written]), refused: [...a.refused, ...b.refused] };
+  }
+}
+
+/** SQLSTATE classes that speak of a row: data exception, integrity, triggered action, raised by a trigger, check option. */
+const ROW_CLASSES = new Set(["22", "23", "09", "P0", "44"]);
+
+function rowRefusal(error: unknown): string | null {
+  const code = error instanceof pg.DatabaseError ? error.code : undefined;
+  return code !== undefined && ROW_CLASSES.has(code.slice(0, 2)) ? code : null;
+}
+
+async function embedRows(
+  { template, provider, signal }: BatchContext,
+  rows: readonly ClaimedRow[],
+): Promise<{ embedded: EmbeddedRow[]; failed: Refused[] }> {
+  const texts = rows.map((row) => renderTemplate(template, row.content));
+  const usable = rows.flatMap((row, i) => (isBlank(texts[i]) ? [] : [{ row, text: texts[i] ?? "" }]));
+  const results =
+    usable.length === 0
+      ? []
+      : await embedBatch(
+          provider,
+          usable.map(({ text }) => text),
+          signal,
+        );
+  const embedded: EmbeddedRow[] = [];
+  const failed: Refused[] = rows
+    .filter((_, i) => isBlank(texts[i]))
+    .map((row) => ({ row, code: "blank", message: "the part of the text that is read is blank" }));
+  usable.forEach(({ row }, i) => {
+    const result = results[i];
+    if (result === undefined) return;
+    if ("error" in result) failed.push({ row, code: result.error.code, message: result.error.message });
+    else embedded.push({ ...row, embedding: result.embedding });
+  });
+  return { embedded, failed };
+}
+
+/** Leaves only the locked rows in the lease; changed and deleted ones are free for a new claim. */
+async function keepLocked(
+  { pool, pipeline }: BatchContext,
+  leaseId: string,
+  left: readonly EmbeddedRow[],
+  leaseHasMore: boolean,
+): Promise<EmbeddedRow[]> {
+  if (left.length === 0) {
+    if (leaseHasMore) await releaseLease(pool, leaseId);
+    return [];
+  }
+  const pending = await stillPending(pool, pipeline, left);
+  const locked = left.filter((row) => pending.has(row.keyText));
+  if (locked.length === 0) await releaseLease(pool, leaseId);
+  else {
+    await trimLease(
+      pool,
+      leaseId,
+      locked.map((row) => row.keyText),
+    );
+  }
+  return locked;
+}
+
+/** Tries once more to write locked rows; returns those that are locked still. */
+export async function retryLocked(
+  context: BatchContext,
+  leaseId: string,
+  rows: readonly EmbeddedRow[],
+): Promise<{ written: number; locked: EmbeddedRow[] }> {
+  const { pool, pipeline, provider } = context;
+  const written = await complete(pool, pipeline, leaseId, provider.model, rows);
+  const left = rows.filter((row) => !written.has(row.keyText));
+  return { written: written.size, locked: await keepLocked(context, leaseId, left, false) };
+}

@@ -1,0 +1,68 @@
+import type { EmbeddedRow } from "../sql/complete.js";
+import { releaseLease } from "../sql/leases.js";
+import { retryLocked } from "./batch.js";
+import type { BatchContext } from "./batch.js";
+import { backoffMs } from "./backoff.js";
+import { sleep } from "./sleep.js";
+
+/** No more than this many computed vectors wait for applications to let go of their rows. */
+const MAX_WAITING_ROWS = 2_000;
+/** Longer than this and the row is given back, to be embedded again. */
+const MAX_WAIT_MS = 600_000;
+
+/**
+ * Rows whose vectors are ready but which an application holds locked. They stay leased, so that nobody
+ * computes them again, and are written as soon as they are free; the wake loop does not wait for them.
+ */
+export interface LockedRows {
+  add(context: BatchContext, leaseId: string, rows: EmbeddedRow[]): void;
+  /** Resolves when there is room for more. */
+  room(): Promise<void>;
+  /** Gives all of them back. */
+  stop(): Promise<void>;
+}
+
+export function createLockedRows(leases: Set<string>, onSettled: (written: number) => void): LockedRows {
+  const stopping = new AbortController();
+  const waiting = new Set<Promise<void>>();
+  let count = 0;
+
+  async function settle(context: BatchContext, leaseId: string, rows: EmbeddedRow[]): Promise<void> {
+    const giveUpAt = performance.now() + MAX_WAIT_MS;
+    let left = rows;
+    for (let attempt = 0; left.length > 0; attempt++) {
+      await sleep(20 + backoffMs(attempt, 50, 1_000), stopping.signal);
+      if (stopping.signal.aborted || performance.now() > giveUpAt) {
+        await releaseLease(context.pool, leaseId).catch(() => undefined);
+        return;
+      }
+      try {
+        const result = await retryLocked(context, leaseId, left);
+        left = result.locked;
+        if (result.written > 0 || left.length === 0) onSettled(result.written);
+      } catch {
+        // The database is away; the wake loop says so. The next attempt finds it back.
+      }
+    }
+  }
+
+  return {
+    add(context, leaseId, rows) {
+      count += rows.length;
+      leases.add(leaseId);
+      const settled = settle(context, leaseId, rows).finally(() => {
+        count -= rows.length;
+        leases.delete(leaseId);
+        waiting.delete(settled);
+      });
+      waiting.add(settled);
+    },
+    async room() {
+      while (count > MAX_WAITING_ROWS && !stopping.signal.aborted) await Promise.race(waiting);
+    },
+    async stop() {
+      stopping.abort();
+      await Promise.all(waiting);
+    },
+  };
+}

@@ -1,0 +1,143 @@
+import { EmbeddError, messageOf } from "../errors.js";
+import type { Logger } from "../logger.js";
+import { markCaughtUp } from "../sql/pipeline-state.js";
+import { backoffMs } from "./backoff.js";
+import type { BatchContext } from "./batch.js";
+import type { Presence } from "./presence.js";
+import { sleep } from "./sleep.js";
+import { newSweepMemory, sweep } from "./sweep.js";
+import type { SweepOptions } from "./sweep.js";
+import { STANDBY_MS, nextWakeStep, startWakeLoop } from "./wake-loop.js";
+import type { WakeEvent, WakeStep } from "./wake-loop.js";
+
+export interface RunnerOptions extends Omit<SweepOptions, "stopping"> {
+  presence: Presence;
+  log: Logger;
+  /** The statement did not fit the table any more. */
+  onShapeError: (error: unknown) => void;
+  onAsleep: (asleep: boolean) => void;
+}
+
+export interface PipelineRunner {
+  wake(): void;
+  /** Claims no more, and resolves when what is in flight has ended. */
+  stop(): Promise<void>;
+}
+
+/** undefined_table, undefined_column, datatype_mismatch, undefined_object, insufficient_privilege … */
+const SHAPE_ERRORS = new Set([
+  "42P01",
+  "42703",
+  "42804",
+  "42704",
+  "42883",
+  "42P16",
+  "42501",
+  "22P02",
+  "22023",
+]);
+
+/** Drives one pipeline's wake loop: performs its actions and reports their outcomes to it. */
+export function runPipeline(context: BatchContext, options: RunnerOptions): PipelineRunner {
+  const { presence, log } = options;
+  const { pipeline } = context;
+  const memory = newSweepMemory();
+  const stopping = new AbortController();
+  let interrupt = new AbortController();
+  let woken = false;
+  let faults = 0;
+
+  function wake(): void {
+    woken = true;
+    interrupt.abort();
+  }
+
+  /** Waits until woken, stopped or `ms` later. */
+  async function pause(ms: number): Promise<WakeEvent> {
+    if (!woken) await sleep(ms, AbortSignal.any([stopping.signal, interrupt.signal]));
+    if (!woken) return { type: "timeout" };
+    return { type: "wake" };
+  }
+
+  async function perform(step: WakeStep): Promise<WakeEvent> {
+    if (step.release) await presence.releaseGate(pipeline.id);
+    switch (step.action.type) {
+      case "sweep": {
+        // What woke us before the sweep began is seen by it.
+        clearWake();
+        const found = await sweep(context, { ...options, stopping: () => stopping.signal.aborted }, memory);
+        return { type: "swept", found: found > 0 };
+      }
+      case "ask":
+        return {
+          type: "gate",
+          answer: await presence.tryGate(pipeline.id, step.action.lookForSleeper),
+        };
+      case "wait":
+        return pause(step.action.ms);
+      case "sleep":
+      case "none": {
+        await markCaughtUp(context.pool, pipeline.id);
+        options.onAsleep(true);
+        const holds = step.state.phase === "asleep" && step.state.holds;
+        const event = await pause(holds ? 2 ** 31 - 1 : STANDBY_MS);
+        options.onAsleep(false);
+        return event;
+      }
+    }
+  }
+
+  function clearWake(): void {
+    woken = false;
+    interrupt = new AbortController();
+  }
+
+  async function run(): Promise<void> {
+    let step = startWakeLoop();
+    while (!stopping.signal.aborted) {
+      try {
+        const event = await perform(step);
+        faults = 0;
+        if (woken) {
+          clearWake();
+          if (event.type !== "wake") step = nextWakeStep(step.state, { type: "wake" });
+        }
+        step = nextWakeStep(step.state, event);
+      } catch (error) {
+        await recover(error);
+        // Whatever was true before the fault, the gate is not to be kept through it.
+        await presence.releaseGate(pipeline.id).catch(() => undefined);
+        step = startWakeLoop();
+      }
+    }
+    await presence.releaseGate(pipeline.id).catch(() => undefined);
+  }
+
+  async function recover(error: unknown): Promise<void> {
+    if (stopping.signal.aborted) return;
+    const known = error instanceof EmbeddError ? error : undefined;
+    const code = known?.code ?? (error as { code?: unknown }).code;
+    const ms = known?.retryAfterMs ?? 100 + backoffMs(faults++, 200, known === undefined ? 2_000 : 60_000);
+    log.warn(
+      {
+        pipeline: pipeline.id,
+        relation: pipeline.relation,
+        code,
+        cause: messageOf(error),
+        retryInMs: Math.round(ms),
+      },
+      known === undefined ? "the database refused, trying again" : "the provider failed, trying again",
+    );
+    if (typeof code === "string" && SHAPE_ERRORS.has(code)) options.onShapeError(error);
+    await sleep(ms, stopping.signal);
+  }
+
+  const ended = run();
+  return {
+    wake,
+    async stop() {
+      stopping.abort();
+      await ended;
+    },
+  };
+}

@@ -1,0 +1,121 @@
+import pg from "pg";
+import { messageOf } from "../errors.js";
+import type { Logger } from "../logger.js";
+import { announceWorker, releaseGate, tryGate } from "../sql/gate.js";
+import type { GateAnswer } from "../sql/gate.js";
+import { duePipelines } from "../sql/leases.js";
+import { clientConfig, sessionSettings } from "../sql/pool.js";
+import type { ConnectOptions } from "../sql/pool.js";
+import { backoffMs } from "./backoff.js";
+import { sleep } from "./sleep.js";
+
+/**
+ * The connection whose life is the worker's life: it holds the lock that keeps the worker's leases valid,
+ * and the gates while the worker sleeps. When it ends, so do all of them at once, kill -9 included.
+ */
+export interface Presence {
+  /** Changes with every new connection. */
+  readonly workerId: number;
+  tryGate(pipelineId: number, lookForSleeper: boolean): Promise<GateAnswer>;
+  releaseGate(pipelineId: number): Promise<void>;
+  /** The pipelines that something has fallen due in. Every call proves the connection. */
+  due(pipelineIds: readonly number[]): Promise<number[]>;
+  stop(): Promise<void>;
+}
+
+export interface PresenceOptions extends ConnectOptions {
+  log: Logger;
+  /** The gates were lost with the connection, and a new one is there. */
+  onReconnect: () => void;
+}
+
+/** Connects, or throws; later losses are mended for ever. */
+export async function openPresence(options: PresenceOptions): Promise<Presence> {
+  const { log, singleSession } = options;
+  const stopping = new AbortController();
+  const held = new Set<number>();
+  let client: pg.Client | null = null;
+  let workerId = 0;
+  let reconnecting: Promise<void> | null = null;
+
+  async function connect(): Promise<void> {
+    const next = new pg.Client({ ...clientConfig(options), query_timeout: 10_000 });
+    next.on("error", (error) => {
+      lost(next, error);
+    });
+    next.on("end", () => {
+      lost(next, new Error("the connection ended"));
+    });
+    try {
+      await next.connect();
+      if (singleSession !== true) await next.query(sessionSettings);
+      workerId = await announceWorker(next);
+    } catch (error) {
+      next.end().catch(() => undefined);
+      throw error;
+    }
+    held.clear();
+    client = next;
+  }
+
+  function lost(which: pg.Client, error: unknown): void {
+    if (which !== client || stopping.signal.aborted) return;
+    client = null;
+    held.clear();
+    which.end().catch(() => undefined);
+    log.warn({ cause: messageOf(error) }, "lost the database connection, reconnecting");
+    reconnecting ??= reconnect().finally(() => (reconnecting = null));
+  }
+
+  async function reconnect(): Promise<void> {
+    for (let attempt = 0; !stopping.signal.aborted; attempt++) {
+      await sleep(backoffMs(attempt, 100, 2_000), stopping.signal);
+      if (stopping.signal.aborted) return;
+      try {
+        await connect();
+        log.info({}, "connected to the database again");
+        options.onReconnect();
+        return;
+      } catch (error) {
+        log.debug({ cause: messageOf(error) }, "could not connect");
+      }
+    }
+  }
+
+  async function onClient<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
+    const present = client;
+    if (present === null) throw new Error("not connected to the database");
+    try {
+      return await work(present);
+    } catch (error) {
+      // A timeout of ours leaves a connection that nobody can trust.
+      if (!(error instanceof pg.DatabaseError)) lost(present, error);
+      throw error;
+    }
+  }
+
+  await connect();
+  return {
+    get workerId() {
+      return workerId;
+    },
+    async tryGate(pipelineId, lookForSleeper) {
+      // With one session for all, locks tell nothing, and writers always notify.
+      if (singleSession === true) return "granted";
+      const answer = await onClient((c) => tryGate(c, pipelineId, lookForSleeper));
+      if (answer === "granted") held.add(pipelineId);
+      return answer;
+    },
+    async releaseGate(pipelineId) {
+      if (!held.delete(pipelineId)) return;
+      await onClient((c) => releaseGate(c, pipelineId));
+    },
+    due: (pipelineIds) => onClient((c) => duePipelines(c, pipelineIds)),
+    async stop() {
+      stopping.abort();
+      await reconnecting;
+      await client?.end().catch(() => undefined);
+      client = null;
+    },
+  };
+}

@@ -1,0 +1,105 @@
+import { claim } from "../sql/claim.js";
+import { forgetSettledFailures } from "../sql/failures.js";
+import { processBatch } from "./batch.js";
+import type { BatchContext, BatchOutcome } from "./batch.js";
+import { MIN_BATCH_ROWS, nextBatchRows } from "./batch-rows.js";
+import type { LockedRows } from "./locked-rows.js";
+
+export interface SweepOptions {
+  /** The worker's present id. */
+  workerId: () => number;
+  leaseMs: number;
+  maxBatchRows: number;
+  /** What a batch should take to embed. */
+  batchMs: number;
+  maxChars: number;
+  /** Leases that are to be renewed. */
+  leases: Set<string>;
+  locked: LockedRows;
+  onBatch: (outcome: BatchOutcome) => void;
+  stopping: () => boolean;
+}
+
+/** One row in this many of a claim comes from the newest end. */
+const FRESH_SHARE = 8;
+
+/** What one sweep leaves for the next. */
+export interface SweepMemory {
+  batchRows: number;
+}
+
+export const newSweepMemory = (): SweepMemory => ({ batchRows: 2 * MIN_BATCH_ROWS });
+
+/**
+ * Claims, embeds and completes until nothing is claimable. Some claims are under way at once: the next is
+ * read and the last is written while the model computes. The last claim that finds nothing always begins
+ * at the first key, so nothing that was skipped is forgotten.
+ * @returns how many rows were claimed
+ * @throws what a batch threw, after all others have ended
+ */
+export async function sweep(
+  context: BatchContext,
+  options: SweepOptions,
+  memory: SweepMemory,
+): Promise<number> {
+  const { pool, pipeline, provider } = context;
+  const depth = provider.concurrency + 1;
+  const underWay = new Set<Promise<void>>();
+  const started = performance.now();
+  const failures: unknown[] = [];
+  let cursor: string[] | null = null;
+  let claimed = 0;
+  const goesOn = () => failures.length === 0 && !options.stopping();
+
+  while (goesOn()) {
+    while (underWay.size >= depth) await Promise.race(underWay);
+    await options.locked.room();
+    if (!goesOn()) break;
+    const limit = Math.min(memory.batchRows, options.maxBatchRows, provider.maxBatchRows);
+    const newest = Math.floor(limit / FRESH_SHARE);
+    let next;
+    try {
+      next = await claim(pool, pipeline, {
+        worker: options.workerId(),
+        leaseMs: options.leaseMs,
+        oldest: limit - newest,
+        newest,
+        cursor,
+        maxChars: options.maxChars,
+      });
+    } catch (error) {
+      failures.push(error);
+      break;
+    }
+    if (next === null) {
+      if (cursor === null) break;
+      cursor = null;
+      continue;
+    }
+    const batch = next;
+    cursor = batch.cursor;
+    claimed += batch.rows.length;
+    options.leases.add(batch.leaseId);
+    const done = processBatch(context, batch)
+      .then((outcome) => {
+        if (batch.rows.length >= limit) {
+          memory.batchRows = nextBatchRows(limit, outcome.embedMs, options.batchMs, options.maxBatchRows);
+        }
+        if (outcome.locked.length > 0) options.locked.add(context, batch.leaseId, outcome.locked);
+        else options.leases.delete(batch.leaseId);
+        options.onBatch(outcome);
+      })
+      .catch((error: unknown) => {
+        options.leases.delete(batch.leaseId);
+        failures.push(error);
+      })
+      .finally(() => underWay.delete(done));
+    underWay.add(done);
+  }
+  await Promise.all(underWay);
+  if (failures.length > 0) throw failures[0];
+  if (claimed === 0 && !options.stopping()) {
+    await forgetSettledFailures(pool, pipeline.id, performance.now() - started);
+  }
+  return claimed;
+}

@@ -1,0 +1,201 @@
+import { EmbeddError, configurationError } from "../errors.js";
+import type { Logger } from "../logger.js";
+import { silentLogger } from "../logger.js";
+import type { Provider } from "../providers/provider.js";
+import { releaseWorker, renewLeases } from "../sql/leases.js";
+import type { Pipeline } from "../sql/pipeline.js";
+import { createPool } from "../sql/pool.js";
+import type { BatchOutcome } from "./batch.js";
+import { CHANNEL, openListener } from "./listener.js";
+import type { Listener } from "./listener.js";
+import { createLockedRows } from "./locked-rows.js";
+import { runPipeline } from "./pipeline-runner.js";
+import type { PipelineRunner } from "./pipeline-runner.js";
+import { createPipelineSet } from "./pipeline-set.js";
+import { openPresence } from "./presence.js";
+import { defaultTemplate, parseTemplate } from "./template.js";
+
+export interface WorkerOptions {
+  /** A direct connection: LISTEN and session locks do not pass a transaction pooler. */
+  databaseUrl: string;
+  provider: Provider;
+  /** @default silent */
+  log?: Logger;
+  /** The most rows a claim. @default 512 */
+  maxBatchRows?: number;
+  /** How long a batch should take to embed; the rows of a claim follow. @default 500 */
+  batchMs?: number;
+  /** A net for what no trigger sees, such as replication. @default 30000 */
+  pollIntervalMs?: number;
+  /** A worker that stopped without its connection ending loses its rows after this. @default 15000 */
+  leaseMs?: number;
+  /** Characters read of each content column. @default 65536 */
+  maxChars?: number;
+  /** A row that failed this often with one text is dead. @default 5 */
+  maxAttempts?: number;
+  /** Before the second attempt of a failed row; doubles each time. @default 10000 */
+  retryDelayMs?: number;
+  /** All connections share one session: embedded PostgreSQL. Notifications then come by `notifications`. */
+  singleSession?: boolean;
+  /** Where notifications come from if not from a LISTEN connection. */
+  notifications?: (onNotification: (channel: string, payload: string) => void) => () => void;
+  onBatch?: (pipeline: Pipeline, outcome: BatchOutcome) => void;
+}
+
+export interface Worker {
+  /** Changes when the connection is lost. */
+  readonly id: number;
+  /** Stops claiming, ends what is in flight within the deadline, gives the rest back. Safe to call twice. */
+  stop(options?: { deadlineMs?: number }): Promise<void>;
+  /** Resolves when every pipeline that is served has found nothing left to do. */
+  idle(): Promise<void>;
+}
+
+/** How often what falls due is looked for: void leases, retries, broken pipelines. */
+const DUE_MS = 1_000;
+
+/**
+ * Starts a worker in this process: it serves every pipeline of its provider's model until it is stopped.
+ * @throws EmbeddError of kind `configuration` where no pipeline can be served as they stand
+ */
+export async function createWorker(options: WorkerOptions): Promise<Worker> {
+  const { provider, log = silentLogger, leaseMs = 15_000 } = options;
+  const connection = {
+    connectionString: options.databaseUrl,
+    applicationName: "embedd worker",
+    singleSession: options.singleSession ?? false,
+  };
+  const pool = createPool({ ...connection, max: 8 });
+  const abort = new AbortController();
+  const leases = new Set<string>();
+  const locked = createLockedRows(leases, () => undefined);
+  const timers: NodeJS.Timeout[] = [];
+  let listener: Listener | undefined;
+  let stopped: Promise<void> | null = null;
+
+  const pipelines = createPipelineSet({ pool, provider, log, startRunner });
+  const look = () => {
+    pipelines.refreshSoon();
+    pipelines.wakeAll();
+  };
+  const onNotification = (payload: string) => {
+    if (payload === "pipelines") pipelines.refreshSoon();
+    else pipelines.wake(Number(payload));
+  };
+
+  const presence = await openPresence({
+    ...connection,
+    applicationName: "embedd presence",
+    log,
+    onReconnect: look,
+  }).catch(async (error: unknown) => {
+    await pool.end();
+    throw error;
+  });
+  try {
+    listener = await listen();
+    await pipelines.refresh();
+    if (pipelines.ids().length === 0 && pipelines.problems().length > 0) {
+      throw configurationError("no_pipeline", pipelines.problems().join("; "), "embedd status");
+    }
+  } catch (error) {
+    await shutDown(0);
+    throw error;
+  }
+  timers.push(
+    setInterval(() => {
+      if (leases.size > 0) renewLeases(pool, [...leases], leaseMs).catch(() => undefined);
+    }, leaseMs / 3),
+    setInterval(() => {
+      presence
+        .due(pipelines.ids())
+        .then((due) => {
+          for (const id of due) pipelines.wake(id);
+        })
+        .catch(() => undefined);
+    }, DUE_MS),
+    setInterval(look, options.pollIntervalMs ?? 30_000),
+  );
+
+  async function listen(): Promise<Listener> {
+    if (options.notifications === undefined) {
+      return openListener({
+        ...connection,
+        applicationName: "embedd listener",
+        log,
+        onNotification,
+        onReconnect: look,
+      });
+    }
+    const off = options.notifications((channel, payload) => {
+      if (channel === CHANNEL) onNotification(payload);
+    });
+    return {
+      stop: () => {
+        off();
+        return Promise.resolve();
+      },
+    };
+  }
+
+  function startRunner(pipeline: Pipeline, onAsleep: (asleep: boolean) => void): PipelineRunner {
+    return runPipeline(
+      {
+        pool,
+        pipeline,
+        provider,
+        signal: abort.signal,
+        template:
+          pipeline.template === null
+            ? defaultTemplate(pipeline.content.length)
+            : parseTemplate(pipeline.template, pipeline.contentNames),
+        retry: {
+          maxAttempts: options.maxAttempts ?? 5,
+          baseDelayMs: options.retryDelayMs ?? 10_000,
+          maxDelayMs: 3_600_000,
+        },
+      },
+      {
+        presence,
+        log,
+        leaseMs,
+        leases,
+        locked,
+        workerId: () => presence.workerId,
+        maxBatchRows: options.maxBatchRows ?? 512,
+        batchMs: options.batchMs ?? 500,
+        maxChars: options.maxChars ?? 65_536,
+        onBatch: (outcome) => options.onBatch?.(pipeline, outcome),
+        onShapeError: () => {
+          pipelines.refreshSoon();
+        },
+        onAsleep,
+      },
+    );
+  }
+
+  async function shutDown(deadlineMs: number): Promise<void> {
+    for (const timer of timers) clearInterval(timer);
+    const deadline = setTimeout(() => {
+      abort.abort(new EmbeddError("the worker stops", { kind: "provider", code: "stopping" }));
+    }, deadlineMs);
+    await listener?.stop();
+    await pipelines.stop();
+    await locked.stop();
+    clearTimeout(deadline);
+    await releaseWorker(pool, presence.workerId).catch(() => undefined);
+    await presence.stop();
+    await pool.end();
+  }
+
+  return {
+    get id() {
+      return presence.workerId;
+    },
+    async stop({ deadlineMs = 8_000 } = {}) {
+      stopped ??= shutDown(deadlineMs);
+      await stopped;
+    },
+    idle: () => pipelines.idle(),
+  };
+}

@@ -1,0 +1,78 @@
+import { createHash } from "node:crypto";
+import type { Provider } from "#embedd/providers/provider.js";
+
+/** The vector that `hashProvider` makes of a text: unit length, and another for every text. */
+export function hashVector(text: string, dimensions = 384): Float32Array {
+  const digest = createHash("sha256").update(text).digest();
+  const vector = Float32Array.from(
+    { length: dimensions },
+    (_, i) => (digest[i % 32] ?? 0) - 127.5 + i / dimensions,
+  );
+  const norm = Math.hypot(...vector);
+  return vector.map((component) => component / norm);
+}
+
+/** For tests of what surrounds a model: instant, and its vectors tell which text they were made of. */
+export function hashProvider(
+  options: { dimensions?: number; model?: string } = {},
+): Provider & { texts: string[] } {
+  const { dimensions = 384, model = "hash" } = options;
+  const texts: string[] = [];
+  return {
+    model,
+    dimensions,
+    concurrency: 2,
+    maxBatchRows: 2_048,
+    texts,
+    embed(batch) {
+      texts.push(...batch);
+      return Promise.resolve(batch.map((text) => hashVector(text, dimensions)));
+    },
+    close: () => Promise.resolve(),
+  };
+}
+
+/** A provider whose calls wait until they are let go, as inference on a slow machine does. */
+export function heldProvider(inner: Provider) {
+  let started: (texts: readonly string[]) => void = () => undefined;
+  let release: () => void = () => undefined;
+  let gate: Promise<void> = Promise.resolve();
+  const provider: Provider = {
+    ...inner,
+    async embed(texts, signal) {
+      started(texts);
+      await gate;
+      return inner.embed(texts, signal);
+    },
+  };
+  return {
+    provider,
+    /** From now on calls wait; resolves with the texts of the first that does. */
+    hold(): Promise<readonly string[]> {
+      gate = new Promise((resolve) => (release = resolve));
+      return new Promise((resolve) => (started = resolve));
+    },
+    release(): void {
+      release();
+      gate = Promise.resolve();
+    },
+  };
+}
+
+export function cosine(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  let dot = 0;
+  let aa = 0;
+  let bb = 0;
+  for (let i = 0; i < a.length; i++) {
+    const [x, y] = [a[i] ?? 0, b[i] ?? 0];
+    dot += x * y;
+    aa += x * x;
+    bb += y * y;
+  }
+  return dot / Math.sqrt(aa * bb);
+}
+
+/** A vector as pgvector prints it. */
+export function parseVector(text: string): number[] {
+  return JSON.parse(text) as number[];
+}

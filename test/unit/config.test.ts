@@ -1,0 +1,51 @@
+import { describe, expect, it } from "vitest";
+import { EmbeddError } from "#embedd/errors.js";
+import { loadConfig } from "#embedd/config.js";
+
+describe("settings", () => {
+  it("have defaults and are frozen", () => {
+    const config = loadConfig({}, {});
+    expect(config).toMatchObject({
+      provider: "local",
+      dataDir: ".embedd",
+      leaseMs: 15_000,
+      databaseUrl: undefined,
+    });
+    expect(Object.isFrozen(config)).toBe(true);
+  });
+
+  it("are refused all at once, each by name", () => {
+    const env = {
+      DATABASE_URL: "mysql://x",
+      EMBEDD_LEASE_MS: "soon",
+      EMBEDD_PROVIDER: "magic",
+      EMBEDD_THREDS: "2",
+      EMBEDD_BATCH_MS: "-1",
+    };
+    const error = catchError(() => loadConfig({}, env));
+    expect(error).toMatchObject({ kind: "configuration", code: "settings" });
+    for (const name of Object.keys(env)) expect(error.message).toContain(`${name}:`);
+  });
+
+  it("take a flag before a variable, and an empty variable as none", () => {
+    expect(loadConfig({ EMBEDD_LOG_LEVEL: "error" }, { EMBEDD_LOG_LEVEL: "debug" }).logLevel).toBe("error");
+    expect(loadConfig({}, { DATABASE_URL: "", EMBEDD_THREADS: "" })).toMatchObject({
+      databaseUrl: undefined,
+      threads: undefined,
+    });
+  });
+
+  it("never repeat a password", () => {
+    const error = catchError(() => loadConfig({}, { DATABASE_URL: "postgre://me:hunter2@host/db" }));
+    expect(error.message).not.toContain("hunter2");
+  });
+});
+
+function catchError(work: () => unknown): EmbeddError {
+  try {
+    work();
+  } catch (error) {
+    if (error instanceof EmbeddError) return error;
+  }
+  throw new Error("no EmbeddError");
+}
