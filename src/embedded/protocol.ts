@@ -1,0 +1,148 @@
+/**
+ * The little of PostgreSQL's wire protocol (version 3.0) that sharing one session needs.
+ * https://www.postgresql.org/docs/current/protocol-message-formats.html
+ */
+
+/** One backend message: a type byte, a length that counts itself, a body. */
+export interface BackendMessage {
+  type: string;
+  bytes: Buffer;
+}
+
+const HEADER_BYTES = 5;
+
+/** Cuts a stream of chunks into whole backend messages. Chunks are copied: PGlite lends views of its memory. */
+export function createMessageSplitter(
+  onMessage: (message: BackendMessage) => void,
+): (chunk: Uint8Array) => void {
+  let parts: Buffer[] = [];
+  let held = 0;
+  let needed = HEADER_BYTES;
+  return (chunk) => {
+    parts.push(Buffer.from(chunk));
+    held += chunk.length;
+    // A message of many chunks is joined once, when it is whole, not at every chunk.
+    if (held < needed) return;
+    let rest = parts.length === 1 && parts[0] ? parts[0] : Buffer.concat(parts, held);
+    needed = HEADER_BYTES;
+    while (rest.length >= HEADER_BYTES) {
+      const length = 1 + rest.readInt32BE(1);
+      if (rest.length < length) {
+        needed = length;
+        break;
+      }
+      onMessage({ type: String.fromCharCode(rest[0] ?? 0), bytes: rest.subarray(0, length) });
+      rest = rest.subarray(length);
+    }
+    parts = rest.length > 0 ? [rest] : [];
+    held = rest.length;
+  };
+}
+
+function message(type: string, ...body: Buffer[]): Buffer {
+  const head = Buffer.alloc(HEADER_BYTES);
+  head.write(type, 0, "latin1");
+  head.writeInt32BE(4 + body.reduce((sum, part) => sum + part.length, 0), 1);
+  return Buffer.concat([head, ...body]);
+}
+
+function cString(text: string): Buffer {
+  return Buffer.from(`${text}\0`, "utf8");
+}
+
+/** A simple query. */
+export function queryMessage(sql: string): Buffer {
+  return message("Q", cString(sql));
+}
+
+export function syncMessage(): Buffer {
+  return message("S");
+}
+
+export function closeStatementMessage(name: string): Buffer {
+  return message("C", Buffer.from("S"), cString(name));
+}
+
+/** An ErrorResponse as PostgreSQL would send it. */
+export function errorResponse(severity: "ERROR" | "FATAL", code: string, text: string): Buffer {
+  const fields = [`S${severity}`, `V${severity}`, `C${code}`, `M${text}`];
+  return message("E", ...fields.map(cString), Buffer.from([0]));
+}
+
+/** `I`: idle, `T`: in a transaction, `E`: in a failed one. */
+export function readyForQuery(status: "I" | "T" | "E"): Buffer {
+  return message("Z", Buffer.from(status));
+}
+
+/** Reads the text up to the next zero byte; `next` is where the following field starts. */
+export function readCString(bytes: Buffer, start: number): { text: string; next: number } {
+  const end = bytes.indexOf(0, start);
+  if (end === -1) return { text: bytes.toString("utf8", start), next: bytes.length };
+  return { text: bytes.toString("utf8", start, end), next: end + 1 };
+}
+
+/** The channel and payload of a NotificationResponse (`A`). */
+export function parseNotification(bytes: Buffer): { channel: string; payload: string } {
+  const channel = readCString(bytes, HEADER_BYTES + 4);
+  return { channel: channel.text, payload: readCString(bytes, channel.next).text };
+}
+
+/** The message of an ErrorResponse (`E`). */
+export function parseErrorMessage(bytes: Buffer): string {
+  let at = HEADER_BYTES;
+  while (at < bytes.length && bytes[at] !== 0) {
+    const field = readCString(bytes, at + 1);
+    if (bytes[at] === "M".charCodeAt(0)) return field.text;
+    at = field.next;
+  }
+  return "unknown error";
+}
+
+/**
+ * Gives a named prepared statement or portal a name of its connection's own; the unnamed ones and every
+ * other message stay as they are. `statement` is the new name of the statement that the message concerns.
+ */
+export function renameStatement(
+  bytes: Buffer,
+  prefix: string,
+): { bytes: Buffer; statement: string | undefined } {
+  const type = String.fromCharCode(bytes[0] ?? 0);
+  const own = (name: string): string => (name === "" ? "" : `${prefix}${name}`);
+  if (type === "P" || type === "E") {
+    const name = readCString(bytes, HEADER_BYTES);
+    if (name.text === "") return { bytes, statement: undefined };
+    const renamed = message(type, cString(own(name.text)), bytes.subarray(name.next));
+    return { bytes: renamed, statement: type === "P" ? own(name.text) : undefined };
+  }
+  if (type === "B") {
+    const portal = readCString(bytes, HEADER_BYTES);
+    const statement = readCString(bytes, portal.next);
+    if (portal.text === "" && statement.text === "") return { bytes, statement: undefined };
+    const names = [cString(own(portal.text)), cString(own(statement.text))];
+    return { bytes: message("B", ...names, bytes.subarray(statement.next)), statement: undefined };
+  }
+  if (type === "D" || type === "C") {
+    const name = readCString(bytes, HEADER_BYTES + 1);
+    if (name.text === "") return { bytes, statement: undefined };
+    const kind = bytes.subarray(HEADER_BYTES, HEADER_BYTES + 1);
+    return { bytes: message(type, kind, cString(own(name.text))), statement: undefined };
+  }
+  return { bytes, statement: undefined };
+}
+
+/** CopyInResponse: go on, send the rows of COPY FROM STDIN. Clients take the columns from the data. */
+export function copyInResponse(binary: boolean): Buffer {
+  return message("G", Buffer.from([binary ? 1 : 0, 0, 0]));
+}
+
+export function copyFailMessage(reason: string): Buffer {
+  return message("f", cString(reason));
+}
+
+/** The SQL of a Query or Parse message, cut off where no short command can be any more. */
+export function leadingSql(bytes: Buffer, limit = 4_096): string {
+  const type = String.fromCharCode(bytes[0] ?? 0);
+  if (type !== "Q" && type !== "P") return "";
+  const start = type === "P" ? readCString(bytes, HEADER_BYTES).next : HEADER_BYTES;
+  return bytes.toString("utf8", start, Math.min(bytes.length, start + limit));
+}

@@ -1,0 +1,157 @@
+import { spawn } from "node:child_process";
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import pg from "pg";
+import { expect, it, onTestFinished } from "vitest";
+import { claimFolder } from "#embedd/embedded/claim.js";
+import { openEmbedded } from "#embedd/embedded/index.js";
+import type { EmbeddedServer } from "#embedd/embedded/index.js";
+import { waitFor } from "../../helpers/wait.js";
+
+async function newDirectory(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "embedd-test-"));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+async function query(connectionString: string, sql: string): Promise<unknown[]> {
+  const client = new pg.Client(connectionString);
+  await client.connect();
+  const { rows } = await client.query<Record<string, unknown>>(sql);
+  await client.end();
+  return rows.map((row) => Object.values(row)[0]);
+}
+
+async function open(dataDir: string): Promise<EmbeddedServer> {
+  const server = await openEmbedded({ dataDir });
+  onTestFinished(() => server.stop());
+  return server;
+}
+
+const program = `
+  import { openEmbedded } from "#embedd/embedded/index.js";
+  const server = await openEmbedded({ dataDir: process.argv[1] });
+  console.log(JSON.stringify({ owned: server.owned, url: server.connectionString }));
+  process.stdin.once("data", () => server.stop().then(() => process.exit(0))).resume();
+`;
+
+interface Other {
+  child: ReturnType<typeof spawn>;
+  owned: boolean;
+  url: string;
+}
+
+/** Opens the directory in a process of its own. */
+async function openElsewhere(dataDir: string): Promise<Other> {
+  const child = spawn(process.execPath, ["--input-type=module", "-e", program, "--", dataDir], {
+    stdio: ["pipe", "pipe", "pipe"],
+  });
+  onTestFinished(() => void child.kill("SIGKILL"));
+  let output = "";
+  let errors = "";
+  child.stdout.on("data", (data) => (output += String(data)));
+  child.stderr.on("data", (data) => (errors += String(data)));
+  const line = await waitFor(
+    () => {
+      if (child.exitCode !== null) throw new Error(errors);
+      return output.includes("\n") && output;
+    },
+    { timeoutMs: 50_000, what: "the other process" },
+  );
+  return { child, ...(JSON.parse(line) as { owned: boolean; url: string }) };
+}
+
+it("keeps data over stop and start, is shared with who comes second, and stops twice", async () => {
+  const folder = await newDirectory();
+  const dataDir = join(folder, "new", "data");
+  const first = await open(dataDir);
+  await query(first.connectionString, "create table kept as select '[1,2]'::vector as v");
+  const second = await openEmbedded({ dataDir });
+  expect([first.owned, second.owned]).toEqual([true, false]);
+  expect(second.connectionString).toBe(first.connectionString);
+  const other = await openElsewhere(dataDir);
+  expect(other).toMatchObject({ owned: false, url: first.connectionString });
+  await second.stop();
+  expect(await query(first.connectionString, "select v from kept")).toEqual(["[1,2]"]);
+  await Promise.all([first.stop(), first.stop()]);
+  expect(await readdir(join(folder, "new"))).toEqual(["data"]);
+  const third = await open(dataDir);
+  expect(third.owned).toBe(true);
+  expect(await query(third.connectionString, "select v from kept")).toEqual(["[1,2]"]);
+});
+
+it("opens again after kill -9 in the middle of writing, with everything that was committed", async () => {
+  const dataDir = join(await newDirectory(), "data");
+  const { child, url, owned } = await openElsewhere(dataDir);
+  expect(owned).toBe(true);
+  const client = new pg.Client(url);
+  client.on("error", () => undefined);
+  await client.connect();
+  await client.query("create table written (n int primary key)");
+  let committed = 0;
+  const writing = (async () => {
+    for (let n = 1; ; n++) {
+      await client.query("insert into written values ($1)", [n]);
+      committed = n;
+      if (n === 200) child.kill("SIGKILL");
+    }
+  })();
+  await expect(writing).rejects.toThrow();
+  const again = await open(dataDir);
+  expect(again.owned).toBe(true);
+  const [count] = await query(again.connectionString, "select count(*)::int from written");
+  expect(count).toBeGreaterThanOrEqual(committed);
+  await query(again.connectionString, "insert into written values (100000)");
+});
+
+it("is opened by one of those who start at once", async () => {
+  const dataDir = join(await newDirectory(), "data");
+  const all = await Promise.all([openElsewhere(dataDir), openElsewhere(dataDir), openEmbedded({ dataDir })]);
+  const ours = all[2];
+  onTestFinished(() => ours.stop());
+  expect(all.filter((one) => one.owned)).toHaveLength(1);
+  expect(new Set([all[0].url, all[1].url, ours.connectionString]).size).toBe(1);
+});
+
+it("never lets two claim a folder, in any order", async () => {
+  const folder = await newDirectory();
+  for (let round = 0; round < 20; round++) {
+    const claims = await Promise.all(Array.from({ length: 5 }, () => claimFolder(folder)));
+    expect(claims.filter(Boolean).length).toBeLessThanOrEqual(1);
+    for (const claim of claims) await claim?.release();
+  }
+  expect(await readdir(folder)).toEqual([]);
+});
+
+it("takes over from the dead, and from an earlier process with the same number", async () => {
+  const folder = await newDirectory();
+  const stale = (pid: number, startedAt: string): Promise<void> =>
+    writeFile(join(folder, `server-${startedAt}.json`), JSON.stringify({ pid, startedAt, port: 1 }));
+  await stale(2 ** 22 + 1, "no-such-process");
+  await stale(process.pid, "this-process-before-its-restart");
+  await stale(process.ppid, "another-time");
+  const claim = await claimFolder(folder);
+  expect(claim).toBeDefined();
+  expect(await readdir(folder)).toHaveLength(1);
+  await claim?.release();
+});
+
+it("says which port is taken", async () => {
+  const other = createServer();
+  await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
+  onTestFinished(() => void other.close());
+  const { port } = other.address() as AddressInfo;
+  await expect(openEmbedded({ port })).rejects.toMatchObject({
+    code: "port_in_use",
+    message: expect.stringContaining(String(port)) as string,
+  });
+});
+
+it("does not open what is no database, and says so", async () => {
+  const dataDir = await newDirectory();
+  await writeFile(join(dataDir, "PG_VERSION"), "9\n");
+  await expect(openEmbedded({ dataDir: `${dataDir}/` })).rejects.toMatchObject({ code: "embedded_start" });
+});
