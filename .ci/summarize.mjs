@@ -1,0 +1,41 @@
+// Counts the tests of vitest's JSON reports: first the one of the server, where nothing may be skipped, then
+// the embedded one. The last line is `N passed, N failed, N skipped`.
+import { readFileSync } from "node:fs";
+
+const total = { passed: 0, failed: 0, skipped: 0 };
+const problems = [];
+
+process.argv.slice(2).forEach((path, index) => {
+  const where = index === 0 ? "on the server" : "embedded";
+  let report;
+  try {
+    report = JSON.parse(readFileSync(path, "utf8"));
+  } catch (error) {
+    problems.push(`no report of the tests ${where}: ${error.message}`);
+    total.failed += 1;
+    return;
+  }
+  const counts = { passed: 0, failed: 0, skipped: 0 };
+  for (const file of report.testResults) {
+    for (const test of file.assertionResults) {
+      if (test.status === "passed") counts.passed += 1;
+      else if (test.status === "failed") counts.failed += 1;
+      else counts.skipped += 1;
+      if (index === 0 && !["passed", "failed"].includes(test.status)) {
+        problems.push(`skipped on the server: ${test.fullName}`);
+      }
+    }
+    // A file that does not load, or whose hooks fail, has failed whatever its tests say.
+    if (file.status === "failed" && !file.assertionResults.some((test) => test.status === "failed")) {
+      counts.failed += 1;
+      problems.push(`failed as a whole ${where}: ${file.name}`);
+    }
+  }
+  if (counts.passed + counts.failed === 0) problems.push(`no test was run ${where}`);
+  console.log(`${where}: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
+  for (const key of Object.keys(total)) total[key] += counts[key];
+});
+
+for (const problem of problems) console.log(problem);
+console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
+process.exitCode = problems.length > 0 || total.failed > 0 ? 1 : 0;

@@ -1,0 +1,91 @@
+import { join } from "node:path";
+import type { Command } from "commander";
+import type { Pool } from "pg";
+import { loadConfig } from "../config.js";
+import type { Config } from "../config.js";
+import { openEmbedded } from "../embedded/index.js";
+import type { EmbeddedServer } from "../embedded/index.js";
+import { createLogger } from "../logger.js";
+import type { Logger } from "../logger.js";
+import { migrate } from "../sql/migrate.js";
+import { createPool } from "../sql/pool.js";
+
+export interface GlobalFlags {
+  databaseUrl?: string;
+  dataDir?: string;
+  provider?: string;
+  logLevel?: string;
+}
+
+/** What most commands need: settings, a log, a database. */
+export interface Context {
+  config: Config;
+  log: Logger;
+  databaseUrl: string;
+  /** Set where embedd brought its own PostgreSQL. */
+  embedded: EmbeddedServer | null;
+  pool: Pool;
+  close(): Promise<void>;
+}
+
+export function readConfig(command: Command): Config {
+  const flags = command.optsWithGlobals<GlobalFlags>();
+  return loadConfig({
+    DATABASE_URL: flags.databaseUrl,
+    EMBEDD_DATA_DIR: flags.dataDir,
+    EMBEDD_PROVIDER: flags.provider,
+    EMBEDD_LOG_LEVEL: flags.logLevel,
+  });
+}
+
+/**
+ * Opens the database of DATABASE_URL; without it embedded PostgreSQL in `.embedd/`, migrated, with its
+ * address on standard error so that psql can join.
+ */
+export async function openContext(command: Command, { quiet = false } = {}): Promise<Context> {
+  const config = readConfig(command);
+  const log = createLogger({ level: config.logLevel, format: config.logFormat });
+  const embedded =
+    config.databaseUrl === undefined ? await openEmbedded({ dataDir: join(config.dataDir, "data") }) : null;
+  const databaseUrl = config.databaseUrl ?? embedded?.connectionString ?? "";
+  try {
+    if (embedded !== null) {
+      if (!quiet) process.stderr.write(`embedded PostgreSQL: psql "${databaseUrl}"\n`);
+      await migrate(databaseUrl);
+    }
+    const pool = createPool({
+      connectionString: databaseUrl,
+      applicationName: "embedd",
+      max: 4,
+      singleSession: embedded !== null,
+    });
+    return {
+      config,
+      log,
+      databaseUrl,
+      embedded,
+      pool,
+      async close() {
+        await pool.end();
+        await embedded?.stop();
+      },
+    };
+  } catch (error) {
+    await embedded?.stop();
+    throw error;
+  }
+}
+
+/** Runs a command on a context and closes it, whatever happens. */
+export async function withContext<T>(
+  command: Command,
+  work: (context: Context) => Promise<T>,
+  options: { quiet?: boolean } = {},
+): Promise<T> {
+  const context = await openContext(command, options);
+  try {
+    return await work(context);
+  } finally {
+    await context.close();
+  }
+}

@@ -1,0 +1,152 @@
+import { createInterface } from "node:readline/promises";
+import type { Command } from "commander";
+import type { Pool } from "pg";
+import { openEmbedded } from "../embedded/index.js";
+import { createLogger } from "../logger.js";
+import { createProvider, embedQuery } from "../providers/create-provider.js";
+import type { Provider } from "../providers/provider.js";
+import { loadPipelines } from "../sql/load-pipelines.js";
+import { migrate } from "../sql/migrate.js";
+import { createPool } from "../sql/pool.js";
+import { createWorker } from "../worker/worker.js";
+import { readConfig } from "./context.js";
+import { readDocumentation } from "./demo-text.js";
+import type { Chunk } from "./demo-text.js";
+import { EXIT } from "./exit.js";
+import { backlogProgress } from "./progress.js";
+import { excerpt } from "./text.js";
+
+const QUESTIONS = [
+  "How do I listen for PostgreSQL notifications?",
+  "How can I log as JSON without slowing the application down?",
+  "Which distance functions can be used for nearest neighbor search?",
+];
+
+const CHUNKS = 600;
+
+export function addDemo(program: Command): void {
+  program
+    .command("demo [question]")
+    .description("see it work: real text, embedded PostgreSQL in memory, no account, no download")
+    .addHelpText("after", '\nExample:\n  npm run demo -- "how do I set a default value for an option?"')
+    .action(async (question: string | undefined, _flags: object, command: Command) => {
+      await demo(command, question);
+    });
+}
+
+async function demo(command: Command, question: string | undefined): Promise<void> {
+  const config = readConfig(command);
+  const chunks = await readDocumentation(CHUNKS);
+  if (chunks.length === 0) {
+    process.stderr.write("embedd: found no documentation to read under node_modules\n");
+    process.exitCode = EXIT.fault;
+    return;
+  }
+  process.stdout.write("starting PostgreSQL with pgvector in this process, and the model …\n");
+  const server = await openEmbedded({});
+  const provider = await createProvider(config);
+  const pool = createPool({
+    connectionString: server.connectionString,
+    applicationName: "embedd demo",
+    max: 2,
+    singleSession: true,
+  });
+  try {
+    await migrate(server.connectionString);
+    process.stdout.write(`join in from another terminal: psql "${server.connectionString}"\n\n`);
+    await insertChunks(pool, chunks);
+    const files = new Set(chunks.map((chunk) => chunk.source)).size;
+    process.stdout.write(
+      `inserted ${chunks.length} chunks of ${files} files with plain SQL, embedding = NULL\n`,
+    );
+    const progress = await backlogProgress(pool, provider.model);
+    const worker = await createWorker({
+      databaseUrl: server.connectionString,
+      provider,
+      log: createLogger({ level: "warn", format: config.logFormat }),
+      singleSession: true,
+      notifications: (listener) => server.onNotification(listener),
+      onBatch: (_, outcome) => {
+        progress.add(outcome.written);
+      },
+    });
+    try {
+      await worker.idle();
+      progress.stop();
+      const rate = (progress.rows() / progress.ms()) * 1000;
+      process.stdout.write(`${progress.rows()} rows embedded, ${rate.toFixed(0)} rows per second\n`);
+      const ms = await insertToSearchable(pool);
+      process.stdout.write(`one more row: searchable ${ms.toFixed(0)} ms after its INSERT\n`);
+      for (const text of question === undefined ? QUESTIONS : [...QUESTIONS, question]) {
+        await answer(pool, provider, text);
+      }
+      if (question === undefined) await askMore(pool, provider);
+    } finally {
+      await worker.stop();
+    }
+  } finally {
+    await pool.end();
+    await provider.close();
+    await server.stop();
+  }
+}
+
+async function insertChunks(pool: Pool, chunks: readonly Chunk[]): Promise<void> {
+  await pool.query(
+    `insert into embedd.chunks (source, position, content)
+     select * from unnest($1::text[], $2::integer[], $3::text[])`,
+    [chunks.map((c) => c.source), chunks.map((c) => c.position), chunks.map((c) => c.content)],
+  );
+}
+
+/** Milliseconds from an INSERT's return until the row's vector can be read. */
+async function insertToSearchable(pool: Pool): Promise<number> {
+  const { rows } = await pool.query<{ id: string }>(
+    "insert into embedd.chunks (source, content) values ('you', 'The quick brown fox jumps over the lazy dog.') returning id",
+  );
+  const inserted = performance.now();
+  for (;;) {
+    const { rowCount } = await pool.query(
+      "select from embedd.chunks where id = $1 and embedding is not null",
+      [rows[0]?.id],
+    );
+    if (rowCount === 1) return performance.now() - inserted;
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+}
+
+async function answer(pool: Pool, provider: Provider, question: string): Promise<void> {
+  const { pipelines } = await loadPipelines(pool);
+  const chunks = pipelines.find((pipeline) => pipeline.relation === "embedd.chunks");
+  if (chunks === undefined) throw new Error("embedd.chunks is not watched");
+  const vector = await embedQuery(provider, question);
+  const { rows } = await pool.query<{ source: string; distance: number; content: string }>(
+    `select source, content, embedding operator(${chunks.vectorSchema}.<=>) $1::${chunks.embeddingType} as distance
+     from embedd.chunks where embedding_model = $2 order by distance limit 3`,
+    [`[${vector.join(",")}]`, provider.model],
+  );
+  process.stdout.write(`\n${question}\n`);
+  for (const { source, distance, content } of rows) {
+    process.stdout.write(`  ${distance.toFixed(3)}  ${source}\n         ${excerpt(content, 160)}\n`);
+  }
+}
+
+async function askMore(pool: Pool, provider: Provider): Promise<void> {
+  if (!process.stdin.isTTY) {
+    process.stdout.write('\nyour own question: npm run demo -- "…"\n');
+    return;
+  }
+  const terminal = createInterface({ input: process.stdin, output: process.stdout });
+  const closed = new Promise<string>((resolve) => terminal.once("close", () => resolve("")));
+  try {
+    for (;;) {
+      const question = (
+        await Promise.race([terminal.question("\nyour question (Enter to leave): "), closed])
+      ).trim();
+      if (question === "") return;
+      await answer(pool, provider, question);
+    }
+  } finally {
+    terminal.close();
+  }
+}

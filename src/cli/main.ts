@@ -1,0 +1,46 @@
+#!/usr/bin/env node
+import { readFileSync } from "node:fs";
+import { Command } from "commander";
+import { config as loadDotenv } from "dotenv";
+import { addDemo } from "./demo.js";
+import { EXIT, reportError } from "./exit.js";
+import { addMigrate } from "./migrate.js";
+import { addRun } from "./run.js";
+import { addSearch } from "./search.js";
+import { addStatus } from "./status.js";
+import { addUnwatch, addWatch } from "./watch.js";
+
+const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
+  version: string;
+};
+
+const program = new Command("embedd")
+  .description("The embedding daemon for PostgreSQL: rows that embed themselves.")
+  .version(version)
+  .option("--database-url <url>", "PostgreSQL to use (DATABASE_URL); without it embedded PostgreSQL")
+  .option("--data-dir <path>", "where embedded PostgreSQL lives (EMBEDD_DATA_DIR, default .embedd)")
+  .option("--provider <name>", "local (EMBEDD_PROVIDER)")
+  .option("--log-level <level>", "debug, info, warn, error or silent (EMBEDD_LOG_LEVEL)")
+  .configureHelp({ showGlobalOptions: true })
+  .showHelpAfterError("(embedd --help lists the commands)")
+  .exitOverride((error) => {
+    process.exit(error.exitCode === 0 ? EXIT.ok : EXIT.usage);
+  })
+  .addHelpText(
+    "after",
+    `
+Exit codes: 0 done; 1 a provider or a statement failed; 2 wrong settings or usage, nothing changed;
+3 it ran and the answer is no (failed rows, no worker, nothing found); 4 the database is out of reach.
+
+Example:
+  embedd migrate && embedd watch docs --content body && embedd run`,
+  );
+
+for (const add of [addMigrate, addWatch, addUnwatch, addRun, addStatus, addSearch, addDemo]) add(program);
+
+loadDotenv({ quiet: true });
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.exitCode = reportError(error);
+}

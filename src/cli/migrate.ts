@@ -1,0 +1,25 @@
+import type { Command } from "commander";
+import { migrate, migrationScript } from "../sql/migrate.js";
+import { readConfig, withContext } from "./context.js";
+
+export function addMigrate(program: Command): void {
+  program
+    .command("migrate")
+    .description("create or update the schema embedd; safe to run again, and by two at once")
+    .option("--sql", "print the script instead of running it")
+    .addHelpText("after", "\nExample:\n  DATABASE_URL=postgres://me@localhost/app embedd migrate")
+    .action(async (flags: { sql?: boolean }, command: Command) => {
+      if (flags.sql === true) {
+        process.stdout.write(await migrationScript());
+        return;
+      }
+      const { databaseUrl } = readConfig(command);
+      if (databaseUrl === undefined) {
+        // Opening it has migrated it.
+        await withContext(command, () => Promise.resolve(process.stdout.write("up to date\n")));
+        return;
+      }
+      const done = await migrate(databaseUrl);
+      process.stdout.write(done.length === 0 ? "up to date\n" : `ran ${done.join(", ")}\n`);
+    });
+}

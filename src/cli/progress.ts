@@ -1,0 +1,47 @@
+import { Presets, SingleBar } from "cli-progress";
+import type { Pool } from "pg";
+import { countPending } from "../sql/status.js";
+
+export interface BacklogProgress {
+  add(rows: number): void;
+  rows(): number;
+  /** From the start to the last row, in milliseconds. */
+  ms(): number;
+  stop(): void;
+}
+
+/** A bar over what is pending now; rows that arrive meanwhile lengthen it. */
+export async function backlogProgress(pool: Pool, model: string): Promise<BacklogProgress> {
+  let total = await countPending(pool, model);
+  const bar = new SingleBar(
+    {
+      format: "embedding {bar} {percentage}% | {value}/{total} rows | {rate} rows/s | {eta_formatted} left",
+      etaBuffer: 100,
+      // Without a terminal: a line every two seconds.
+      noTTYOutput: true,
+      notTTYSchedule: 2_000,
+      hideCursor: true,
+    },
+    Presets.shades_classic,
+  );
+  const started = performance.now();
+  let last = started;
+  let done = 0;
+  bar.start(total, 0, { rate: "-" });
+  return {
+    add(rows) {
+      done += rows;
+      last = performance.now();
+      if (done > total) {
+        total = done;
+        bar.setTotal(total);
+      }
+      bar.update(done, { rate: (done / ((last - started) / 1000)).toFixed(0) });
+    },
+    rows: () => done,
+    ms: () => last - started,
+    stop() {
+      bar.stop();
+    },
+  };
+}

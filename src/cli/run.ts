@@ -1,0 +1,111 @@
+import type { Command } from "commander";
+import { createProvider } from "../providers/create-provider.js";
+import { readStatus } from "../sql/status.js";
+import { createWorker } from "../worker/worker.js";
+import type { Worker } from "../worker/worker.js";
+import { withContext } from "./context.js";
+import type { Context } from "./context.js";
+import { EXIT } from "./exit.js";
+import { backlogProgress } from "./progress.js";
+
+export function addRun(program: Command): void {
+  program
+    .command("run")
+    .description("embed what is there and whatever comes, until SIGTERM or Ctrl-C")
+    .option("--once", "embed the backlog, with a progress bar, and leave; exit code 3 if rows failed")
+    .addHelpText("after", "\nExample:\n  DATABASE_URL=postgres://me@localhost/app embedd run")
+    .action(async (flags: { once?: boolean }, command: Command) => {
+      await withContext(command, async (context) => {
+        const provider = await createProvider(context.config);
+        try {
+          await (flags.once === true ? runOnce(context, provider) : runUntilStopped(context, provider));
+        } finally {
+          await provider.close();
+        }
+      });
+    });
+}
+
+type LoadedProvider = Awaited<ReturnType<typeof createProvider>>;
+
+/** A worker with the settings of the command line. */
+export function startWorker(
+  { config, databaseUrl, embedded, log }: Context,
+  provider: LoadedProvider,
+  onRows: (written: number, failed: number) => void,
+): Promise<Worker> {
+  return createWorker({
+    databaseUrl,
+    provider,
+    log,
+    maxBatchRows: config.maxBatchRows,
+    batchMs: config.batchMs,
+    pollIntervalMs: config.pollIntervalMs,
+    leaseMs: config.leaseMs,
+    maxChars: config.maxChars,
+    maxAttempts: config.maxAttempts,
+    retryDelayMs: config.retryDelayMs,
+    onBatch: (_, outcome) => {
+      onRows(outcome.written, outcome.failed);
+    },
+    ...(embedded !== null && {
+      singleSession: true,
+      notifications: (listener) => embedded.onNotification(listener),
+    }),
+  });
+}
+
+async function runUntilStopped(context: Context, provider: LoadedProvider): Promise<void> {
+  const { log, config } = context;
+  let rows = 0;
+  let failed = 0;
+  const worker = await startWorker(context, provider, (w, f) => {
+    rows += w;
+    failed += f;
+  });
+  // One line a second at most, however fast the rows come.
+  const report = setInterval(() => {
+    if (rows + failed === 0) return;
+    log.info({ rows, ...(failed > 0 && { failed }) }, "embedded");
+    rows = failed = 0;
+  }, 1_000);
+  log.info({ worker: worker.id, model: provider.model, dimensions: provider.dimensions }, "ready");
+  const signal = await new Promise<NodeJS.Signals>((resolve) => {
+    for (const name of ["SIGINT", "SIGTERM"] as const) {
+      process.once(name, () => {
+        // A second signal forces.
+        process.once(name, () => process.exit(EXIT.fault));
+        resolve(name);
+      });
+    }
+  });
+  log.info({ signal }, "stopping");
+  await worker.stop({ deadlineMs: config.shutdownMs });
+  clearInterval(report);
+  log.info({}, "stopped");
+}
+
+async function runOnce(context: Context, provider: LoadedProvider): Promise<void> {
+  const progress = await backlogProgress(context.pool, provider.model);
+  const worker = await startWorker(context, provider, (written, failed) => {
+    progress.add(written + failed);
+  });
+  let interrupted = false;
+  for (const name of ["SIGINT", "SIGTERM"] as const) {
+    process.once(name, () => {
+      interrupted = true;
+      process.once(name, () => process.exit(EXIT.fault));
+      void worker.stop({ deadlineMs: context.config.shutdownMs });
+    });
+  }
+  await worker.idle();
+  await worker.stop();
+  progress.stop();
+  const left = (await readStatus(context.pool)).reduce((sum, p) => sum + p.failed + p.dead, 0);
+  process.stdout.write(`${progress.rows()} rows in ${(progress.ms() / 1000).toFixed(1)} s\n`);
+  if (left > 0) {
+    process.stderr.write(`${left} rows failed: select * from embedd.failures\n`);
+    process.exitCode = EXIT.no;
+  }
+  if (interrupted) process.exitCode = EXIT.fault;
+}

@@ -1,0 +1,98 @@
+import type { Command } from "commander";
+import type { Pool } from "pg";
+import { configurationError } from "../errors.js";
+import { createProvider, embedQuery } from "../providers/create-provider.js";
+import { loadPipelines } from "../sql/load-pipelines.js";
+import type { Pipeline } from "../sql/pipeline.js";
+import { searchRows } from "../sql/search.js";
+import type { SearchResult } from "../sql/search.js";
+import { withContext } from "./context.js";
+import { EXIT } from "./exit.js";
+import { excerpt } from "./text.js";
+
+interface SearchFlags {
+  table?: string;
+  embedding?: string;
+  limit: string;
+  json?: boolean;
+}
+
+export function addSearch(program: Command): void {
+  program
+    .command("search <query>")
+    .description("the rows nearest in meaning, by cosine distance")
+    .option("--table <name>", "which watched table (needed when several are)")
+    .option("--embedding <column>", "which embedding column, where a table has several")
+    .option("--limit <n>", "how many rows", "5")
+    .option("--json", "for scripts")
+    .addHelpText("after", '\nExample:\n  embedd search "how do I reset my password" --table docs')
+    .action(async (query: string, flags: SearchFlags, command: Command) => {
+      const limit = Number(flags.limit);
+      if (!Number.isInteger(limit) || limit < 1) {
+        throw configurationError("usage", `--limit ${flags.limit} is not a whole number from 1`, "--limit 5");
+      }
+      await withContext(
+        command,
+        async ({ pool, config }) => {
+          const pipeline = await pickPipeline(pool, flags);
+          const provider = await createProvider(config);
+          try {
+            const vector = await embedQuery(provider, query);
+            const results = await searchRows(pool, pipeline, provider.model, vector, {
+              limit,
+              maxChars: 400,
+            });
+            process.stdout.write(
+              flags.json === true ? `${JSON.stringify(results, null, 2)}\n` : formatResults(results),
+            );
+            if (results.length === 0) {
+              process.stderr.write(`no row of ${pipeline.relation} has a vector of ${provider.model}\n`);
+              process.exitCode = EXIT.no;
+            }
+          } finally {
+            await provider.close();
+          }
+        },
+        { quiet: true },
+      );
+    });
+}
+
+/** The one pipeline that is meant; where that is not clear, an error that lists them. */
+async function pickPipeline(pool: Pool, { table, embedding }: SearchFlags): Promise<Pipeline> {
+  const { pipelines } = await loadPipelines(pool);
+  const fits = pipelines.filter(
+    (p) =>
+      (table === undefined ||
+        p.relation === table ||
+        p.relation === `public.${table}` ||
+        p.relation.endsWith(`.${table}`)) &&
+      (embedding === undefined || p.embedding === embedding),
+  );
+  // The ready-made table is there always, so it is meant only when it is named or alone.
+  const candidates =
+    fits.length > 1 && table === undefined ? fits.filter((p) => p.relation !== "embedd.chunks") : fits;
+  const [only] = candidates;
+  if (only !== undefined && candidates.length === 1) return only;
+  const names = (candidates.length > 1 ? candidates : pipelines)
+    .map((p) => `${p.relation}.${p.embedding}`)
+    .join(", ");
+  throw configurationError(
+    candidates.length > 1 ? "which_table" : "not_watched",
+    candidates.length > 1
+      ? `several watched columns fit: ${names}`
+      : `${table ?? "that"} is not watched; watched: ${names}`,
+    'embedd search "…" --table schema.table --embedding column',
+  );
+}
+
+function formatResults(results: readonly SearchResult[]): string {
+  return results
+    .map(({ key, distance, content }) => {
+      const text = Object.values(content)
+        .filter((value) => value !== null)
+        .join(" ");
+      return `${distance.toFixed(4)}  ${key}  ${excerpt(text, 100)}\n`;
+    })
+    .join("");
+}

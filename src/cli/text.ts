@@ -1,0 +1,6 @@
+/** One line of at most `length` characters. */
+export function excerpt(text: string, length: number): string {
+  const line = text.replace(/\s+/g, " ").trim();
+  const characters = Array.from(line);
+  return characters.length <= length ? line : `${characters.slice(0, length - 1).join("")}…`;
+}

@@ -1,0 +1,14 @@
+export { createWorker } from "./worker/worker.js";
+export type { Worker, WorkerOptions } from "./worker/worker.js";
+export type { BatchOutcome } from "./worker/batch.js";
+export { createProvider, embedQuery } from "./providers/create-provider.js";
+export type { ProviderOptions } from "./providers/create-provider.js";
+export type { Provider } from "./providers/provider.js";
+export { openEmbedded } from "./embedded/index.js";
+export type { EmbeddedServer } from "./embedded/index.js";
+export { migrate } from "./sql/migrate.js";
+export type { Pipeline } from "./sql/pipeline.js";
+export { EmbeddError } from "./errors.js";
+export type { ErrorKind } from "./errors.js";
+export { createLogger } from "./logger.js";
+export type { Logger, LogOptions } from "./logger.js";
