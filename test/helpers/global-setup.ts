@@ -1,0 +1,78 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { TestProject } from "vitest/node";
+import { openEmbedded } from "#embedd/embedded/index.js";
+import { migrate } from "#embedd/sql/migrate.js";
+import {
+  createServerDatabase,
+  databaseUrl,
+  dropOldDatabases,
+  dropServerDatabase,
+  newName,
+  withAdmin,
+} from "./server-databases.js";
+
+/** What every test file clones its database from. */
+export type DatabaseTemplate =
+  | { kind: "server"; serverUrl: string; name: string }
+  | { kind: "embedded"; emptyPath: string; migratedPath: string };
+
+declare module "vitest" {
+  export interface ProvidedContext {
+    databaseTemplate: DatabaseTemplate;
+  }
+}
+
+type Teardown = () => Promise<void>;
+
+async function setUpServer(project: TestProject, serverUrl: string): Promise<Teardown> {
+  const name = newName("template");
+  try {
+    await withAdmin(serverUrl, async (admin) => {
+      const { rows } = await admin.query<{ version: string; superuser: string }>(
+        "select current_setting('server_version') as version, current_setting('is_superuser') as superuser",
+      );
+      if (rows[0]?.superuser !== "on")
+        throw new Error("its user is no superuser, and the tests create databases");
+      console.log(`\nPostgreSQL ${rows[0].version} at TEST_DATABASE_URL`);
+      await dropOldDatabases(admin);
+    });
+  } catch (error) {
+    throw new Error(`TEST_DATABASE_URL cannot be used: ${describe(error)}`, { cause: error });
+  }
+  await createServerDatabase(serverUrl, name);
+  await migrate(databaseUrl(serverUrl, name));
+  project.provide("databaseTemplate", { kind: "server", serverUrl, name });
+  return () => dropServerDatabase(serverUrl, name);
+}
+
+/** A refused connection to a name with several addresses is an AggregateError without a message. */
+function describe(error: unknown): string {
+  if (error instanceof AggregateError) return error.errors.map(describe).join("; ");
+  return error instanceof Error ? error.message : String(error);
+}
+
+async function setUpEmbedded(project: TestProject): Promise<Teardown> {
+  console.log("\nembedded PostgreSQL (PGlite)");
+  const folder = await mkdtemp(join(tmpdir(), "embedd-test-"));
+  const paths = { emptyPath: join(folder, "empty.tar"), migratedPath: join(folder, "migrated.tar") };
+  // initdb takes seconds, a start from its result one.
+  const server = await openEmbedded();
+  const save = async (path: string): Promise<void> =>
+    writeFile(path, new Uint8Array(await (await server.dump()).arrayBuffer()));
+  try {
+    await save(paths.emptyPath);
+    await migrate(server.connectionString);
+    await save(paths.migratedPath);
+  } finally {
+    await server.stop();
+  }
+  project.provide("databaseTemplate", { kind: "embedded", ...paths });
+  return () => rm(folder, { recursive: true, force: true });
+}
+
+export default async function setUp(project: TestProject): Promise<Teardown> {
+  const serverUrl = process.env["TEST_DATABASE_URL"];
+  return serverUrl ? setUpServer(project, serverUrl) : setUpEmbedded(project);
+}

@@ -1,0 +1,91 @@
+import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { onTestFinished } from "vitest";
+import { waitFor } from "./wait.js";
+
+export interface CliExit {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  stdout: string;
+  stderr: string;
+}
+
+export interface CliProcess {
+  child: ChildProcess;
+  /** What it has printed so far. */
+  readonly stdout: string;
+  readonly stderr: string;
+  exited: Promise<CliExit>;
+  /** The first line, of either stream, that matches; fails at once if the process ends without it. */
+  waitForLine(pattern: RegExp, timeoutMs?: number): Promise<string>;
+}
+
+export interface CliOptions {
+  /** Added to the test's own environment, without its DATABASE_URL and EMBEDD_ variables. */
+  env?: Record<string, string>;
+  cwd?: string;
+  input?: string;
+}
+
+const main = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
+
+function environment(extra: Record<string, string>): NodeJS.ProcessEnv {
+  const inherited = Object.entries(process.env).filter(
+    ([name]) => name !== "DATABASE_URL" && !name.startsWith("EMBEDD_") && !name.startsWith("VITEST"),
+  );
+  return { ...Object.fromEntries(inherited), NO_COLOR: "1", ...extra };
+}
+
+/** Starts the built command, `embedd …`, from inside a test; it is killed when the test ends. */
+export function spawnCli(args: string[], { env = {}, cwd, input }: CliOptions = {}): CliProcess {
+  const child = spawn(process.execPath, [main, ...args], {
+    env: environment(env),
+    ...(cwd !== undefined && { cwd }),
+    stdio: ["pipe", "pipe", "pipe"],
+  });
+  const output = { stdout: "", stderr: "" };
+  child.stdout.setEncoding("utf8").on("data", (text: string) => (output.stdout += text));
+  child.stderr.setEncoding("utf8").on("data", (text: string) => (output.stderr += text));
+  child.stdin.on("error", () => undefined);
+  child.stdin.end(input);
+  let ended = false;
+  const exited = new Promise<CliExit>((resolve, reject) => {
+    child.once("error", reject);
+    child.once("close", (code, signal) => {
+      ended = true;
+      resolve({ code, signal, ...output });
+    });
+  });
+  onTestFinished(async () => {
+    if (!ended) child.kill("SIGKILL");
+    await exited;
+  });
+
+  function findLine(pattern: RegExp): string | undefined {
+    return `${output.stdout}\n${output.stderr}`.split("\n").find((line) => pattern.test(line));
+  }
+  return {
+    child,
+    exited,
+    get stdout() {
+      return output.stdout;
+    },
+    get stderr() {
+      return output.stderr;
+    },
+    waitForLine: (pattern, timeoutMs = 30_000) =>
+      waitFor(
+        () => {
+          const line = findLine(pattern);
+          if (line === undefined && ended) {
+            throw new Error(
+              `embedd ${args.join(" ")} ended without ${String(pattern)}:\n${output.stderr}${output.stdout}`,
+            );
+          }
+          return line;
+        },
+        { timeoutMs, what: `a line like ${String(pattern)} of embedd ${args.join(" ")}` },
+      ),
+  };
+}

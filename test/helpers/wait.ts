@@ -1,0 +1,23 @@
+import { setTimeout as sleep } from "node:timers/promises";
+
+export interface WaitOptions {
+  timeoutMs: number;
+  /** Ends the sentence "waited … for". */
+  what: string;
+  /** @default 20 */
+  intervalMs?: number;
+}
+
+/** Asks until the answer is something else than `undefined` or `false`. An error that is thrown ends it. */
+export async function waitFor<T>(
+  check: () => T | undefined | false | Promise<T | undefined | false>,
+  { timeoutMs, what, intervalMs = 20 }: WaitOptions,
+): Promise<T> {
+  const deadline = Date.now() + timeoutMs;
+  for (;;) {
+    const answer = await check();
+    if (answer !== undefined && answer !== false) return answer;
+    if (Date.now() >= deadline) throw new Error(`waited ${timeoutMs} ms in vain for ${what}`);
+    await sleep(intervalMs);
+  }
+}

@@ -1,0 +1,25 @@
+import { onTestFinished } from "vitest";
+import type { Provider } from "#embedd/providers/provider.js";
+import { createWorker } from "#embedd/worker/worker.js";
+import type { Worker, WorkerOptions } from "#embedd/worker/worker.js";
+import type { TestDatabase } from "./database.js";
+
+/** A worker on the test's database, stopped when the test ends. */
+export async function startTestWorker(
+  db: TestDatabase,
+  provider: Provider,
+  options: Partial<WorkerOptions> = {},
+): Promise<Worker> {
+  const { embedded } = db;
+  const worker = await createWorker({
+    databaseUrl: db.url,
+    provider,
+    ...(embedded !== undefined && {
+      singleSession: true,
+      notifications: (listener) => embedded.onNotification(listener),
+    }),
+    ...options,
+  });
+  onTestFinished(() => worker.stop());
+  return worker;
+}
