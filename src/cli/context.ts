@@ -57,7 +57,6 @@ export async function openContext(command: Command, { quiet = false } = {}): Pro
       connectionString: databaseUrl,
       applicationName: "embedd",
       max: 4,
-      singleSession: embedded !== null,
     });
     return {
       config,

@@ -49,7 +49,6 @@ async function demo(command: Command, question: string | undefined): Promise<voi
     connectionString: server.connectionString,
     applicationName: "embedd demo",
     max: 2,
-    singleSession: true,
   });
   try {
     await migrate(server.connectionString);
@@ -64,8 +63,6 @@ async function demo(command: Command, question: string | undefined): Promise<voi
       databaseUrl: server.connectionString,
       provider,
       log: createLogger({ level: "warn", format: config.logFormat }),
-      singleSession: true,
-      notifications: (listener) => server.onNotification(listener),
       onBatch: (_, outcome) => {
         progress.add(outcome.written);
       },

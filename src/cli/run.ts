@@ -30,7 +30,7 @@ type LoadedProvider = Awaited<ReturnType<typeof createProvider>>;
 
 /** A worker with the settings of the command line. */
 export function startWorker(
-  { config, databaseUrl, embedded, log }: Context,
+  { config, databaseUrl, log }: Context,
   provider: LoadedProvider,
   onRows: (written: number, failed: number) => void,
 ): Promise<Worker> {
@@ -48,10 +48,6 @@ export function startWorker(
     onBatch: (_, outcome) => {
       onRows(outcome.written, outcome.failed);
     },
-    ...(embedded !== null && {
-      singleSession: true,
-      notifications: (listener) => embedded.onNotification(listener),
-    }),
   });
 }
 

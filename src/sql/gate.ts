@@ -6,7 +6,8 @@ export type GateAnswer = "granted" | "refused" | "sleeper";
 
 /**
  * Asks for a pipeline's gate. Whether a refusal is a sleeper's or a writer's costs a look at pg_locks,
- * so `lookForSleeper` is for when refusals go on.
+ * so `lookForSleeper` is for when refusals go on. With one session for all, locks tell nothing, and writers
+ * always notify.
  */
 export async function tryGate(
   client: ClientBase,
@@ -17,7 +18,8 @@ export async function tryGate(
     select from pg_locks where locktype = 'advisory' and classid = ${GATE_CLASS} and objid = $1 and objsubid = 2
       and mode = 'ExclusiveLock' and granted and database = (select oid from pg_database where datname = current_database()))`;
   const result = await client.query<{ answer: GateAnswer }>(
-    `select case when pg_try_advisory_lock(${GATE_CLASS}, $1::integer) then 'granted'
+    `select case when current_setting('embedd.single_session', true) = 'on' then 'granted'
+      when pg_try_advisory_lock(${GATE_CLASS}, $1::integer) then 'granted'
       ${lookForSleeper ? `when ${sleeper} then 'sleeper'` : ""} else 'refused' end as answer`,
     [pipelineId],
   );
@@ -25,7 +27,11 @@ export async function tryGate(
 }
 
 export async function releaseGate(client: ClientBase, pipelineId: number): Promise<void> {
-  await client.query(`select pg_advisory_unlock(${GATE_CLASS}, $1)`, [pipelineId]);
+  await client.query(
+    `select pg_advisory_unlock(${GATE_CLASS}, $1::integer)
+     where current_setting('embedd.single_session', true) is distinct from 'on'`,
+    [pipelineId],
+  );
 }
 
 /** Takes a fresh worker id and holds its lock for as long as the connection lives. */

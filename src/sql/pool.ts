@@ -5,8 +5,6 @@ export interface ConnectOptions {
   connectionString: string;
   /** Shown in pg_stat_activity. */
   applicationName: string;
-  /** All connections share one session (embedded PostgreSQL), whose settings belong to everybody. */
-  singleSession?: boolean;
 }
 
 /** A silent host is noticed within 15 s: TCP keepalives on our side, and on the server's for our connection. */
@@ -22,11 +20,14 @@ export function clientConfig({ connectionString, applicationName }: ConnectOptio
 
 /**
  * What a role's or a database's defaults must not change. The search path and the styles stay the role's
- * own: users' triggers run in our UPDATE and may rely on them.
+ * own: users' triggers run in our UPDATE and may rely on them. Where all connections share one session
+ * (embedded PostgreSQL) it is everybody's, and left alone.
  */
 export const sessionSettings = `
-set default_transaction_isolation = 'read committed'; set idle_in_transaction_session_timeout = '60s'; set jit = off;
-set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 3; set tcp_keepalives_count = 3`;
+select set_config(name, value, false) from (values ('default_transaction_isolation', 'read committed'),
+  ('idle_in_transaction_session_timeout', '60s'), ('jit', 'off'), ('tcp_keepalives_idle', '5'),
+  ('tcp_keepalives_interval', '3'), ('tcp_keepalives_count', '3')) as settings (name, value)
+where current_setting('embedd.single_session', true) is distinct from 'on'`;
 
 /** A pool whose lost connections are replaced at the next query and never end the process. */
 export function createPool(options: ConnectOptions & { max: number }): Pool {
@@ -34,12 +35,10 @@ export function createPool(options: ConnectOptions & { max: number }): Pool {
     ...clientConfig(options),
     max: options.max,
     idleTimeoutMillis: 30_000,
-    ...(options.singleSession !== true && {
-      // eslint-disable-next-line @typescript-eslint/no-misused-promises -- pg-pool awaits it, its types do not say so
-      onConnect: async (client) => {
-        await client.query(sessionSettings);
-      },
-    }),
+    // eslint-disable-next-line @typescript-eslint/no-misused-promises -- pg-pool awaits it, its types do not say so
+    onConnect: async (client) => {
+      await client.query(sessionSettings);
+    },
   });
   // An idle connection that is cut; the pool has dropped it already.
   pool.on("error", () => undefined);

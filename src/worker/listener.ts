@@ -5,8 +5,10 @@ import { clientConfig } from "../sql/pool.js";
 import type { ConnectOptions } from "../sql/pool.js";
 import { backoffMs } from "./backoff.js";
 
-/** The one channel; its payload is a pipeline's id, or `pipelines` when their list has changed. */
-export const CHANNEL = "embedd";
+/** The one channel; its payload is the id of a pipeline that has work, or `pipelines`. */
+const CHANNEL = "embedd";
+/** A row of embedd.pipelines has changed. */
+export const PIPELINES_CHANGED = "pipelines";
 
 export interface Listener {
   stop(): Promise<void>;

@@ -31,7 +31,7 @@ export interface PresenceOptions extends ConnectOptions {
 
 /** Connects, or throws; later losses are mended for ever. */
 export async function openPresence(options: PresenceOptions): Promise<Presence> {
-  const { log, singleSession } = options;
+  const { log } = options;
   const stopping = new AbortController();
   const held = new Set<number>();
   let client: pg.Client | null = null;
@@ -48,7 +48,7 @@ export async function openPresence(options: PresenceOptions): Promise<Presence> 
     });
     try {
       await next.connect();
-      if (singleSession !== true) await next.query(sessionSettings);
+      await next.query(sessionSettings);
       workerId = await announceWorker(next);
     } catch (error) {
       next.end().catch(() => undefined);
@@ -100,8 +100,6 @@ export async function openPresence(options: PresenceOptions): Promise<Presence> 
       return workerId;
     },
     async tryGate(pipelineId, lookForSleeper) {
-      // With one session for all, locks tell nothing, and writers always notify.
-      if (singleSession === true) return "granted";
       const answer = await onClient((c) => tryGate(c, pipelineId, lookForSleeper));
       if (answer === "granted") held.add(pipelineId);
       return answer;

@@ -6,7 +6,7 @@ import { releaseWorker, renewLeases } from "../sql/leases.js";
 import type { Pipeline } from "../sql/pipeline.js";
 import { createPool } from "../sql/pool.js";
 import type { BatchOutcome } from "./batch.js";
-import { CHANNEL, openListener } from "./listener.js";
+import { PIPELINES_CHANGED, openListener } from "./listener.js";
 import type { Listener } from "./listener.js";
 import { createLockedRows } from "./locked-rows.js";
 import { runPipeline } from "./pipeline-runner.js";
@@ -35,10 +35,6 @@ export interface WorkerOptions {
   maxAttempts?: number;
   /** Before the second attempt of a failed row; doubles each time. @default 10000 */
   retryDelayMs?: number;
-  /** All connections share one session: embedded PostgreSQL. Notifications then come by `notifications`. */
-  singleSession?: boolean;
-  /** Where notifications come from if not from a LISTEN connection. */
-  notifications?: (onNotification: (channel: string, payload: string) => void) => () => void;
   onBatch?: (pipeline: Pipeline, outcome: BatchOutcome) => void;
 }
 
@@ -63,7 +59,6 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
   const connection = {
     connectionString: options.databaseUrl,
     applicationName: "embedd worker",
-    singleSession: options.singleSession ?? false,
   };
   const pool = createPool({ ...connection, max: 8 });
   const abort = new AbortController();
@@ -78,10 +73,6 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     pipelines.refreshSoon();
     pipelines.wakeAll();
   };
-  const onNotification = (payload: string) => {
-    if (payload === "pipelines") pipelines.refreshSoon();
-    else pipelines.wake(Number(payload));
-  };
 
   const presence = await openPresence({
     ...connection,
@@ -93,7 +84,16 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     throw error;
   });
   try {
-    listener = await listen();
+    listener = await openListener({
+      ...connection,
+      applicationName: "embedd listener",
+      log,
+      onNotification: (payload) => {
+        if (payload === PIPELINES_CHANGED) pipelines.refreshSoon();
+        else pipelines.wake(Number(payload));
+      },
+      onReconnect: look,
+    });
     await pipelines.refresh();
     if (pipelines.ids().length === 0 && pipelines.problems().length > 0) {
       throw configurationError("no_pipeline", pipelines.problems().join("; "), "embedd status");
@@ -116,27 +116,6 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     }, DUE_MS),
     setInterval(look, options.pollIntervalMs ?? 30_000),
   );
-
-  async function listen(): Promise<Listener> {
-    if (options.notifications === undefined) {
-      return openListener({
-        ...connection,
-        applicationName: "embedd listener",
-        log,
-        onNotification,
-        onReconnect: look,
-      });
-    }
-    const off = options.notifications((channel, payload) => {
-      if (channel === CHANNEL) onNotification(payload);
-    });
-    return {
-      stop: () => {
-        off();
-        return Promise.resolve();
-      },
-    };
-  }
 
   function startRunner(pipeline: Pipeline, onAsleep: (asleep: boolean) => void): PipelineRunner {
     return runPipeline(

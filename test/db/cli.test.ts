@@ -79,7 +79,10 @@ describe("a table of one's own", () => {
     });
     expect(await embedd(["search", "boats", "--table", "docs"], env)).toMatchObject({ code: 3 });
     const once = await embedd(["run", "--once"], env);
-    expect(once, once.stderr).toMatchObject({ code: 0, stdout: expect.stringMatching(/^2 rows in /) as string });
+    expect(once, once.stderr).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/^2 rows in /) as string,
+    });
     expect(once.stderr).toContain("embedding");
     const status = JSON.parse((await embedd(["status", "--json"], env)).stdout) as {
       pipelines: Record<string, unknown>[];

@@ -13,12 +13,10 @@ let worker: Worker;
 
 beforeAll(async () => {
   provider = await createProvider({ provider: "local" });
-  const { embedded } = db;
   worker = await createWorker({
     databaseUrl: db.url,
     provider,
     pollIntervalMs: 3_600_000,
-    ...(embedded !== undefined && { singleSession: true, notifications: (l) => embedded.onNotification(l) }),
   });
 });
 

@@ -10,14 +10,9 @@ export async function startTestWorker(
   provider: Provider,
   options: Partial<WorkerOptions> = {},
 ): Promise<Worker> {
-  const { embedded } = db;
   const worker = await createWorker({
     databaseUrl: db.url,
     provider,
-    ...(embedded !== undefined && {
-      singleSession: true,
-      notifications: (listener) => embedded.onNotification(listener),
-    }),
     ...options,
   });
   onTestFinished(() => worker.stop());
