@@ -22,7 +22,7 @@ const QUESTIONS = [
   "Which distance functions can be used for nearest neighbor search?",
 ];
 
-const CHUNKS = 600;
+const CHUNKS = 360;
 
 export function addDemo(program: Command): void {
   program

@@ -3,8 +3,11 @@ import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import { config as loadDotenv } from "dotenv";
 import { addDemo } from "./demo.js";
+import { addDoctor } from "./doctor.js";
 import { EXIT, reportError } from "./exit.js";
 import { addMigrate } from "./migrate.js";
+import { addGrant } from "./roles.js";
+import { addUninstall } from "./uninstall.js";
 import { addRun } from "./run.js";
 import { addSearch } from "./search.js";
 import { addStatus } from "./status.js";
@@ -36,7 +39,19 @@ Example:
   embedd migrate && embedd watch docs --content body && embedd run`,
   );
 
-for (const add of [addMigrate, addWatch, addUnwatch, addRun, addStatus, addSearch, addDemo]) add(program);
+for (const add of [
+  addMigrate,
+  addWatch,
+  addUnwatch,
+  addGrant,
+  addRun,
+  addStatus,
+  addSearch,
+  addDoctor,
+  addDemo,
+  addUninstall,
+])
+  add(program);
 
 loadDotenv({ quiet: true });
 try {

@@ -6,6 +6,7 @@ import { loadPipelines } from "../sql/load-pipelines.js";
 import type { Pipeline } from "../sql/pipeline.js";
 import { searchRows } from "../sql/search.js";
 import type { SearchResult } from "../sql/search.js";
+import { wholeNumber } from "./arguments.js";
 import { withContext } from "./context.js";
 import { EXIT } from "./exit.js";
 import { excerpt } from "./text.js";
@@ -13,7 +14,7 @@ import { excerpt } from "./text.js";
 interface SearchFlags {
   table?: string;
   embedding?: string;
-  limit: string;
+  limit: number;
   json?: boolean;
 }
 
@@ -23,14 +24,11 @@ export function addSearch(program: Command): void {
     .description("the rows nearest in meaning, by cosine distance")
     .option("--table <name>", "which watched table (needed when several are)")
     .option("--embedding <column>", "which embedding column, where a table has several")
-    .option("--limit <n>", "how many rows", "5")
+    .option("--limit <n>", "how many rows", wholeNumber, 5)
     .option("--json", "for scripts")
     .addHelpText("after", '\nExample:\n  embedd search "how do I reset my password" --table docs')
     .action(async (query: string, flags: SearchFlags, command: Command) => {
-      const limit = Number(flags.limit);
-      if (!Number.isInteger(limit) || limit < 1) {
-        throw configurationError("usage", `--limit ${flags.limit} is not a whole number from 1`, "--limit 5");
-      }
+      const { limit } = flags;
       await withContext(
         command,
         async ({ pool, config }) => {

@@ -1,5 +1,8 @@
+import { Option } from "commander";
 import type { Command } from "commander";
+import { withOwnerClient } from "../sql/pool.js";
 import { unwatch, watch } from "../sql/watch.js";
+import { wholeNumber } from "./arguments.js";
 import { withContext } from "./context.js";
 
 interface WatchFlags {
@@ -8,6 +11,9 @@ interface WatchFlags {
   model?: string;
   modelColumn?: string;
   template?: string;
+  createColumns?: boolean;
+  dimensions: number;
+  index?: "hnsw";
 }
 
 export function addWatch(program: Command): void {
@@ -22,40 +28,48 @@ export function addWatch(program: Command): void {
     )
     .option("--template <text>", "how the columns make one text, such as '{title}\\n\\n{body}'")
     .option("--model <name>", "only a worker of this model (default: whichever runs)")
+    .option("--create-columns", "add the embedding and model columns where they are missing")
+    .option("--dimensions <n>", "of the column that --create-columns adds", wholeNumber, 384)
+    .addOption(
+      new Option("--index <method>", "a worker builds it CONCURRENTLY once the backlog is done").choices([
+        "hnsw",
+      ]),
+    )
     .addHelpText(
       "after",
-      "\nExample:\n  embedd watch docs --content title body --template '{title}\\n\\n{body}'",
+      "\nExample:\n  embedd watch docs --content title body --template '{title}\\n\\n{body}' --create-columns --index hnsw",
     )
     .action(async (table: string, flags: WatchFlags, command: Command) => {
-      await withContext(command, async ({ pool }) => {
-        const client = await pool.connect();
-        try {
-          const id = await watch(client, { relation: table, ...flags }, () => {
+      const { createColumns, dimensions, ...rest } = flags;
+      await withContext(command, ({ databaseUrl }) =>
+        withOwnerClient(databaseUrl, async (client) => {
+          const options = {
+            ...rest,
+            relation: table,
+            createColumns: createColumns === true ? dimensions : undefined,
+          };
+          const id = await watch(client, options, () => {
             process.stderr.write("building the index of waiting rows; writers go on\n");
           });
           process.stdout.write(`pipeline ${id}: ${table}\n`);
-        } finally {
-          client.release(true);
-        }
-      });
+        }),
+      );
     });
 }
 
 export function addUnwatch(program: Command): void {
   program
     .command("unwatch <table>")
-    .description("leave a table: triggers and index go, vectors stay")
+    .description("leave a table: triggers, indexes and grants go, vectors stay")
     .option("--embedding <column>", "only this embedding column (default: all of the table)")
+    .option("--drop-columns", "the vectors and their model's names go as well")
     .addHelpText("after", "\nExample:\n  embedd unwatch docs")
-    .action(async (table: string, flags: { embedding?: string }, command: Command) => {
-      await withContext(command, async ({ pool }) => {
-        const client = await pool.connect();
-        try {
-          const count = await unwatch(client, table, { embedding: flags.embedding });
+    .action(async (table: string, flags: { embedding?: string; dropColumns?: boolean }, command: Command) => {
+      await withContext(command, ({ databaseUrl }) =>
+        withOwnerClient(databaseUrl, async (client) => {
+          const count = await unwatch(client, table, flags);
           process.stdout.write(`left ${table}: ${count} ${count === 1 ? "pipeline" : "pipelines"}\n`);
-        } finally {
-          client.release(true);
-        }
-      });
+        }),
+      );
     });
 }

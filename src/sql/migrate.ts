@@ -16,7 +16,8 @@ const MIGRATE_LOCK = 0x656d6273;
 /** duplicate_schema, duplicate_table, duplicate_function, duplicate_object, unique_violation */
 const SOMEBODY_ELSE_DID = new Set(["42P06", "42P07", "42723", "42710", "23505"]);
 
-async function committedMigrations(): Promise<{ name: string; hash: string; body: string }[]> {
+/** The migrations that this version of embedd brings, in order. */
+export async function committedMigrations(): Promise<{ name: string; hash: string; body: string }[]> {
   const names = (await readdir(`${folder}/committed`)).filter((name) => name.endsWith(".sql")).sort();
   return Promise.all(
     names.map(async (name) => {

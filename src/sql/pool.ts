@@ -44,3 +44,19 @@ export function createPool(options: ConnectOptions & { max: number }): Pool {
   pool.on("error", () => undefined);
   return pool;
 }
+
+/** One connection for a command of the tables' owner, outside any pool. */
+export async function withOwnerClient<T>(
+  connectionString: string,
+  work: (client: pg.Client) => Promise<T>,
+): Promise<T> {
+  const client = new pg.Client(clientConfig({ connectionString, applicationName: "embedd" }));
+  // A connection that is cut fails the query that runs; the event has nothing to add.
+  client.on("error", () => undefined);
+  await client.connect();
+  try {
+    return await work(client);
+  } finally {
+    await client.end();
+  }
+}

@@ -1,7 +1,6 @@
-import pg from "pg";
 import type { ClientBase } from "pg";
-import { configurationError } from "../errors.js";
 import { buildIndex } from "./build-index.js";
+import { callSchema } from "./call-schema.js";
 
 export interface WatchOptions {
   relation: string;
@@ -14,40 +13,6 @@ export interface WatchOptions {
   index?: "hnsw" | undefined;
   /** Adds the embedding and model columns where they are missing, for vectors of this many components. */
   createColumns?: number | undefined;
-}
-
-/** Runs embedd's SQL; its refusals come out as EmbeddErrors of kind `configuration`. */
-async function callSchema<T>(work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    if (error instanceof pg.DatabaseError) {
-      if (error.code === "EMBDD")
-        throw configurationError(error.constraint ?? "refused", error.message, error.hint);
-      if (error.code === "3F000" || error.code === "42P01" || error.code === "42883") {
-        throw configurationError(
-          "not_migrated",
-          "this database has no embedd schema, or an old one",
-          "embedd migrate",
-        );
-      }
-      if (error.code === "42501") {
-        throw configurationError(
-          "not_owner",
-          `${error.message}: watching is the table owner's act`,
-          'psql -c "\\dt"',
-        );
-      }
-      if (error.code === "55P03") {
-        throw configurationError(
-          "locked",
-          "a long transaction holds the table: no trigger could be created within 10 s",
-          "try again",
-        );
-      }
-    }
-    throw error;
-  }
 }
 
 /**
