@@ -1,5 +1,5 @@
 --! Previous: sha1:0a1f69439403d388d19c6c0a7e0f5e58c7f5455d
---! Hash: sha1:7bd5168799d8d14607fda56a04148b206c212526
+--! Hash: sha1:45876b69fabc4d097cc785aa11c9ea2bf3ebaaf2
 --! Message: status
 
 -- Status. Counting reads each watched table once; who only wants to know that a worker lives reads
@@ -43,12 +43,22 @@ begin
   done_by_model := coalesce(done_by_model, '{}');
 end $$;
 
+create function embedd.vector_index_state(pipeline embedd.pipelines) returns text
+language sql stable as $$
+  select case when pipeline.index_method is null then null else coalesce((
+    select case when i.indisvalid then 'ready' else 'building' end
+    from pg_index i join pg_class x on x.oid = i.indexrelid
+    where i.indrelid = pipeline.relation and x.relname = embedd.vector_index_name(pipeline.id)), 'waiting') end
+$$;
+comment on function embedd.vector_index_state(embedd.pipelines) is 'waiting for the backlog, building, or ready; NULL where no index is asked for.';
+
 create view embedd.status as
   select p.id as pipeline_id, p.relation::text as relation, p.embedding_column, p.model, p.paused, p.error,
     greatest(counts.pending - failures.dead, 0) as pending,
     case when counts.pending - failures.dead > 0 then now() - coalesce(p.caught_up_at, p.created_at) end as oldest_pending_age,
     coalesce((select sum(cardinality(l.keys)) from embedd.leases l where l.pipeline_id = p.id), 0)::bigint as in_flight,
-    failures.failed, failures.dead, counts.done, counts.done_by_model, counts.blank
+    failures.failed, failures.dead, counts.done, counts.done_by_model, counts.blank,
+    embedd.vector_index_state(p) as vector_index
   from embedd.pipelines p
   cross join lateral embedd.count_rows(p) as counts
   cross join lateral (

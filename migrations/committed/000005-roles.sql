@@ -1,5 +1,5 @@
---! Previous: sha1:7bd5168799d8d14607fda56a04148b206c212526
---! Hash: sha1:f4c6cdb4a965b52003afeaf8ec2001ae2c4b55ce
+--! Previous: sha1:45876b69fabc4d097cc785aa11c9ea2bf3ebaaf2
+--! Hash: sha1:900ddf31caaa73ca2863e90a144569087def1d0f
 --! Message: roles
 
 -- Roles. Watching is the table owner's act; the worker needs no more than this of the tables: SELECT on key,

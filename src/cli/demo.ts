@@ -1,7 +1,6 @@
 import { createInterface } from "node:readline/promises";
 import type { Command } from "commander";
 import type { Pool } from "pg";
-import { openEmbedded } from "../embedded/index.js";
 import { createLogger } from "../logger.js";
 import { createProvider, embedQuery } from "../providers/create-provider.js";
 import type { Provider } from "../providers/provider.js";
@@ -43,6 +42,7 @@ async function demo(command: Command, question: string | undefined): Promise<voi
     return;
   }
   process.stdout.write("starting PostgreSQL with pgvector in this process, and the model …\n");
+  const { openEmbedded } = await import("../embedded/index.js");
   const server = await openEmbedded({});
   const provider = await createProvider(config);
   const pool = createPool({

@@ -50,6 +50,7 @@ export function formatStatus(workers: number, pipelines: readonly PipelineStatus
       `  failed    ${p.failed} to be tried again, ${p.dead} dead`,
       `  blank     ${p.blank ?? "?"}`,
     );
+    if (p.vectorIndex !== null) lines.push(`  index     ${p.vectorIndex}`);
     const models = Object.entries(p.doneByModel ?? {});
     lines.push(
       `  done      ${p.done ?? "?"}${models.map(([m, n]) => `\n    ${m === "" ? "(no name)" : m}: ${n}`).join("")}`,

@@ -50,7 +50,7 @@ function exists(pid: number): boolean {
 
 async function isHeld(path: string, claim: ClaimFile): Promise<boolean> {
   if (claim.pid === process.pid) return ours.has(path);
-  return true;
+  return exists(claim.pid) && (await startTimeOf(claim.pid)) === claim.startedAt;
 }
 
 async function write(path: string, claim: ClaimFile): Promise<void> {
@@ -95,7 +95,7 @@ export async function claimFolder(folder: string): Promise<Claim | undefined> {
   ours.add(path);
   try {
     await write(path, { pid: process.pid, startedAt });
-    if (false) {
+    if ((await findServer(folder, path)) !== undefined) {
       await release();
       return undefined;
     }

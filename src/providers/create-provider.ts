@@ -1,4 +1,3 @@
-import { createLocalProvider } from "./local/index.js";
 import type { Provider } from "./provider.js";
 
 export interface ProviderOptions {
@@ -14,6 +13,8 @@ export interface ProviderOptions {
 /** Loads a model, or connects to one. */
 export async function createProvider(options: ProviderOptions): Promise<Provider> {
   const { modelPath, threads, tokenBudget } = options;
+  // Its libraries take a while to load, and most commands don't need them.
+  const { createLocalProvider } = await import("./local/index.js");
   return createLocalProvider({
     ...(modelPath !== undefined && { modelPath }),
     ...(threads !== undefined && { threads }),

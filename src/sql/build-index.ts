@@ -1,4 +1,4 @@
-import type { ClientBase } from "pg";
+import type { ClientBase, Pool } from "pg";
 
 export type IndexKind = "pending" | "vector";
 
@@ -63,4 +63,16 @@ async function dropInvalid(client: ClientBase, table: Table, name: string): Prom
     [table.oid, name],
   );
   if (rowCount !== 0) await client.query(`drop index concurrently ${table.schema}.${name}`);
+}
+
+/** Whether a pipeline's vector index is there; null where none is asked for. */
+export async function vectorIndexState(
+  pool: Pool,
+  pipelineId: number,
+): Promise<"waiting" | "building" | "ready" | null> {
+  const { rows } = await pool.query<{ state: "waiting" | "building" | "ready" | null }>(
+    "select embedd.vector_index_state(p) as state from embedd.pipelines p where id = $1",
+    [pipelineId],
+  );
+  return rows[0]?.state ?? null;
 }

@@ -34,13 +34,19 @@ export interface Claim {
 export interface ClaimOptions {
   worker: number;
   leaseMs: number;
-  /** Rows from the oldest end, and from the newest. */
+  /** Rows from the oldest end; and from the newest, by key and, in a long backlog, by place. */
   oldest: number;
   newest: number;
   cursor: string[] | null;
   /** Characters read of each content column. */
   maxChars: number;
 }
+
+/**
+ * Where keys do not grow with time (UUIDs, composites) or an old row was edited, what was written last stands
+ * at the end of the table. Several batches' vectors, at 4 to 5 a page, must not push it out of sight.
+ */
+const LAST_PAGES = 512;
 
 /**
  * The claim. Its invariant: a pending row is in at most one lease, and a lease is void when its worker is
@@ -58,6 +64,12 @@ export function claimStatement(pipeline: Pipeline, withCursor: boolean): string 
       and ${key} not in (select key from taken)
       and (${key} not in (select key from waiting)
         or not exists (select from waiting w where w.key = ${key} and w.content_hash = ${contentHash(pipeline)}))`;
+  const lastWritten = `
+  select ${keysAs(pipeline, "t")}, ${key} as key_text from ${pipeline.relation} t
+  where t.ctid >= (select format('(%s,0)', greatest(
+      pg_relation_size(${pipeline.relationOid}::oid::regclass) / current_setting('block_size')::integer - ${LAST_PAGES}, 0))::tid)
+    and ${claimable}
+  limit $5`;
   return `
 with void as (
   delete from embedd.leases l
@@ -77,10 +89,12 @@ with void as (
   select ${keysAs(pipeline, "t")}, ${key} as key_text from ${pipeline.relation} t
   where ${claimable} ${withCursor ? `and row(${order.join(", ")}) > row(${cursor.join(", ")})` : ""}
   order by ${order.join(", ")} limit $4
+), ${withCursor && !pipeline.partitioned ? `last_written as (${lastWritten}),` : ""} candidates as (
+  select ${keyNames(pipeline)}, key_text, 1 as turn from oldest
+  union all select ${keyNames(pipeline)}, key_text, 2 from newest
+  ${withCursor && !pipeline.partitioned ? `union all select ${keyNames(pipeline)}, key_text, 3 from last_written` : ""}
 ), picked as (
-  select ${keyNames(pipeline)}, key_text, false as fresh from oldest
-  union all
-  select ${keyNames(pipeline)}, key_text, true from newest where key_text not in (select key_text from oldest)
+  select distinct on (key_text) ${keyNames(pipeline)}, key_text, turn > 1 as fresh from candidates order by key_text, turn
 ), lease as (
   insert into embedd.leases (pipeline_id, worker, keys, expires_at)
   select $1, $2, array_agg(key_text), now() + $3 * interval '1 ms' from picked having count(*) > 0

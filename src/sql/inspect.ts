@@ -24,7 +24,7 @@ select p.id, p.relation::text as relation, p.embedding_column as embedding, p.er
    from (select unnest(p.key_columns || p.content_columns || array[p.embedding_column, p.model_column]), 'SELECT'
      union all select unnest(array[p.embedding_column, p.model_column]), 'UPDATE') n (name, privilege)
    join pg_attribute a on a.attrelid = p.relation and a.attname = n.name and not a.attisdropped
-   where not has_column_privilege(p.relation, n.name, n.privilege)) as "missingPrivileges",
+   where not has_column_privilege(p.relation, a.attnum, n.privilege)) as "missingPrivileges",
   coalesce(row_security_active(c.oid), false) as "rowSecurity",
   (select array_agg(w.name) from unnest(array['after_insert', 'before_update', 'after_update']) w (name)
    where c.oid is not null and not exists (
@@ -55,13 +55,16 @@ export async function inspectServer(client: ClientBase): Promise<ServerInspectio
   const { rows } = await client.query<Omit<ServerInspection, "clockAheadMs"> & { ms: number }>(`
 select current_setting('server_version') as version, current_setting('server_version_num')::int as "versionNumber",
   (select extversion from pg_extension where extname = 'vector') as pgvector,
-  to_regclass('embedd.pipelines') is not null as migrated,
-  coalesce(has_schema_privilege(to_regnamespace('embedd')::oid, 'USAGE')
-    and has_table_privilege(to_regclass('embedd.leases')::oid, 'SELECT, INSERT, UPDATE, DELETE')
-    and has_table_privilege(to_regclass('embedd.failures')::oid, 'SELECT, INSERT, UPDATE, DELETE')
-    and has_table_privilege(to_regclass('embedd.pipelines')::oid, 'SELECT'), false) as "ownTables",
+  own.pipelines is not null as migrated,
+  coalesce(has_schema_privilege(own.schema, 'USAGE') and has_table_privilege(own.pipelines, 'SELECT')
+    and has_table_privilege(own.leases, 'SELECT') and has_table_privilege(own.leases, 'INSERT')
+    and has_table_privilege(own.leases, 'UPDATE') and has_table_privilege(own.leases, 'DELETE'), false) as "ownTables",
   current_user::text as role,
-  extract(epoch from clock_timestamp())::float8 * 1000 as ms`);
+  extract(epoch from clock_timestamp())::float8 * 1000 as ms
+from (select n.oid as schema, max(c.oid) filter (where c.relname = 'pipelines') as pipelines,
+    max(c.oid) filter (where c.relname = 'leases') as leases
+  from (select) as one left join pg_namespace n on n.nspname = 'embedd' left join pg_class c on c.relnamespace = n.oid
+  group by n.oid) as own`);
   const row = rows[0];
   if (row === undefined) throw new Error("the server gave no answer");
   const { ms, ...server } = row;

@@ -13,7 +13,9 @@ export interface BrokenPipeline {
 // Everything comes from the catalog, quoted there; nothing is taken over from embedd.pipelines but names
 // that the catalog knows.
 const statement = `
-select p.id, coalesce(case when c.oid is not null then format('%I.%I', n.nspname, c.relname) end, p.relation::text) as relation, p.template, p.model, p.paused, p.error,
+select p.id, coalesce(case when c.oid is not null then format('%I.%I', n.nspname, c.relname) end, p.relation::text) as relation, 
+  c.oid::bigint::float8 as "relationOid", c.relkind = 'p' as partitioned, p.template, p.model, p.paused, p.error,
+  p.index_method as "indexMethod",
   p.content_columns as "contentNames",
   (select array_agg(quote_ident(name) order by ord) from unnest(p.content_columns) with ordinality u (name, ord)) as content,
   quote_ident(p.embedding_column) as embedding,
@@ -47,6 +49,10 @@ select p.id, coalesce(case when c.oid is not null then format('%I.%I', n.nspname
       where not exists (select from pg_attribute a where a.attrelid = p.relation and a.attname = u.name and a.attnum > 0 and not a.attisdropped))
     when e.atttypmod < 1 or not exists (select from pg_type t where t.oid = e.atttypid and t.typname in ('vector', 'halfvec'))
       then format('column %I is no longer vector(n) or halfvec(n)', p.embedding_column)
+    when row_security_active(c.oid) and not exists (
+      select from pg_policies l where l.schemaname = n.nspname and l.tablename = c.relname
+        and l.roles && array['public', current_user]::name[])
+      then format('row-level security hides its rows from role %I: ALTER ROLE %1$I BYPASSRLS, or a policy for it', current_user)
   end as broken
 from embedd.pipelines p
 left join pg_class c on c.oid = p.relation

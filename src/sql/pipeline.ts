@@ -14,6 +14,8 @@ export interface Pipeline {
   id: number;
   /** `schema.table`, quoted. */
   relation: string;
+  relationOid: number;
+  partitioned: boolean;
   keys: KeyColumn[];
   /** The names as the catalog has them, for templates. */
   contentNames: string[];
@@ -32,6 +34,8 @@ export interface Pipeline {
   /** The only model that may serve it; null: whichever a worker runs. */
   model: string | null;
   paused: boolean;
+  /** The vector index to build once the backlog is done. */
+  indexMethod: string | null;
   /** What embedd.status says is wrong. */
   error: string | null;
   /** The condition of a row that waits; the partial index has the same. */
@@ -42,6 +46,7 @@ export interface Pipeline {
 export const GATE_CLASS = 0x656d6267; // 'embg'
 export const PRESENCE_CLASS = 0x656d6270; // 'embp'
 export const CLAIM_CLASS = 0x656d6263; // 'embc'
+export const INDEX_CLASS = 0x656d6269; // 'embi'
 
 /** The text form of a row's key, which leases and failures carry. */
 export function keyText(pipeline: Pipeline, alias = "t"): string {

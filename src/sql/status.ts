@@ -16,6 +16,7 @@ export interface PipelineStatus {
   done: number | null;
   doneByModel: Record<string, number> | null;
   blank: number | null;
+  vectorIndex: "waiting" | "building" | "ready" | null;
 }
 
 /** Counts every watched table once. */
@@ -24,7 +25,8 @@ export async function readStatus(db: Pool | ClientBase): Promise<PipelineStatus[
 select pipeline_id as pipeline, relation, embedding_column as embedding, model, paused, error,
   pending::float8 as pending, extract(epoch from oldest_pending_age)::float8 as "oldestPendingSeconds",
   in_flight::float8 as "inFlight", failed::float8 as failed, dead::float8 as dead,
-  done::float8 as done, done_by_model as "doneByModel", blank::float8 as blank
+  done::float8 as done, done_by_model as "doneByModel", blank::float8 as blank,
+  vector_index as "vectorIndex"
 from embedd.status order by pipeline_id`);
   return rows;
 }

@@ -37,6 +37,7 @@ export async function openPresence(options: PresenceOptions): Promise<Presence> 
   let client: pg.Client | null = null;
   let workerId = 0;
   let reconnecting: Promise<void> | null = null;
+  let turn: Promise<void> = Promise.resolve();
 
   async function connect(): Promise<void> {
     const next = new pg.Client({ ...clientConfig(options), query_timeout: 10_000 });
@@ -82,7 +83,17 @@ export async function openPresence(options: PresenceOptions): Promise<Presence> 
     }
   }
 
-  async function onClient<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
+  /** One query at a time, as pg wants it. */
+  function onClient<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
+    const result = turn.then(() => query(work));
+    turn = result.then(
+      () => undefined,
+      () => undefined,
+    );
+    return result;
+  }
+
+  async function query<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
     const present = client;
     if (present === null) throw new Error("not connected to the database");
     try {

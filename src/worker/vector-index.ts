@@ -1,0 +1,93 @@
+import pg from "pg";
+import type { Pool } from "pg";
+import { messageOf } from "../errors.js";
+import type { Logger } from "../logger.js";
+import { buildIndex, vectorIndexState } from "../sql/build-index.js";
+import type { Pipeline } from "../sql/pipeline.js";
+import { INDEX_CLASS } from "../sql/pipeline.js";
+import { clientConfig } from "../sql/pool.js";
+import type { ConnectOptions } from "../sql/pool.js";
+
+/** Builds the vector indexes that pipelines ask for, CONCURRENTLY, one at a time, beside the other work. */
+export interface VectorIndexes {
+  /** The pipeline's backlog is done: build its index unless it is there. */
+  request(pipeline: Pipeline): void;
+  /** Resolves when nothing is being built. */
+  idle(): Promise<void>;
+  /** Cancels what is being built. */
+  stop(): Promise<void>;
+}
+
+export function createVectorIndexes(
+  pool: Pool,
+  { log, ...connection }: ConnectOptions & { log: Logger },
+): VectorIndexes {
+  /** Built, or not to be built by us. */
+  const settled = new Set<number>();
+  const queued = new Set<number>();
+  let building: Promise<void> = Promise.resolve();
+  let backend: number | null = null;
+  let stopping = false;
+
+  async function build(pipeline: Pipeline): Promise<void> {
+    if ((await vectorIndexState(pool, pipeline.id)) === "ready") {
+      settled.add(pipeline.id);
+      return;
+    }
+    const client = new pg.Client(clientConfig(connection));
+    client.on("error", () => undefined);
+    await client.connect();
+    try {
+      // Of several workers one builds; the others look again when they fall asleep.
+      const { rows } = await client.query<{ pid: number; free: boolean }>(
+        `select pg_backend_pid() as pid, pg_try_advisory_lock(${INDEX_CLASS}, $1::integer) as free`,
+        [pipeline.id],
+      );
+      if (rows[0]?.free !== true || stopping) return;
+      backend = rows[0].pid;
+      const started = performance.now();
+      log.info({ pipeline: pipeline.id, relation: pipeline.relation }, "building the vector index");
+      await buildIndex(client, pipeline.id, "vector");
+      settled.add(pipeline.id);
+      log.info(
+        { pipeline: pipeline.id, seconds: Math.round((performance.now() - started) / 1000) },
+        "built the vector index",
+      );
+    } finally {
+      backend = null;
+      await client.end();
+    }
+  }
+
+  return {
+    request(pipeline) {
+      if (pipeline.indexMethod === null || stopping || settled.has(pipeline.id) || queued.has(pipeline.id))
+        return;
+      queued.add(pipeline.id);
+      building = building
+        .then(() => (stopping ? undefined : build(pipeline)))
+        .catch((error: unknown) => {
+          if (stopping) return;
+          const owner = error instanceof pg.DatabaseError && error.code === "42501";
+          // Asking again would change nothing until the roles do.
+          if (owner) settled.add(pipeline.id);
+          log.warn(
+            {
+              pipeline: pipeline.id,
+              cause: messageOf(error),
+              ...(owner && { try: "embedd run --once, as the table's owner" }),
+            },
+            "could not build the vector index",
+          );
+        })
+        .finally(() => queued.delete(pipeline.id));
+    },
+    idle: () => building,
+    async stop() {
+      stopping = true;
+      if (backend !== null)
+        await pool.query("select pg_cancel_backend($1)", [backend]).catch(() => undefined);
+      await building;
+    },
+  };
+}
