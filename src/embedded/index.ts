@@ -23,10 +23,8 @@ export interface EmbeddedOptions {
 /** Embedded PostgreSQL, reachable by every PostgreSQL client on this machine. */
 export interface EmbeddedServer {
   connectionString: string;
-  /** False: another process serves this directory; `stop` does nothing and notifications don't come here. */
+  /** False: another process serves this directory; `stop` does nothing. */
   owned: boolean;
-  /** Hears every NOTIFY on the channel `embedd`, from any client; returns how to stop hearing. */
-  onNotification(listener: (channel: string, payload: string) => void): () => void;
   /** The data directory as a tarball for `loadDataDir`. Only where it is owned. */
   dump(): Promise<Blob>;
   /** Cuts clients off, writes everything to disk, and lets others open the directory. Idempotent. */
@@ -70,16 +68,12 @@ async function openDirectory(dataDir: string): Promise<PGlite> {
 
 async function serve(options: EmbeddedOptions, claim: Claim | undefined): Promise<EmbeddedServer> {
   const { dataDir, port = 0, loadDataDir } = options;
-  const listeners = new Set<(channel: string, payload: string) => void>();
   const db = await (dataDir === undefined
     ? openPGlite({ ...(loadDataDir && { loadDataDir }) })
     : openDirectory(dataDir));
   const session = createSharedSession({
     db,
     channel: "embedd",
-    onNotification: (channel, payload) => {
-      for (const listener of listeners) listener(channel, payload);
-    },
     idleInTransactionMs: IDLE_IN_TRANSACTION_MS,
   });
   try {
@@ -95,10 +89,6 @@ async function serve(options: EmbeddedOptions, claim: Claim | undefined): Promis
     return {
       connectionString: connectionString(server.port),
       owned: true,
-      onNotification(listener) {
-        listeners.add(listener);
-        return () => void listeners.delete(listener);
-      },
       dump: () => db.dumpDataDir("none"),
       stop: () => (stopping ??= stop()),
     };
@@ -117,7 +107,6 @@ function borrowed(port: number): EmbeddedServer {
   return {
     connectionString: connectionString(port),
     owned: false,
-    onNotification: () => () => undefined,
     dump: () => Promise.reject(new Error("another process has this database open")),
     stop: () => Promise.resolve(),
   };

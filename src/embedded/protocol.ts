@@ -81,12 +81,6 @@ export function readCString(bytes: Buffer, start: number): { text: string; next:
   return { text: bytes.toString("utf8", start, end), next: end + 1 };
 }
 
-/** The channel and payload of a NotificationResponse (`A`). */
-export function parseNotification(bytes: Buffer): { channel: string; payload: string } {
-  const channel = readCString(bytes, HEADER_BYTES + 4);
-  return { channel: channel.text, payload: readCString(bytes, channel.next).text };
-}
-
 /** The message of an ErrorResponse (`E`). */
 export function parseErrorMessage(bytes: Buffer): string {
   let at = HEADER_BYTES;

@@ -6,7 +6,6 @@ import {
   closeStatementMessage,
   createMessageSplitter,
   errorResponse,
-  parseNotification,
   queryMessage,
   syncMessage,
 } from "./protocol.js";
@@ -22,7 +21,6 @@ export interface SharedSessionOptions {
   db: Pick<PGlite, "execProtocolRawStream">;
   /** Always listened to, whatever clients UNLISTEN. */
   channel: string;
-  onNotification: (channel: string, payload: string) => void;
   /** A transaction that is idle this long while others wait is ended with its connection. */
   idleInTransactionMs: number;
 }
@@ -74,12 +72,10 @@ export function createSharedSession(options: SharedSessionOptions): SharedSessio
   let broken: string | undefined;
 
   function notify(message: BackendMessage, from: Client): void {
-    const { channel, payload } = parseNotification(message.bytes);
     // Others are between two of their answers now, so that a message may be put in.
     for (const client of clients.values()) {
       if (client !== from && client.frontend.listens) client.sink.write(message.bytes);
     }
-    options.onNotification(channel, payload);
   }
 
   /** Runs messages in the session and passes what PostgreSQL answers to `write`. */

@@ -21,7 +21,6 @@ function fakeSession(idleInTransactionMs: number): { session: SharedSession; ran
       },
     },
     channel: "embedd",
-    onNotification: () => undefined,
     idleInTransactionMs,
   });
   return { session, ran };

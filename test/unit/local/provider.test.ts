@@ -132,9 +132,15 @@ describe("a call", () => {
   it("ends soon after an abort, with its reason, and the next one works", async () => {
     const controller = new AbortController();
     const reason = new Error("enough");
-    const call = provider.embed([...many, ...many, ...many], controller.signal);
-    setTimeout(() => controller.abort(reason), 50);
+    // Seconds of work, and past its tokenization when the abort comes.
+    const call = provider.embed(Array.from({ length: 8 }, () => many).flat(), controller.signal);
+    let abortedAt = Infinity;
+    setTimeout(() => {
+      abortedAt = performance.now();
+      controller.abort(reason);
+    }, 700);
     await expect(call).rejects.toBe(reason);
+    expect(performance.now() - abortedAt).toBeLessThan(1500);
     await expect(provider.embed(["x"], controller.signal)).rejects.toBe(reason);
     await expect(provider.embed(["x"])).resolves.toHaveLength(1);
   });
