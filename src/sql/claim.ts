@@ -43,10 +43,10 @@ export interface ClaimOptions {
 }
 
 /**
- * Where keys do not grow with time (UUIDs, composites) or an old row was edited, what was written last stands
- * at the end of the table. Several batches' vectors, at 4 to 5 a page, must not push it out of sight.
+ * Where keys do not grow with time (UUIDs, composites), what was written last stands at the end of the table.
+ * The vectors of a batch, at 4 to 5 a page, must not push it out of sight.
  */
-const LAST_PAGES = 512;
+const LAST_PAGES = 256;
 
 /**
  * The claim. Its invariant: a pending row is in at most one lease, and a lease is void when its worker is
@@ -69,7 +69,7 @@ export function claimStatement(pipeline: Pipeline, withCursor: boolean): string 
   where t.ctid >= (select format('(%s,0)', greatest(
       pg_relation_size(${pipeline.relationOid}::oid::regclass) / current_setting('block_size')::integer - ${LAST_PAGES}, 0))::tid)
     and ${claimable}
-  limit $5`;
+  order by t.ctid desc limit $5`;
   return `
 with void as (
   delete from embedd.leases l

@@ -26,9 +26,18 @@ const FRESH_SHARE = 8;
 /** What one sweep leaves for the next. */
 export interface SweepMemory {
   batchRows: number;
+  /** One claim in this many begins at the first key, for rows behind the cursor that were edited. */
+  lookBackEvery: number;
 }
 
-export const newSweepMemory = (): SweepMemory => ({ batchRows: 2 * MIN_BATCH_ROWS });
+const LOOK_BACK_EVERY = 4;
+/** Until a vacuum, looking back walks over the entries of rows that are done; it may not cost more than this. */
+const LOOK_BACK_MS = 50;
+
+export const newSweepMemory = (): SweepMemory => ({
+  batchRows: 2 * MIN_BATCH_ROWS,
+  lookBackEvery: LOOK_BACK_EVERY,
+});
 
 /**
  * Claims, embeds and completes until nothing is claimable. Some claims are under way at once: the next is
@@ -48,6 +57,7 @@ export async function sweep(
   const started = performance.now();
   const failures: unknown[] = [];
   let cursor: string[] | null = null;
+  let claims = 0;
   let claimed = 0;
   const goesOn = () => failures.length === 0 && !options.stopping();
 
@@ -57,6 +67,8 @@ export async function sweep(
     if (!goesOn()) break;
     const limit = Math.min(memory.batchRows, options.maxBatchRows, provider.maxBatchRows);
     const newest = Math.floor(limit / FRESH_SHARE);
+    const lookBack = cursor !== null && ++claims % memory.lookBackEvery === 0;
+    const claimStarted = performance.now();
     let next;
     try {
       next = await claim(pool, pipeline, {
@@ -64,7 +76,7 @@ export async function sweep(
         leaseMs: options.leaseMs,
         oldest: limit - newest,
         newest,
-        cursor,
+        cursor: lookBack ? null : cursor,
         maxChars: options.maxChars,
       });
     } catch (error) {
@@ -72,12 +84,17 @@ export async function sweep(
       break;
     }
     if (next === null) {
-      if (cursor === null) break;
+      if (cursor === null || lookBack) break;
       cursor = null;
       continue;
     }
     const batch = next;
-    cursor = batch.cursor;
+    if (lookBack) {
+      const slow = performance.now() - claimStarted > LOOK_BACK_MS;
+      memory.lookBackEvery = slow ? memory.lookBackEvery * 2 : LOOK_BACK_EVERY;
+    } else {
+      cursor = batch.cursor;
+    }
     claimed += batch.rows.length;
     options.leases.add(batch.leaseId);
     const done = processBatch(context, batch)
