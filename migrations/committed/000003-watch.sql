@@ -1,5 +1,5 @@
 --! Previous: sha1:24584a025427c7b75fe9963d61351ee2ebfdd330
---! Hash: sha1:0a1f69439403d388d19c6c0a7e0f5e58c7f5455d
+--! Hash: sha1:de23824a1d6dcd155144983299340c81a14dc5b3
 --! Message: watch
 
 -- watch and unwatch. Every check comes before the first change, and every refusal says what to type.
@@ -137,7 +137,16 @@ begin
   return keys;
 end $$;
 
--- Triggers of one event run in the order of their names, and ours must see what others made of the row.
+-- Triggers of one event run in the order of their names' bytes, and ours must see what others made of the row.
+create function embedd.later_triggers(relation regclass) returns text
+language sql stable as $$
+  select string_agg(quote_ident(t.tgname), ', ' order by t.tgname)
+  from pg_trigger t
+  where t.tgrelid = relation and not t.tgisinternal and t.tgname not like 'zzz\_embedd\_%'
+    and (t.tgtype & 19) = 19 /* row, before, update */ and t.tgname collate "C" > 'zzz_embedd_'
+$$;
+comment on function embedd.later_triggers(regclass) is 'BEFORE UPDATE triggers of others that run after embedd''s and could change a text unseen.';
+
 create function embedd.create_triggers(pipeline embedd.pipelines) returns void
 language plpgsql as $$
 declare
@@ -162,6 +171,8 @@ begin
     format('old.%1$I is not null and new.%1$I is not null and (%2$s) and not (old.%1$I operator(%3$I.<>) new.%1$I)',
       pipeline.embedding_column, changed, vector_schema),
     format('tg_pipeline_%s__before_update', pipeline.id));
+  -- Replicated changes make a vector stale like any other; only waking can wait for the worker's poll.
+  execute format('alter table %s enable always trigger %I', pipeline.relation, format('zzz_embedd_%s__before_update', pipeline.id));
   execute format('create trigger %I after update on %s for each row when (%s) execute function embedd.tg_wake__after_write(%s)',
     format('zzz_embedd_%s__after_update', pipeline.id), pipeline.relation,
     format('new.%1$I is null and (old.%1$I is not null or %2$s)', pipeline.embedding_column, changed), pipeline.id);
@@ -240,6 +251,10 @@ begin
   perform embedd.check_content_columns(target, content_columns, array[embedding_column, model_name_column]);
   perform embedd.check_embedding_column(target, embedding_column);
   perform embedd.check_model_column(target, model_name_column);
+  if embedd.later_triggers(target) is not null then
+    perform embedd.refuse('later_trigger', format('%s has a BEFORE UPDATE trigger that would run after embedd''s and could change the text unseen: %s',
+      target, embedd.later_triggers(target)), format('ALTER TRIGGER … ON %s RENAME TO a_name_that_sorts_before_zzz_embedd;', target));
+  end if;
   select * into existing from embedd.pipelines p
   where p.relation = target and p.embedding_column = watch.embedding_column;
   if found and not embedd.pipeline_is_whole(existing) then

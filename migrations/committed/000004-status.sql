@@ -1,5 +1,5 @@
---! Previous: sha1:0a1f69439403d388d19c6c0a7e0f5e58c7f5455d
---! Hash: sha1:45876b69fabc4d097cc785aa11c9ea2bf3ebaaf2
+--! Previous: sha1:de23824a1d6dcd155144983299340c81a14dc5b3
+--! Hash: sha1:9d30c362ebfc2b1fb8ada4612ec2e7845dae4d37
 --! Message: status
 
 -- Status. Counting reads each watched table once; who only wants to know that a worker lives reads

@@ -1,5 +1,5 @@
---! Previous: sha1:45876b69fabc4d097cc785aa11c9ea2bf3ebaaf2
---! Hash: sha1:900ddf31caaa73ca2863e90a144569087def1d0f
+--! Previous: sha1:9d30c362ebfc2b1fb8ada4612ec2e7845dae4d37
+--! Hash: sha1:55ee7f9b8b72bebefd75406cf82d79ae5f4c470e
 --! Message: roles
 
 -- Roles. Watching is the table owner's act; the worker needs no more than this of the tables: SELECT on key,

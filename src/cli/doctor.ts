@@ -178,7 +178,7 @@ function checkPipeline(
     found.push({
       state: "FAIL",
       what: `${name}: triggers missing or disabled: ${p.triggers.join(", ")}`,
-      try: `ALTER TABLE ${p.relation} ENABLE TRIGGER USER; or ${again}`,
+      try: `ALTER TABLE ${p.relation} ENABLE TRIGGER USER, ENABLE ALWAYS TRIGGER zzz_embedd_${p.id}__before_update; or ${again}`,
     });
   }
   if (p.pendingIndex !== "ready" && !broken) {

@@ -11,7 +11,7 @@ export interface PipelineInspection {
   error: string | null;
   missingPrivileges: string[] | null;
   rowSecurity: boolean;
-  /** Triggers that are missing or disabled. */
+  /** Triggers that are missing, disabled, or (before_update) not enabled for replicated changes. */
   triggers: string[] | null;
   pendingIndex: "ready" | "missing" | "invalid";
 }
@@ -29,7 +29,7 @@ select p.id, p.relation::text as relation, p.embedding_column as embedding, p.er
   (select array_agg(w.name) from unnest(array['after_insert', 'before_update', 'after_update']) w (name)
    where c.oid is not null and not exists (
      select from pg_trigger t where t.tgrelid = p.relation and t.tgname = format('zzz_embedd_%s__%s', p.id, w.name)
-       and t.tgenabled in ('O', 'A'))) as triggers,
+       and (t.tgenabled = 'A' or (t.tgenabled = 'O' and w.name <> 'before_update')))) as triggers,
   coalesce((select case when i.indisvalid then 'ready' else 'invalid' end
     from pg_index i join pg_class x on x.oid = i.indexrelid
     where i.indrelid = p.relation and x.relname = embedd.pending_index_name(p.id)), 'missing') as "pendingIndex"

@@ -49,6 +49,8 @@ select p.id, coalesce(case when c.oid is not null then format('%I.%I', n.nspname
       where not exists (select from pg_attribute a where a.attrelid = p.relation and a.attname = u.name and a.attnum > 0 and not a.attisdropped))
     when e.atttypmod < 1 or not exists (select from pg_type t where t.oid = e.atttypid and t.typname in ('vector', 'halfvec'))
       then format('column %I is no longer vector(n) or halfvec(n)', p.embedding_column)
+    when embedd.later_triggers(c.oid) is not null
+      then format('a BEFORE UPDATE trigger runs after embedd''s and could change the text unseen: %s; rename it', embedd.later_triggers(c.oid))
     when row_security_active(c.oid) and not exists (
       select from pg_policies l where l.schemaname = n.nspname and l.tablename = c.relname
         and l.roles && array['public', current_user]::name[])

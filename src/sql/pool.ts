@@ -19,13 +19,15 @@ export function clientConfig({ connectionString, applicationName }: ConnectOptio
 }
 
 /**
- * What a role's or a database's defaults must not change. The search path and the styles stay the role's
- * own: users' triggers run in our UPDATE and may rely on them. Where all connections share one session
+ * What a role's or a database's defaults must not change, above all that a key's text form reads back as the
+ * same key. The search path and time zone stay the role's own: users' triggers run in our UPDATE and may rely
+ * on them. Where all connections share one session
  * (embedded PostgreSQL) it is everybody's, and left alone.
  */
 export const sessionSettings = `
 select set_config(name, value, false) from (values ('default_transaction_isolation', 'read committed'),
-  ('idle_in_transaction_session_timeout', '60s'), ('jit', 'off'), ('tcp_keepalives_idle', '5'),
+  ('idle_in_transaction_session_timeout', '60s'), ('jit', 'off'), ('datestyle', 'ISO'), ('intervalstyle', 'postgres'), ('extra_float_digits', '1'),
+  ('tcp_keepalives_idle', '5'),
   ('tcp_keepalives_interval', '3'), ('tcp_keepalives_count', '3')) as settings (name, value)
 where current_setting('embedd.single_session', true) is distinct from 'on'`;
 

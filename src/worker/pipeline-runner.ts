@@ -46,6 +46,7 @@ export function runPipeline(context: BatchContext, options: RunnerOptions): Pipe
   let interrupt = new AbortController();
   let woken = false;
   let faults = 0;
+  let fruitless = 0;
 
   function wake(): void {
     woken = true;
@@ -65,8 +66,15 @@ export function runPipeline(context: BatchContext, options: RunnerOptions): Pipe
       case "sweep": {
         // What woke us before the sweep began is seen by it.
         clearWake();
-        const found = await sweep(context, { ...options, stopping: () => stopping.signal.aborted }, memory);
-        return { type: "swept", found: found > 0 };
+        const { claimed, settled } = await sweep(
+          context,
+          { ...options, stopping: () => stopping.signal.aborted },
+          memory,
+        );
+        // All of them changed or gone meanwhile is rare twice in a row; for ever it would be a busy loop.
+        fruitless = claimed > 0 && settled === 0 ? fruitless + 1 : 0;
+        if (fruitless > 1) await sleep(Math.min(2 ** fruitless, 30_000), stopping.signal);
+        return { type: "swept", found: claimed > 0 };
       }
       case "ask":
         return {

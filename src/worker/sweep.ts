@@ -43,14 +43,14 @@ export const newSweepMemory = (): SweepMemory => ({
  * Claims, embeds and completes until nothing is claimable. Some claims are under way at once: the next is
  * read and the last is written while the model computes. The last claim that finds nothing always begins
  * at the first key, so nothing that was skipped is forgotten.
- * @returns how many rows were claimed
+ * @returns how many rows were claimed, and of how many it is clear what became of them
  * @throws what a batch threw, after all others have ended
  */
 export async function sweep(
   context: BatchContext,
   options: SweepOptions,
   memory: SweepMemory,
-): Promise<number> {
+): Promise<{ claimed: number; settled: number }> {
   const { pool, pipeline, provider } = context;
   const depth = provider.concurrency + 1;
   const underWay = new Set<Promise<void>>();
@@ -59,6 +59,7 @@ export async function sweep(
   let cursor: string[] | null = null;
   let claims = 0;
   let claimed = 0;
+  let settled = 0;
   const goesOn = () => failures.length === 0 && !options.stopping();
 
   while (goesOn()) {
@@ -104,6 +105,7 @@ export async function sweep(
         }
         if (outcome.locked.length > 0) options.locked.add(context, batch.leaseId, outcome.locked);
         else options.leases.delete(batch.leaseId);
+        settled += outcome.written + outcome.failed + outcome.locked.length;
         options.onBatch(outcome);
       })
       .catch((error: unknown) => {
@@ -118,5 +120,5 @@ export async function sweep(
   if (claimed === 0 && !options.stopping()) {
     await forgetSettledFailures(pool, pipeline.id, performance.now() - started);
   }
-  return claimed;
+  return { claimed, settled };
 }

@@ -9,7 +9,9 @@ const provider = useWorker(db);
 describe("a writer with SQL:", () => {
   it("INSERT of many rows", async () => {
     await watchTable(db, { relation: "many" });
-    await db.query("insert into many (id, body) values (1, 'one'), (2, 'two'), (3, null), (4, ' \t'), (5, 'five')");
+    await db.query(
+      "insert into many (id, body) values (1, 'one'), (2, 'two'), (3, null), (4, ' \t'), (5, 'five')",
+    );
     await expectVectors(db, "many", { 1: "one", 2: "two", 3: null, 4: null, 5: "five" });
   });
 
@@ -45,7 +47,9 @@ describe("a writer with SQL:", () => {
     await watchTable(db, { relation: "untouched" });
     await db.query("insert into untouched (id, body) values (1, 'first')");
     await expectVectors(db, "untouched", { 1: "first" });
-    await db.query("insert into untouched (id, body) values (1, 'second'), (2, 'other') on conflict do nothing");
+    await db.query(
+      "insert into untouched (id, body) values (1, 'second'), (2, 'other') on conflict do nothing",
+    );
     await expectVectors(db, "untouched", { 1: "first", 2: "other" });
   });
 

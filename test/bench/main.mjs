@@ -1,0 +1,126 @@
+/**
+ * npm run bench [-- --quick] [-- --only inference,end-to-end,latency,trigger,memory,pipeline]
+ * One table of ratios, all measured in this run on the same texts. Absolute numbers are this machine's.
+ */
+import { parseArgs } from "node:util";
+import { readDocumentation } from "#embedd/cli/demo-text.js";
+import { openDatabase } from "./database.mjs";
+import { benchEndToEnd, benchLatency, benchMemory, benchPipeline } from "./end-to-end.mjs";
+import { benchInference } from "./inference.mjs";
+import { median, table } from "./statistics.mjs";
+import { benchTrigger } from "./trigger.mjs";
+
+const { values: flags } = parseArgs({ options: { quick: { type: "boolean" }, only: { type: "string" } } });
+const only = flags.only?.split(",");
+const wanted = (name) => only === undefined || only.includes(name);
+const rounds = flags.quick ? 3 : 5;
+const rows = [["what", "measured", "target", ""]];
+
+/** @param {string} what @param {string} measured @param {[string, boolean]} [target] */
+function report(what, measured, target) {
+  rows.push([what, measured, target?.[0] ?? "", target === undefined ? "" : target[1] ? "ok" : "missed"]);
+  console.error(`${what}: ${measured}`);
+}
+
+const database = await openDatabase();
+let failed = false;
+try {
+  const texts = (await readDocumentation(flags.quick ? 128 : 256)).map((chunk) => chunk.content);
+  console.error(`${texts.length} texts, ${database.what}, Node ${process.version}`);
+  if (wanted("inference")) await reportInference(texts);
+  if (wanted("end-to-end")) {
+    const { rate, ratio } = await benchEndToEnd(database.url, texts, rounds);
+    const target = ["≥ 0.9", ratio >= 0.9];
+    report(
+      "(b) insert to last vector, against the model alone",
+      `${ratio.toFixed(2)} × (${rate.toFixed(1)} rows/s)`,
+      target,
+    );
+  }
+  if (wanted("latency")) {
+    const { p50, p99 } = await benchLatency(database.url, flags.quick ? 60 : 200);
+    report("(c) commit to vector, idle, p50", `${p50.toFixed(0)} ms`, ["≤ 30 ms", p50 <= 30]);
+    report("(c) commit to vector, idle, p99", `${p99.toFixed(0)} ms`, ["≤ 150 ms", p99 <= 150]);
+  }
+  if (wanted("trigger")) await reportTrigger();
+  if (wanted("memory")) {
+    const megabytes = await benchMemory(database.url, texts);
+    report("(e) peak memory of the worker process", `${megabytes.toFixed(0)} MB`, [
+      "≤ 500 MB",
+      megabytes <= 500,
+    ]);
+  }
+  if (wanted("pipeline")) await reportPipeline();
+} catch (error) {
+  failed = true;
+  console.error(error);
+} finally {
+  await database.drop();
+}
+console.log(`\n${database.what}; medians of ${rounds} rounds\n\n${table(rows)}`);
+process.exit(failed ? 1 : 0);
+
+async function reportInference(texts) {
+  const result = await benchInference(texts, rounds);
+  const { rates, perCpu } = result;
+  const base = "transformers.js, 64 a call";
+  for (const [name, values] of Object.entries(rates)) {
+    const ratio = median(values.map((rate, i) => rate / rates[base][i]));
+    const cpu = median(perCpu[name].map((rate, i) => rate / perCpu[base][i]));
+    const target = name === "embedd" ? ["≥ 2.2 ×", ratio >= 2.2] : undefined;
+    report(
+      `(a) ${name}`,
+      `${ratio.toFixed(2)} × (${median(values).toFixed(1)} texts/s; ${cpu.toFixed(2)} × a CPU second)`,
+      target,
+    );
+  }
+  const { usefulGflops, ceilingGflops, delayMs, tokens } = result;
+  report(
+    "(a) useful GFLOP/s of embedd, against fp32 matrix products",
+    `${usefulGflops.toFixed(0)} of ${ceilingGflops.toFixed(0)} (${(usefulGflops / ceilingGflops).toFixed(2)}), ${tokens.toFixed(0)} tokens a text`,
+  );
+  report("(a) main-loop delay p99, embedd", `${delayMs.embedd.toFixed(1)} ms`, [
+    "≤ 25 ms",
+    delayMs.embedd <= 25,
+  ]);
+  report("(a) main-loop delay p99, transformers.js", `${delayMs[base].toFixed(0)} ms`);
+}
+
+async function reportTrigger() {
+  if (!database.server) {
+    report("(d) the trigger's cost", "needs a server: TEST_DATABASE_URL=… npm run bench");
+    return;
+  }
+  const { rates, ratio } = await benchTrigger(database.url, rounds, flags.quick ? 1 : 2);
+  for (const [name, values] of Object.entries(rates)) {
+    const ours = name.startsWith("embedd");
+    const against = ratio(name, "no trigger");
+    report(
+      `(d) ${name}`,
+      `${against.toFixed(2)} × (${median(values).toFixed(0)} inserts/s)`,
+      ours ? ["≥ 0.9", against >= 0.9] : undefined,
+    );
+  }
+  const gain = ratio("embedd's trigger, worker awake", "a plain NOTIFY trigger");
+  report("(d) embedd's trigger against a plain NOTIFY", `${gain.toFixed(2)} ×`, ["≥ 2 ×", gain >= 2]);
+}
+
+async function reportPipeline() {
+  const backlogs = flags.quick ? [10_000, 100_000] : [10_000, 1_000_000];
+  for (const [name, columns, key, floor] of [
+    ["bigint keys", "id bigint primary key", { names: "id, content", values: "i" }, 5_000],
+    [
+      "three-column keys",
+      "a int, b date, c text, primary key (a, b, c)",
+      { names: "a, b, c, content", values: "i % 50, date '2024-01-01' + i % 365, 'c' || i" },
+      3_500,
+    ],
+  ]) {
+    const [small, large] = await benchPipeline(database.url, columns, key, backlogs);
+    report(`pipeline without a model, ${name}`, `${large.toFixed(0)} rows/s`, [`≥ ${floor}`, large >= floor]);
+    report(`  cost a row, ${backlogs[1]} against ${backlogs[0]} rows`, `${(small / large).toFixed(2)} ×`, [
+      "≤ 1.3 ×",
+      small / large <= 1.3,
+    ]);
+  }
+}
