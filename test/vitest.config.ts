@@ -1,10 +1,12 @@
+import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
-import { summaryReporter } from "./test/helpers/summary-reporter.js";
+import { summaryReporter } from "./helpers/summary-reporter.js";
 
 /** Where continuous integration reads the counts from. */
 const report = process.env["TEST_REPORT_PATH"];
 
 export default defineConfig({
+  root: fileURLToPath(new URL("..", import.meta.url)),
   test: {
     include: ["test/{unit,db,server,faults}/**/*.test.ts"],
     globalSetup: ["test/helpers/global-setup.ts"],

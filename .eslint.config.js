@@ -35,7 +35,7 @@ const oneWay = Object.entries(forbidden).map(([folder, others]) => ({
 export default defineConfig(
   globalIgnores(["dist/", ".embedd/", ".bench/"]),
   {
-    files: ["src/**/*.ts", "test/**/*.ts", "vitest.config.ts"],
+    files: ["src/**/*.ts", "test/**/*.ts"],
     extends: [tseslint.configs.strictTypeChecked],
     languageOptions: {
       parserOptions: { project: ["./test/tsconfig.json"], tsconfigRootDir: import.meta.dirname },
@@ -72,7 +72,7 @@ export default defineConfig(
   { files: ["src/cli/**/*.ts"], rules: { "no-console": "off" } },
   ...oneWay,
   {
-    files: ["test/**/*.ts", "vitest.config.ts"],
+    files: ["test/**/*.ts"],
     rules: {
       // Expectations look at anything, and a test may hand over a method.
       "@typescript-eslint/unbound-method": "off",
