@@ -1,14 +1,7 @@
-import { spawn } from "node:child_process";
-import { mkdtemp, chown, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
-import type { AddressInfo } from "node:net";
-import { tmpdir, userInfo } from "node:os";
-import { join } from "node:path";
-import pg from "pg";
 import { expect, it, onTestFinished } from "vitest";
 import { describeServer, useDatabase } from "../helpers/database.js";
 import { spawnCli } from "../helpers/process.js";
-import { waitFor } from "../helpers/wait.js";
+import { startPgbouncer } from "../helpers/programs.js";
 
 const db = useDatabase();
 const doctor = (url = db.url) => spawnCli(["doctor"], { env: { DATABASE_URL: url } }).exited;
@@ -69,66 +62,9 @@ describeServer("embedd doctor", () => {
   });
 
   it("notices a pooler in front of the worker, by a notification to itself", async () => {
-    const url = await startPgbouncer();
+    const url = await startPgbouncer(db.url);
     const { code, stdout } = await doctor(url);
     expect(stdout).toMatch(/FAIL .*pooler/);
     expect(code).toBe(1);
   });
 });
-
-/** pgbouncer in transaction mode before the test's server; returns the database's address through it. */
-async function startPgbouncer(): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), "embedd-pgbouncer-"));
-  const url = new URL(db.url);
-  const port = await freePort();
-  await writeFile(
-    join(folder, "pgbouncer.ini"),
-    `[databases]
-* = host=${url.hostname} port=${url.port || "5432"}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = ${port}
-unix_socket_dir =
-auth_type = any
-pool_mode = transaction
-ignore_startup_parameters = extra_float_digits
-`.replace("* =", `* = user=${url.username}`),
-  );
-  const root = userInfo().uid === 0;
-  if (root) await chown(folder, 65_534, 65_534);
-  const child = spawn("/usr/sbin/pgbouncer", [join(folder, "pgbouncer.ini")], {
-    stdio: "ignore",
-    // It refuses to run as root.
-    ...(root && { uid: 65_534, gid: 65_534 }),
-  });
-  const exited = new Promise((resolve) => child.once("close", resolve));
-  onTestFinished(async () => {
-    child.kill("SIGTERM");
-    await exited;
-    await rm(folder, { recursive: true });
-  });
-  url.port = String(port);
-  await waitFor(
-    async () => {
-      const client = new pg.Client(url.toString());
-      try {
-        await client.connect();
-        return true;
-      } catch {
-        return undefined;
-      } finally {
-        await client.end().catch(() => undefined);
-      }
-    },
-    { timeoutMs: 10_000, what: "pgbouncer" },
-  );
-  return url.toString();
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
