@@ -94,6 +94,27 @@ describeServer("a worker that owns nothing", () => {
   });
 });
 
+describeServer("names in embedd's own tables", () => {
+  it("are never taken as SQL: what the catalog does not know is not served", async () => {
+    await db.query(`create table target (id int primary key, body text, embedding vector(384), embedding_model text);
+      create table victim (id int)`);
+    const evil = 'body::text); drop table victim; select (body"';
+    await db.query(
+      `insert into embedd.pipelines (relation, key_columns, content_columns, template, embedding_column, model_column)
+       values ('target', '{id}', array[$1], $2, 'embedding', 'embedding_model')`,
+      [evil, "'); drop table victim; --"],
+    );
+    const worker = await startTestWorker(db, hashProvider());
+    await db.query("insert into target values (1, 'text')");
+    await worker.idle();
+    expect(
+      (await db.query("select error from embedd.pipelines where relation = 'target'::regclass")).rows,
+    ).toEqual([{ error: expect.stringContaining("a column that it needs is gone") as string }]);
+    expect((await db.query("select from victim")).rowCount).toBe(0);
+    await db.query("delete from embedd.pipelines where relation = 'target'::regclass");
+  });
+});
+
 describeServer("leaving", () => {
   it("by unwatch restores the schema of the tables, grants and all", async () => {
     const { url, query } = await db.createDatabase();
