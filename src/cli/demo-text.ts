@@ -9,8 +9,8 @@ export interface Chunk {
   content: string;
 }
 
-/** Roughly 150 tokens of English, well under the model's 256. */
-const CHUNK_CHARS = 700;
+/** Roughly 160 tokens of a README, well under the model's 256. */
+const CHUNK_CHARS = 560;
 
 /** The directory that holds our dependencies: our own, or the one that we are installed in. */
 async function dependencyFolder(): Promise<string> {

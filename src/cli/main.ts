@@ -5,6 +5,7 @@ import { config as loadDotenv } from "dotenv";
 import { addDemo } from "./demo.js";
 import { addDoctor } from "./doctor.js";
 import { EXIT, reportError } from "./exit.js";
+import { addFailures, addRetry } from "./failures.js";
 import { addMigrate } from "./migrate.js";
 import { addGrant } from "./roles.js";
 import { addUninstall } from "./uninstall.js";
@@ -47,6 +48,8 @@ for (const add of [
   addRun,
   addStatus,
   addSearch,
+  addFailures,
+  addRetry,
   addDoctor,
   addDemo,
   addUninstall,

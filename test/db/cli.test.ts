@@ -7,7 +7,20 @@ import { spawnCli } from "../helpers/process.js";
 import { waitFor } from "../helpers/wait.js";
 
 const db = useDatabase();
-const COMMANDS = ["migrate", "watch", "unwatch", "run", "status", "search", "demo"];
+const COMMANDS = [
+  "migrate",
+  "watch",
+  "unwatch",
+  "grant",
+  "run",
+  "status",
+  "search",
+  "failures",
+  "retry",
+  "doctor",
+  "demo",
+  "uninstall",
+];
 
 const embedd = (args: string[], env: Record<string, string> = {}) =>
   spawnCli(args, { env: { DATABASE_URL: db.url, ...env } }).exited;
@@ -105,6 +118,27 @@ describe("a table of one's own", () => {
     expect(found[0]?.distance).toBeLessThan(found[1]?.distance ?? 0);
     expect(await embedd(["unwatch", "docs"], env)).toMatchObject({ code: 0 });
     expect(await embedd(["unwatch", "docs"], env)).toMatchObject({ code: 2 });
+  });
+});
+
+describe("failed rows", () => {
+  it("are listed, and tried again when asked", async () => {
+    await db.query(`insert into embedd.failures (pipeline_id, key, content_hash, code, error, next_attempt_at, dead)
+      values (1, '42', '', 'bad_input', 'input refused', now(), true), (1, '43', '', 'blank', 'blank', now() + interval '1 h', false)`);
+    const dead = await embedd(["failures", "--dead"]);
+    expect(dead.stdout).toMatch(/embedd\.chunks\.embedding {2}key 42 {2}bad_input: input refused\n.*dead/);
+    expect(dead.stdout).not.toContain("43");
+    expect(await embedd(["retry", "--table", "embedd.chunks", "--key", "42"])).toMatchObject({
+      code: 0,
+      stdout: "1 row to be tried again\n",
+    });
+    expect(await embedd(["retry", "--table", "nowhere"])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("nowhere") as string,
+    });
+    expect(await embedd(["retry"])).toMatchObject({ code: 0, stdout: "1 row to be tried again\n" });
+    expect(await embedd(["retry"])).toMatchObject({ code: 3 });
+    expect(await embedd(["failures"])).toMatchObject({ stdout: "no row has failed\n" });
   });
 });
 
