@@ -37,30 +37,43 @@ interface Refused {
 
 /** From leased rows to vectors in the table. What throws has given its lease back. */
 export async function processBatch(context: BatchContext, claim: Claim): Promise<BatchOutcome> {
-  const { pool, pipeline } = context;
   try {
     const started = performance.now();
     const { embedded, failed } = await embedRows(context, claim.rows);
     const embedMs = performance.now() - started;
-    const { written, refused } = await writeRows(context, claim.leaseId, embedded);
-    const charged = [...failed, ...refused];
-    for (const { row, code, message } of charged) {
-      await chargeFailure(pool, pipeline.id, row, { ...context.retry, code, message });
-    }
-    const settled = new Set([...written, ...charged.map(({ row }) => row.keyText)]);
-    const left = embedded.filter((row) => !settled.has(row.keyText));
-    const locked = await keepLocked(context, claim.leaseId, left, charged.length > 0);
-    return { written: written.size, failed: charged.length, locked, embedMs };
+    return { ...(await finishRows(context, claim.leaseId, embedded, failed)), embedMs };
   } catch (error) {
     // If the database is what failed, the lease ends with our presence or by time.
-    await releaseLease(pool, claim.leaseId).catch(() => undefined);
+    await releaseLease(context.pool, claim.leaseId).catch(() => undefined);
     throw error;
   }
 }
 
 /**
+ * Writes what can be written and charges what cannot; the lease keeps only the rows that are locked. Called
+ * again for those until none is left.
+ */
+export async function finishRows(
+  context: BatchContext,
+  leaseId: string,
+  embedded: readonly EmbeddedRow[],
+  failed: readonly Refused[] = [],
+): Promise<Omit<BatchOutcome, "embedMs">> {
+  const { written, refused } = await writeRows(context, leaseId, embedded);
+  const charged = [...failed, ...refused];
+  for (const { row, code, message } of charged) {
+    await chargeFailure(context.pool, context.pipeline.id, row, { ...context.retry, code, message });
+  }
+  const settled = new Set([...written, ...charged.map(({ row }) => row.keyText)]);
+  const left = embedded.filter((row) => !settled.has(row.keyText));
+  const locked = await keepLocked(context, leaseId, left, charged.length > 0);
+  return { written: written.size, failed: charged.length, locked };
+}
+
+/**
  * Writes what can be written. A row that the table itself refuses (a user's trigger, a constraint) is
- * found by halving, so that it alone is charged.
+ * found by halving, so that it alone is charged. PostgreSQL reports an error before it lets go of the failed
+ * statement's locks, so the next one, on another connection, may find its rows locked; they come back later.
  */
 async function writeRows(
   context: BatchContext,
@@ -142,16 +155,4 @@ async function keepLocked(
     );
   }
   return locked;
-}
-
-/** Tries once more to write locked rows; returns those that are locked still. */
-export async function retryLocked(
-  context: BatchContext,
-  leaseId: string,
-  rows: readonly EmbeddedRow[],
-): Promise<{ written: number; locked: EmbeddedRow[] }> {
-  const { pool, pipeline, provider } = context;
-  const written = await complete(pool, pipeline, leaseId, provider.model, rows);
-  const left = rows.filter((row) => !written.has(row.keyText));
-  return { written: written.size, locked: await keepLocked(context, leaseId, left, false) };
 }

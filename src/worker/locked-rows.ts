@@ -1,7 +1,8 @@
 import type { EmbeddedRow } from "../sql/complete.js";
 import { releaseLease } from "../sql/leases.js";
-import { retryLocked } from "./batch.js";
-import type { BatchContext } from "./batch.js";
+import type { Pipeline } from "../sql/pipeline.js";
+import { finishRows } from "./batch.js";
+import type { BatchContext, BatchOutcome } from "./batch.js";
 import { backoffMs } from "./backoff.js";
 import { sleep } from "./sleep.js";
 
@@ -22,7 +23,10 @@ export interface LockedRows {
   stop(): Promise<void>;
 }
 
-export function createLockedRows(leases: Set<string>, onSettled: (written: number) => void): LockedRows {
+export function createLockedRows(
+  leases: Set<string>,
+  onSettled: (pipeline: Pipeline, outcome: Omit<BatchOutcome, "embedMs">) => void,
+): LockedRows {
   const stopping = new AbortController();
   const waiting = new Set<Promise<void>>();
   let count = 0;
@@ -37,9 +41,9 @@ export function createLockedRows(leases: Set<string>, onSettled: (written: numbe
         return;
       }
       try {
-        const result = await retryLocked(context, leaseId, left);
-        left = result.locked;
-        if (result.written > 0 || left.length === 0) onSettled(result.written);
+        const outcome = await finishRows(context, leaseId, left);
+        left = outcome.locked;
+        onSettled(context.pipeline, outcome);
       } catch {
         // The database is away; the wake loop says so. The next attempt finds it back.
       }

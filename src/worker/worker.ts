@@ -64,7 +64,9 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
   const pool = createPool({ ...connection, max: 8 });
   const abort = new AbortController();
   const leases = new Set<string>();
-  const locked = createLockedRows(leases, () => undefined);
+  const locked = createLockedRows(leases, (pipeline, outcome) => {
+    if (outcome.written + outcome.failed > 0) options.onBatch?.(pipeline, { ...outcome, embedMs: 0 });
+  });
   const timers: NodeJS.Timeout[] = [];
   let listener: Listener | undefined;
   let stopped: Promise<void> | null = null;

@@ -94,13 +94,16 @@ describeServer(`with ${ROWS} rows`, () => {
   it.each(["simple", "composite", "edited"])("a fresh row is embedded within 5 batches: %s", async (kind) => {
     const batches: number[] = [];
     const table = kind === "composite" ? "composite" : "simple";
-    let release: () => void = () => undefined;
+    const held: (() => void)[] = [];
+    const release = () => {
+      for (const letGo of held.splice(0)) letGo();
+    };
     const inner = hashProvider();
     const slow = {
       ...inner,
       concurrency: 1,
       embed: async (texts: readonly string[]) => {
-        await new Promise<void>((resolve) => (release = resolve));
+        await new Promise<void>((resolve) => held.push(resolve));
         return inner.embed(texts);
       },
     };
