@@ -3,7 +3,7 @@ export type { Worker, WorkerOptions } from "./worker/worker.js";
 export type { BatchOutcome } from "./worker/batch.js";
 export { createProvider, embedQuery } from "./providers/create-provider.js";
 export type { ProviderOptions } from "./providers/create-provider.js";
-export type { Provider } from "./providers/provider.js";
+export type { EmbedOptions, Provider, UsageMeter } from "./providers/provider.js";
 export { openEmbedded } from "./embedded/index.js";
 export type { EmbeddedServer } from "./embedded/index.js";
 export { migrate } from "./sql/migrate.js";

@@ -35,7 +35,7 @@ export function addSearch(program: Command): void {
           const pipeline = await pickPipeline(pool, flags);
           const provider = await createProvider(config);
           try {
-            const vector = await embedQuery(provider, query);
+            const vector = await embedQuery(provider, query, { dimensions: pipeline.dimensions });
             const results = await searchRows(pool, pipeline, provider.model, vector, {
               limit,
               maxChars: 400,

@@ -51,10 +51,20 @@ export function formatStatus(workers: number, pipelines: readonly PipelineStatus
       `  blank     ${p.blank ?? "?"}`,
     );
     if (p.vectorIndex !== null) lines.push(`  index     ${p.vectorIndex}`);
+    if (p.waitReason !== null)
+      lines.push(`  waiting   ${p.waitReason}, until ${p.waitUntil?.toISOString() ?? "?"}`);
+    if (p.requestsToday > 0)
+      lines.push(
+        `  today     ${p.requestsToday} requests, ${p.tokensToday} tokens, about $${p.usdToday.toFixed(4)}`,
+      );
     const models = Object.entries(p.doneByModel ?? {});
     lines.push(
       `  done      ${p.done ?? "?"}${models.map(([m, n]) => `\n    ${m === "" ? "(no name)" : m}: ${n}`).join("")}`,
     );
+    if (p.stale !== null && p.stale > 0)
+      lines.push(
+        `  stale     ${p.stale} of another model than ${p.presentModel ?? "?"}${p.reembed ? ", being embedded again" : ": embedd reembed"}`,
+      );
   }
   return `${lines.join("\n")}\n`;
 }

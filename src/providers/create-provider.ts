@@ -1,4 +1,4 @@
-import type { Provider } from "./provider.js";
+import type { EmbedOptions, Provider } from "./provider.js";
 
 export interface ProviderOptions {
   provider: "local";
@@ -22,13 +22,13 @@ export async function createProvider(options: ProviderOptions): Promise<Provider
   });
 }
 
-/** The vector of a search query, L2-normalized, `provider.dimensions` components. */
+/** The vector of a search query, L2-normalized. */
 export async function embedQuery(
   provider: Provider,
   text: string,
-  signal?: AbortSignal,
+  options?: EmbedOptions,
 ): Promise<Float32Array> {
-  const [vector] = await provider.embed([text], signal);
+  const [vector] = await provider.embed([text], options);
   if (vector === undefined) throw new Error("the provider returned no vector");
   return vector;
 }

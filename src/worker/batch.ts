@@ -107,7 +107,7 @@ function rowRefusal(error: unknown): string | null {
 }
 
 async function embedRows(
-  { template, provider, signal }: BatchContext,
+  { template, pipeline, provider, signal }: BatchContext,
   rows: readonly ClaimedRow[],
 ): Promise<{ embedded: EmbeddedRow[]; failed: Refused[] }> {
   const texts = rows.map((row) => renderTemplate(template, row.content));
@@ -118,7 +118,7 @@ async function embedRows(
       : await embedBatch(
           provider,
           usable.map(({ text }) => text),
-          signal,
+          { signal, dimensions: pipeline.dimensions },
         );
   const embedded: EmbeddedRow[] = [];
   const failed: Refused[] = rows

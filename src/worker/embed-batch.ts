@@ -1,5 +1,5 @@
 import { EmbeddError } from "../errors.js";
-import type { Provider } from "../providers/provider.js";
+import type { EmbedOptions, Provider } from "../providers/provider.js";
 
 /** One text's outcome: its vector, or why this text alone has none. */
 export type Embedded = { embedding: Float32Array } | { error: EmbeddError };
@@ -12,38 +12,44 @@ export type Embedded = { embedding: Float32Array } | { error: EmbeddError };
 export async function embedBatch(
   provider: Provider,
   texts: readonly string[],
-  signal: AbortSignal,
+  options: EmbedOptions = {},
 ): Promise<Embedded[]> {
   try {
-    return check(provider, texts.length, await provider.embed(texts, signal));
+    const vectors = await provider.embed(texts, options);
+    return check(provider.model, options.dimensions ?? provider.dimensions, texts.length, vectors);
   } catch (error) {
     if (!(error instanceof EmbeddError) || error.kind !== "row") throw error;
     if (texts.length === 1) return [{ error }];
     const half = Math.ceil(texts.length / 2);
-    const first = await embedBatch(provider, texts.slice(0, half), signal);
-    return [...first, ...(await embedBatch(provider, texts.slice(half), signal))];
+    const first = await embedBatch(provider, texts.slice(0, half), options);
+    return [...first, ...(await embedBatch(provider, texts.slice(half), options))];
   }
 }
 
 /** What a provider returned is never trusted: a wrong vector in a row is worse than none. */
-function check(provider: Provider, count: number, vectors: readonly Float32Array[]): Embedded[] {
+function check(
+  model: string,
+  dimensions: number,
+  count: number,
+  vectors: readonly Float32Array[],
+): Embedded[] {
   if (vectors.length !== count) {
     throw wrongAnswer(`returned ${vectors.length} vectors for ${count} texts`);
   }
   return vectors.map((embedding) => {
-    if (embedding.length !== provider.dimensions) {
-      throw wrongAnswer(`returned ${embedding.length} dimensions instead of ${provider.dimensions}`);
+    if (embedding.length !== dimensions) {
+      throw wrongAnswer(`returned ${embedding.length} dimensions instead of ${dimensions}`);
     }
     let squares = 0;
     for (const component of embedding) squares += component * component;
     if (Number.isFinite(squares) && squares > 0) return { embedding };
     const what = squares === 0 ? "a vector of zeros" : "a vector that is not finite";
     return {
-      error: new EmbeddError(`${provider.model} returned ${what}`, { kind: "row", code: "bad_vector" }),
+      error: new EmbeddError(`${model} returned ${what}`, { kind: "row", code: "bad_vector" }),
     };
   });
 
   function wrongAnswer(what: string): EmbeddError {
-    return new EmbeddError(`${provider.model} ${what}`, { kind: "provider", code: "wrong_answer" });
+    return new EmbeddError(`${model} ${what}`, { kind: "provider", code: "wrong_answer" });
   }
 }

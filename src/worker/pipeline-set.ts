@@ -138,7 +138,7 @@ const shapeOf = (pipeline: Pipeline): string => JSON.stringify({ ...pipeline, er
 
 /** Why this provider cannot serve a pipeline, or null. */
 function misfit(pipeline: Pipeline, provider: Provider): string | null {
-  if (pipeline.dimensions !== provider.dimensions) {
+  if (!provider.supportsDimensions(pipeline.dimensions)) {
     return (
       `column ${pipeline.embedding} of ${pipeline.relation} is ${pipeline.embeddingType}, ` +
       `but ${provider.model} makes ${provider.dimensions} dimensions`

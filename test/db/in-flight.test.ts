@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import type { EmbedOptions } from "#embedd/providers/provider.js";
 import { useDatabase } from "../helpers/database.js";
 import { hashProvider, hashVector, heldProvider, parseVector } from "../helpers/providers.js";
 import { waitFor } from "../helpers/wait.js";
@@ -97,7 +98,7 @@ describe("while a row's text is being embedded", () => {
     const inner = hashProvider();
     const stuck = {
       ...inner,
-      embed: (_texts: readonly string[], signal?: AbortSignal) =>
+      embed: (_texts: readonly string[], { signal }: EmbedOptions = {}) =>
         new Promise<Float32Array[]>((_, reject) => {
           signal?.addEventListener("abort", () => {
             reject(signal.reason as Error);

@@ -23,6 +23,9 @@ export function hashProvider(
     dimensions,
     concurrency: 2,
     maxBatchRows: 2_048,
+    usdPerMillionTokens: null,
+    supportsDimensions: (asked) => asked === dimensions,
+    countTokens: (batch) => Promise.resolve(batch.map((text) => text.split(/\s+/).length)),
     texts,
     embed(batch) {
       texts.push(...batch);
@@ -39,10 +42,10 @@ export function heldProvider(inner: Provider) {
   let gate: Promise<void> = Promise.resolve();
   const provider: Provider = {
     ...inner,
-    async embed(texts, signal) {
+    async embed(texts, options) {
       started(texts);
       await gate;
-      return inner.embed(texts, signal);
+      return inner.embed(texts, options);
     },
   };
   return {

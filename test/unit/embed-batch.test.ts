@@ -5,8 +5,6 @@ import { embedBatch } from "#embedd/worker/embed-batch.js";
 import { nextBatchRows } from "#embedd/worker/batch-rows.js";
 import { hashProvider, hashVector } from "../helpers/providers.js";
 
-const signal = new AbortController().signal;
-
 /** Refuses any batch with one of these texts in it, as an API answers 400 for the whole request. */
 function picky(poison: Set<string>) {
   let calls = 0;
@@ -28,7 +26,7 @@ describe("embedding a batch", () => {
     const texts = Array.from({ length: 512 }, (_, i) => `text ${i}`);
     const poison = new Set(Array.from({ length: k }, (_, i) => `text ${(i * 97 + 13) % 512}`));
     const { provider, calls } = picky(poison);
-    const results = await embedBatch(provider, texts, signal);
+    const results = await embedBatch(provider, texts);
     results.forEach((result, i) => {
       expect("error" in result).toBe(poison.has(`text ${i}`));
       if ("embedding" in result) expect(result.embedding).toEqual(hashVector(`text ${i}`));
@@ -39,14 +37,14 @@ describe("embedding a batch", () => {
   it("passes a fault on that is no row's", async () => {
     const fault = new EmbeddError("503", { kind: "provider", code: "unavailable" });
     const provider = { ...hashProvider(), embed: () => Promise.reject(fault) };
-    await expect(embedBatch(provider, ["a", "b"], signal)).rejects.toBe(fault);
+    await expect(embedBatch(provider, ["a", "b"])).rejects.toBe(fault);
   });
 
   it("refuses too few vectors and wrong dimensions", async () => {
     const few = { ...hashProvider(), embed: () => Promise.resolve([hashVector("a")]) };
-    await expect(embedBatch(few, ["a", "b"], signal)).rejects.toThrow("1 vectors for 2 texts");
+    await expect(embedBatch(few, ["a", "b"])).rejects.toThrow("1 vectors for 2 texts");
     const short = { ...hashProvider(), embed: () => Promise.resolve([hashVector("a", 3)]) };
-    await expect(embedBatch(short, ["a"], signal)).rejects.toThrow("3 dimensions instead of 384");
+    await expect(embedBatch(short, ["a"])).rejects.toThrow("3 dimensions instead of 384");
   });
 
   it.each([
@@ -58,7 +56,7 @@ describe("embedding a batch", () => {
       ...hashProvider(),
       embed: () => Promise.resolve([hashVector("a"), bad, hashVector("c")]),
     };
-    const results = await embedBatch(provider, ["a", "b", "c"], signal);
+    const results = await embedBatch(provider, ["a", "b", "c"]);
     expect(results.map((r) => "embedding" in r)).toEqual([true, false, true]);
     expect(results[1]).toMatchObject({
       error: { kind: "row", message: expect.stringMatching(message) as string },

@@ -1,6 +1,6 @@
 import { availableParallelism } from "node:os";
 import { EmbeddError } from "../../errors.js";
-import type { Provider } from "../provider.js";
+import type { EmbedOptions, Provider } from "../provider.js";
 import { planMicroBatches } from "./batching.js";
 import type { MicroBatch } from "./batching.js";
 import { verifyChecksum } from "./checksum.js";
@@ -53,7 +53,10 @@ export async function createLocalProvider(options: LocalProviderOptions = {}): P
     dimensions,
     concurrency: CONCURRENCY,
     maxBatchRows: MAX_BATCH_ROWS,
-    embed: (texts, signal) => embed({ tokenizer, session, dimensions, tokenBudget }, texts, signal),
+    usdPerMillionTokens: null,
+    supportsDimensions: (asked) => asked === dimensions,
+    countTokens: async (texts) => (await tokenizer.encode(texts)).map((ids) => ids.length),
+    embed: (texts, options) => embed({ tokenizer, session, dimensions, tokenBudget }, texts, options),
     close: () => session.close(),
   };
 }
@@ -68,7 +71,7 @@ interface Stages {
 async function embed(
   stages: Stages,
   texts: readonly string[],
-  signal?: AbortSignal,
+  { signal }: EmbedOptions = {},
 ): Promise<Float32Array[]> {
   signal?.throwIfAborted();
   const ids = await stages.tokenizer.encode(texts, signal);

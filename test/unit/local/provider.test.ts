@@ -133,7 +133,7 @@ describe("a call", () => {
     const controller = new AbortController();
     const reason = new Error("enough");
     // Seconds of work, and past its tokenization when the abort comes.
-    const call = provider.embed(Array.from({ length: 8 }, () => many).flat(), controller.signal);
+    const call = provider.embed(Array.from({ length: 8 }, () => many).flat(), { signal: controller.signal });
     let abortedAt = Infinity;
     setTimeout(() => {
       abortedAt = performance.now();
@@ -141,7 +141,7 @@ describe("a call", () => {
     }, 700);
     await expect(call).rejects.toBe(reason);
     expect(performance.now() - abortedAt).toBeLessThan(1500);
-    await expect(provider.embed(["x"], controller.signal)).rejects.toBe(reason);
+    await expect(provider.embed(["x"], { signal: controller.signal })).rejects.toBe(reason);
     await expect(provider.embed(["x"])).resolves.toHaveLength(1);
   });
 
