@@ -22,6 +22,7 @@ const schema = z.object({
   EMBEDD_MAX_BATCH_ROWS: count(1, 10_000).default(512),
   EMBEDD_BATCH_MS: milliseconds(500, 10, 60_000),
   EMBEDD_MAX_CHARS: count(256, 10_000_000).default(65_536),
+  EMBEDD_MAX_CLAIM_CHARS: count(256, 1_000_000_000).default(4_000_000),
   EMBEDD_POLL_INTERVAL_MS: milliseconds(30_000, 100, 86_400_000),
   EMBEDD_LEASE_MS: milliseconds(15_000, 1_000, 3_600_000),
   EMBEDD_MAX_ATTEMPTS: count(1, 1_000).default(5),
@@ -41,6 +42,7 @@ export type Config = Readonly<{
   maxBatchRows: number;
   batchMs: number;
   maxChars: number;
+  maxClaimChars: number;
   pollIntervalMs: number;
   leaseMs: number;
   maxAttempts: number;
@@ -86,6 +88,7 @@ export function loadConfig(
     maxBatchRows: value.EMBEDD_MAX_BATCH_ROWS,
     batchMs: value.EMBEDD_BATCH_MS,
     maxChars: value.EMBEDD_MAX_CHARS,
+    maxClaimChars: value.EMBEDD_MAX_CLAIM_CHARS,
     pollIntervalMs: value.EMBEDD_POLL_INTERVAL_MS,
     leaseMs: value.EMBEDD_LEASE_MS,
     maxAttempts: value.EMBEDD_MAX_ATTEMPTS,

@@ -1,8 +1,7 @@
 import { pino } from "pino";
-import type { Logger as PinoLogger } from "pino";
 
 /** What embedd needs of a logger; a pino logger is one. Objects hold no text of a user's rows. */
-export type Logger = Pick<PinoLogger, "debug" | "info" | "warn" | "error">;
+export type Logger = Record<"debug" | "info" | "warn" | "error", (details: object, message: string) => void>;
 
 export interface LogOptions {
   level: "debug" | "info" | "warn" | "error" | "silent";
@@ -21,6 +20,39 @@ export function createLogger({ level, format }: LogOptions): Logger {
       options: { destination: 2, sync: true, ignore: "pid,hostname", translateTime: "SYS:HH:MM:ss.l" },
     },
   });
+}
+
+/** Where an error repeats, one line says it. */
+const REPEAT_MS = 1_000;
+/** Causes remembered at most. */
+const MAX_CAUSES = 1_000;
+
+/**
+ * The same log, but at most one line a second with the same message and cause, whichever pipelines it
+ * comes from; the next says how many were left out.
+ */
+export function limitRepeats(log: Logger, now: () => number = () => performance.now()): Logger {
+  const seen = new Map<string, { at: number; suppressed: number }>();
+  const limited = (level: "info" | "warn" | "error") => (details: object, message: string) => {
+    const { code, cause, pipeline } = details as Record<"code" | "cause" | "pipeline", unknown>;
+    const key = `${level} ${message} ${String(code ?? cause ?? pipeline)}`;
+    const last = seen.get(key);
+    const at = now();
+    if (last !== undefined && at - last.at < REPEAT_MS) {
+      last.suppressed++;
+      return;
+    }
+    if (seen.size >= MAX_CAUSES) seen.clear();
+    seen.set(key, { at, suppressed: 0 });
+    const suppressed = last?.suppressed ?? 0;
+    log[level](suppressed > 0 ? { ...details, suppressed } : details, message);
+  };
+  return {
+    debug: log.debug.bind(log),
+    info: limited("info"),
+    warn: limited("warn"),
+    error: limited("error"),
+  };
 }
 
 export const silentLogger: Logger = pino({ level: "silent" });

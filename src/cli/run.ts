@@ -43,6 +43,7 @@ export function startWorker(
     pollIntervalMs: config.pollIntervalMs,
     leaseMs: config.leaseMs,
     maxChars: config.maxChars,
+    maxClaimChars: config.maxClaimChars,
     maxAttempts: config.maxAttempts,
     retryDelayMs: config.retryDelayMs,
     onBatch: (_, outcome) => {

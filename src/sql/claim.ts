@@ -11,16 +11,20 @@ import {
 import type { Pipeline } from "./pipeline.js";
 import { inTransaction } from "./transaction.js";
 
-/** A row that a worker has leased, as it was when it was read. */
-export interface ClaimedRow {
+/** A row that a worker has leased, told from its other versions. */
+export interface RowVersion {
   /** Text form of the whole key, as leases and failures have it. */
   keyText: string;
   /** Text form of each key column. */
   key: string[];
-  /** Text form of each content column, cut at the cap; null where the column is. */
-  content: (string | null)[];
   /** SHA-256 of the content columns. */
   hash: Buffer;
+}
+
+/** The same with its text, as it was when it was read. */
+export interface ClaimedRow extends RowVersion {
+  /** Text form of each content column, cut at the cap; null where the column is. */
+  content: (string | null)[];
 }
 
 export interface Claim {
@@ -40,6 +44,8 @@ export interface ClaimOptions {
   cursor: string[] | null;
   /** Characters read of each content column. */
   maxChars: number;
+  /** About as many characters as the whole claim may hold; one row is taken however long it is. */
+  maxClaimChars: number;
 }
 
 /**
@@ -48,24 +54,32 @@ export interface ClaimOptions {
  */
 const LAST_PAGES = 256;
 
+/** Of the characters of a claim, so that neither end of a backlog of long texts starves the other. */
+const FRESH_CHARS = 0.25;
+
 /**
  * The claim. Its invariant: a pending row is in at most one lease, and a lease is void when its worker is
  * gone. Two claims of one pipeline never overlap (an advisory lock for the few milliseconds of this
  * transaction, taken before the statement's snapshot), so what one leased the other sees.
  *
  * The keys are picked from the partial index alone, the cursor skipping what earlier claims have just
- * written: without it every claim would walk over the dead entries of all before it.
+ * written: without it every claim would walk over the dead entries of all before it. A text's length is
+ * taken from its bytes, which PostgreSQL knows without reading it.
  */
 export function claimStatement(pipeline: Pipeline, withCursor: boolean): string {
   const key = keyText(pipeline);
   const order = pipeline.keys.map((k) => `t.${k.column}`);
-  const cursor = pipeline.keys.map((k, i) => `($7::text[])[${i + 1}]::${k.arrayType.slice(0, -2)}`);
+  const cursor = pipeline.keys.map((k, i) => `($8::text[])[${i + 1}]::${k.arrayType.slice(0, -2)}`);
+  const chars = pipeline.content
+    .map((column) => `least(coalesce(octet_length(t.${column}::text), 0), $6)`)
+    .join(" + ");
+  const candidate = `${keysAs(pipeline, "t")}, ${key} as key_text, ${chars} as chars`;
   const claimable = `${pipeline.pending}
       and ${key} not in (select key from taken)
       and (${key} not in (select key from waiting)
         or not exists (select from waiting w where w.key = ${key} and w.content_hash = ${contentHash(pipeline)}))`;
   const lastWritten = `
-  select ${keysAs(pipeline, "t")}, ${key} as key_text from ${pipeline.relation} t
+  select ${candidate} from ${pipeline.relation} t
   where t.ctid >= (select format('(%s,0)', greatest(
       pg_relation_size(${pipeline.relationOid}::oid::regclass) / current_setting('block_size')::integer - ${LAST_PAGES}, 0))::tid)
     and ${claimable}
@@ -82,19 +96,24 @@ with void as (
 ), waiting as materialized (
   select f.key, f.content_hash from embedd.failures f where f.pipeline_id = $1 and (f.dead or f.next_attempt_at > now())
 ), newest as (
-  select ${keysAs(pipeline, "t")}, ${key} as key_text from ${pipeline.relation} t
+  select ${candidate} from ${pipeline.relation} t
   where ${claimable}
   order by ${order.map((column) => `${column} desc`).join(", ")} limit $5
 ), oldest as (
-  select ${keysAs(pipeline, "t")}, ${key} as key_text from ${pipeline.relation} t
+  select ${candidate} from ${pipeline.relation} t
   where ${claimable} ${withCursor ? `and row(${order.join(", ")}) > row(${cursor.join(", ")})` : ""}
   order by ${order.join(", ")} limit $4
 ), ${withCursor && !pipeline.partitioned ? `last_written as (${lastWritten}),` : ""} candidates as (
-  select ${keyNames(pipeline)}, key_text, 1 as turn from oldest
-  union all select ${keyNames(pipeline)}, key_text, 2 from newest
-  ${withCursor && !pipeline.partitioned ? `union all select ${keyNames(pipeline)}, key_text, 3 from last_written` : ""}
+  select ${keyNames(pipeline)}, key_text, chars, 1 as turn from oldest
+  union all select ${keyNames(pipeline)}, key_text, chars, 2 from newest
+  ${withCursor && !pipeline.partitioned ? `union all select ${keyNames(pipeline)}, key_text, chars, 3 from last_written` : ""}
+), each_once as (
+  select distinct on (key_text) ${keyNames(pipeline)}, key_text, chars, turn > 1 as fresh from candidates order by key_text, turn
+), measured as (
+  select *, row_number() over running as place, sum(chars) over running as total from each_once
+  window running as (partition by fresh order by ${keyNames(pipeline)} rows unbounded preceding)
 ), picked as (
-  select distinct on (key_text) ${keyNames(pipeline)}, key_text, turn > 1 as fresh from candidates order by key_text, turn
+  select * from measured where place = 1 or total <= $7::float8 * case when fresh then ${FRESH_CHARS} else ${1 - FRESH_CHARS} end
 ), lease as (
   insert into embedd.leases (pipeline_id, worker, keys, expires_at)
   select $1, $2, array_agg(key_text), now() + $3 * interval '1 ms' from picked having count(*) > 0
@@ -131,6 +150,7 @@ export async function claim(pool: Pool, pipeline: Pipeline, options: ClaimOption
       options.oldest,
       options.newest,
       options.maxChars,
+      options.maxClaimChars,
       ...(cursor === null ? [] : [cursor]),
     ]);
     return result.rows;

@@ -1,10 +1,10 @@
 import type { Pool } from "pg";
-import type { ClaimedRow } from "./claim.js";
+import type { RowVersion } from "./claim.js";
 import { contentHash, keyArrays, keyNames, keyText, keysMatch } from "./pipeline.js";
 import type { Pipeline } from "./pipeline.js";
 import { vectorArrayToBinary } from "./vector-array.js";
 
-export interface EmbeddedRow extends ClaimedRow {
+export interface EmbeddedRow extends RowVersion {
   embedding: Float32Array;
 }
 
@@ -72,7 +72,7 @@ export async function complete(
 export async function stillPending(
   pool: Pool,
   pipeline: Pipeline,
-  rows: readonly ClaimedRow[],
+  rows: readonly RowVersion[],
 ): Promise<Set<string>> {
   const result = await pool.query<{ key: string }>(
     `

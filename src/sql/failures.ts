@@ -1,5 +1,5 @@
 import type { Pool } from "pg";
-import type { ClaimedRow } from "./claim.js";
+import type { RowVersion } from "./claim.js";
 
 export interface RowFailure {
   code: string;
@@ -16,7 +16,7 @@ export interface RowFailure {
 export async function chargeFailure(
   pool: Pool,
   pipelineId: number,
-  row: ClaimedRow,
+  row: RowVersion,
   failure: RowFailure,
 ): Promise<{ attempts: number; dead: boolean }> {
   const result = await pool.query<{ attempts: number; dead: boolean }>(

@@ -16,3 +16,18 @@ export async function setPipelineError(pool: Pool, pipelineId: number, error: st
     error,
   ]);
 }
+
+/** Says in embedd.status what a pipeline's worker waits for, and for how long. */
+export async function setWait(pool: Pool, pipelineId: number, reason: string, ms: number): Promise<void> {
+  await pool.query(
+    "update embedd.pipelines set wait_reason = $2, wait_until = now() + $3 * interval '1 ms' where id = $1",
+    [pipelineId, reason, ms],
+  );
+}
+
+export async function clearWait(pool: Pool, pipelineId: number): Promise<void> {
+  await pool.query(
+    "update embedd.pipelines set wait_reason = null, wait_until = null where id = $1 and wait_reason is not null",
+    [pipelineId],
+  );
+}

@@ -1,7 +1,7 @@
 import pg from "pg";
 import type { Pool } from "pg";
 import type { Provider } from "../providers/provider.js";
-import type { Claim, ClaimedRow } from "../sql/claim.js";
+import type { Claim, ClaimedRow, RowVersion } from "../sql/claim.js";
 import { complete, stillPending } from "../sql/complete.js";
 import type { EmbeddedRow } from "../sql/complete.js";
 import { chargeFailure } from "../sql/failures.js";
@@ -30,7 +30,7 @@ export interface BatchOutcome {
 }
 
 interface Refused {
-  row: ClaimedRow;
+  row: RowVersion;
   code: string;
   message: string;
 }
@@ -128,7 +128,11 @@ async function embedRows(
     const result = results[i];
     if (result === undefined) return;
     if ("error" in result) failed.push({ row, code: result.error.code, message: result.error.message });
-    else embedded.push({ ...row, embedding: result.embedding });
+    else {
+      // The text is not carried on: a locked row may wait for long.
+      const { keyText, key, hash } = row;
+      embedded.push({ keyText, key, hash, embedding: result.embedding });
+    }
   });
   return { embedded, failed };
 }

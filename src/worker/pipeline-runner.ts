@@ -1,6 +1,6 @@
 import { EmbeddError, messageOf } from "../errors.js";
 import type { Logger } from "../logger.js";
-import { markCaughtUp } from "../sql/pipeline-state.js";
+import { clearWait, markCaughtUp, setWait } from "../sql/pipeline-state.js";
 import { backoffMs } from "./backoff.js";
 import type { BatchContext } from "./batch.js";
 import type { Presence } from "./presence.js";
@@ -20,8 +20,8 @@ export interface RunnerOptions extends Omit<SweepOptions, "stopping"> {
 
 export interface PipelineRunner {
   wake(): void;
-  /** Claims no more, and resolves when what is in flight has ended. */
-  stop(): Promise<void>;
+  /** Claims no more, gives back what is still being computed after the grace, and resolves when all has ended. */
+  stop(graceMs?: number): Promise<void>;
 }
 
 /** undefined_table, undefined_column, datatype_mismatch, undefined_object, insufficient_privilege … */
@@ -38,15 +38,19 @@ const SHAPE_ERRORS = new Set([
 ]);
 
 /** Drives one pipeline's wake loop: performs its actions and reports their outcomes to it. */
-export function runPipeline(context: BatchContext, options: RunnerOptions): PipelineRunner {
+export function runPipeline(batchContext: BatchContext, options: RunnerOptions): PipelineRunner {
   const { presence, log } = options;
-  const { pipeline } = context;
+  const { pipeline } = batchContext;
+  const abort = new AbortController();
+  const context = { ...batchContext, signal: AbortSignal.any([batchContext.signal, abort.signal]) };
   const memory = newSweepMemory();
   const stopping = new AbortController();
   let interrupt = new AbortController();
   let woken = false;
   let faults = 0;
   let fruitless = 0;
+  /** Whether embedd.status may say that we wait; at first, what a worker before us wrote. */
+  let waitShown = true;
 
   function wake(): void {
     woken = true;
@@ -71,6 +75,10 @@ export function runPipeline(context: BatchContext, options: RunnerOptions): Pipe
           { ...options, stopping: () => stopping.signal.aborted },
           memory,
         );
+        if (waitShown) {
+          await clearWait(context.pool, pipeline.id);
+          waitShown = false;
+        }
         // All of them changed or gone meanwhile is rare twice in a row; for ever it would be a busy loop.
         fruitless = claimed > 0 && settled === 0 ? fruitless + 1 : 0;
         if (fruitless > 1) await sleep(Math.min(2 ** fruitless, 30_000), stopping.signal);
@@ -136,6 +144,10 @@ export function runPipeline(context: BatchContext, options: RunnerOptions): Pipe
       },
       known === undefined ? "the database refused, trying again" : "the provider failed, trying again",
     );
+    if (known?.kind === "provider") {
+      waitShown = true;
+      await setWait(context.pool, pipeline.id, known.message, ms).catch(() => undefined);
+    }
     if (typeof code === "string" && SHAPE_ERRORS.has(code)) options.onShapeError(error);
     await sleep(ms, stopping.signal);
   }
@@ -143,9 +155,16 @@ export function runPipeline(context: BatchContext, options: RunnerOptions): Pipe
   const ended = run();
   return {
     wake,
-    async stop() {
+    async stop(graceMs) {
       stopping.abort();
+      const grace =
+        graceMs === undefined
+          ? undefined
+          : setTimeout(() => {
+              abort.abort();
+            }, graceMs);
       await ended;
+      clearTimeout(grace);
     },
   };
 }

@@ -31,6 +31,9 @@ export interface PipelineSetOptions {
   startRunner: (pipeline: Pipeline, onAsleep: (asleep: boolean) => void) => PipelineRunner;
 }
 
+/** What is being computed may still end in this time when a pipeline is paused, changed or removed. */
+const PAUSE_GRACE_MS = 500;
+
 interface Running {
   runner: PipelineRunner;
   /** Any difference starts the runner anew. */
@@ -60,16 +63,18 @@ export function createPipelineSet({ pool, provider, log, startRunner }: Pipeline
     await report([...mine, ...broken], reasons);
 
     const wanted = new Map(mine.filter((p) => !reasons.has(p.id)).map((p) => [p.id, p]));
-    for (const [id, { runner, shape }] of running) {
+    const leaving = [...running].filter(([id, { shape }]) => {
       const next = wanted.get(id);
-      if (next !== undefined && shapeOf(next) === shape) wanted.delete(id);
-      else {
-        await runner.stop();
+      return next === undefined || shapeOf(next) !== shape;
+    });
+    await Promise.all(
+      leaving.map(async ([id, { runner }]) => {
+        await runner.stop(PAUSE_GRACE_MS);
         running.delete(id);
-      }
-    }
+      }),
+    );
     if (stopping) return;
-    for (const pipeline of wanted.values()) start(pipeline);
+    for (const [id, pipeline] of wanted) if (!running.has(id)) start(pipeline);
     checkIdle();
   }
 

@@ -13,6 +13,7 @@ export interface SweepOptions {
   /** What a batch should take to embed. */
   batchMs: number;
   maxChars: number;
+  maxClaimChars: number;
   /** Leases that are to be renewed. */
   leases: Set<string>;
   locked: LockedRows;
@@ -79,6 +80,7 @@ export async function sweep(
         newest,
         cursor: lookBack ? null : cursor,
         maxChars: options.maxChars,
+        maxClaimChars: options.maxClaimChars,
       });
     } catch (error) {
       failures.push(error);

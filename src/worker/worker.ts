@@ -1,6 +1,6 @@
 import { EmbeddError, configurationError } from "../errors.js";
 import type { Logger } from "../logger.js";
-import { silentLogger } from "../logger.js";
+import { limitRepeats, silentLogger } from "../logger.js";
 import type { Provider } from "../providers/provider.js";
 import { releaseWorker, renewLeases } from "../sql/leases.js";
 import type { Pipeline } from "../sql/pipeline.js";
@@ -32,6 +32,8 @@ export interface WorkerOptions {
   leaseMs?: number;
   /** Characters read of each content column. @default 65536 */
   maxChars?: number;
+  /** Characters that a claim may hold, about; bounds the memory of a worker. @default 4000000 */
+  maxClaimChars?: number;
   /** A row that failed this often with one text is dead. @default 5 */
   maxAttempts?: number;
   /** Before the second attempt of a failed row; doubles each time. @default 10000 */
@@ -56,7 +58,8 @@ const DUE_MS = 1_000;
  * @throws EmbeddError of kind `configuration` where no pipeline can be served as they stand
  */
 export async function createWorker(options: WorkerOptions): Promise<Worker> {
-  const { provider, log = silentLogger, leaseMs = 15_000 } = options;
+  const { provider, leaseMs = 15_000 } = options;
+  const log = limitRepeats(options.log ?? silentLogger);
   const connection = {
     connectionString: options.databaseUrl,
     applicationName: "embedd worker",
@@ -148,6 +151,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
         maxBatchRows: options.maxBatchRows ?? 512,
         batchMs: options.batchMs ?? 500,
         maxChars: options.maxChars ?? 65_536,
+        maxClaimChars: options.maxClaimChars ?? 4_000_000,
         onBatch: (outcome) => options.onBatch?.(pipeline, outcome),
         onShapeError: () => {
           pipelines.refreshSoon();

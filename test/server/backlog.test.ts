@@ -55,7 +55,7 @@ describeServer(`with ${ROWS} rows`, () => {
       for (const from of [null, cursor]) {
         const plan = await explain(
           claimStatement(pipeline, from !== null),
-          [pipeline.id, 1, 15_000, 448, 64, 65_536, ...(from === null ? [] : [from])],
+          [pipeline.id, 1, 15_000, 448, 64, 65_536, 4_000_000, ...(from === null ? [] : [from])],
           "pg_catalog",
         );
         expect(plan).toMatch(

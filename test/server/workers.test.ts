@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { describeServer, useDatabase } from "../helpers/database.js";
 import { spawnCli } from "../helpers/process.js";
-import { hashProvider, hashVector, heldProvider } from "../helpers/providers.js";
+import { hashProvider } from "../helpers/providers.js";
 import { waitFor } from "../helpers/wait.js";
 import { startTestWorker } from "../helpers/worker.js";
 
@@ -85,49 +85,5 @@ describeServer("several workers", () => {
     const started = Date.now();
     await allEmbedded("the row after a sleeper's death");
     expect(Date.now() - started).toBeLessThan(2_000);
-  });
-});
-
-describeServer("applications and the worker", () => {
-  it("never wait for each other: rows in flight can be updated and deleted", async () => {
-    const { provider, hold, release } = heldProvider(hashProvider());
-    await startTestWorker(db, provider);
-    const held = hold();
-    await db.query(
-      "insert into embedd.chunks (source, content) select 'busy', 'busy ' || i from generate_series(1, 20) i",
-    );
-    await held;
-    const started = Date.now();
-    await db.query("update embedd.chunks set metadata = '{\"touched\": true}' where source = 'busy'");
-    await db.query("delete from embedd.chunks where source = 'busy' and content = 'busy 7'");
-    expect(Date.now() - started).toBeLessThan(1_000);
-    release();
-    await allEmbedded("the rows that are left");
-  });
-
-  it("a row that an application holds locked is written when it is free, the others at once, and computed once", async () => {
-    const provider = hashProvider();
-    const { rows } = await db.query<{ id: string }>(
-      "insert into embedd.chunks (source, content) select 'lock', 'lock ' || i from generate_series(1, 10) i returning id",
-    );
-    const locker = await db.pool.connect();
-    await locker.query("begin");
-    await locker.query("select from embedd.chunks where id = $1 for update", [rows[0]?.id]);
-    await startTestWorker(db, provider);
-    await waitFor(async () => ((await pending()) === 1 ? true : undefined), {
-      timeoutMs: 5_000,
-      what: "the nine free rows",
-    });
-    await locker.query("update embedd.chunks set metadata = '{\"held\": true}' where id = $1", [rows[0]?.id]);
-    await locker.query("commit");
-    locker.release();
-    await allEmbedded("the row that was locked");
-    expect(provider.texts.filter((text) => text === "lock 1")).toHaveLength(1);
-    const stored = await db.query<{ embedding: string }>(
-      "select embedding::text from embedd.chunks where id = $1",
-      [rows[0]?.id],
-    );
-    const vector = JSON.parse(stored.rows[0]?.embedding ?? "[]") as number[];
-    expect(vector[0]).toBeCloseTo(hashVector("lock 1")[0] ?? NaN, 5);
   });
 });

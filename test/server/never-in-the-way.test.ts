@@ -1,0 +1,90 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { expect, it } from "vitest";
+import { describeServer, useDatabase } from "../helpers/database.js";
+import { hashProvider, heldProvider } from "../helpers/providers.js";
+import { waitFor } from "../helpers/wait.js";
+import { connectWriter, expectVectors, watchTable } from "../helpers/watched-table.js";
+import { startTestWorker } from "../helpers/worker.js";
+
+const db = useDatabase();
+
+const ROWS = 200;
+const keys = Array.from({ length: ROWS }, (_, i) => i + 1);
+const insert = (table: string) =>
+  db.query(`insert into ${table} (id, body) select i, 'text ' || i from generate_series(1, ${ROWS}) i`);
+
+async function embedded(table: string): Promise<number> {
+  const { rows } = await db.query<{ n: number }>(`select count(embedding)::int as n from ${table}`);
+  return rows[0]?.n ?? -1;
+}
+
+describeServer("applications and the worker never wait for each other", () => {
+  it("while a provider's call takes 5 s, its rows are updated and deleted at once", async () => {
+    const { provider, hold, release } = heldProvider(hashProvider());
+    await startTestWorker(db, provider);
+    await watchTable(db, { relation: "busy" });
+    const held = hold();
+    await insert("busy");
+    await held;
+    const started = performance.now();
+    const writer = await connectWriter(db.url);
+    await writer.query("set lock_timeout = '250ms'");
+    const expected: Record<string, string> = {};
+    let slowestMs = 0;
+    let statements = 0;
+    const run = async (sql: string, params: unknown[]) => {
+      const before = performance.now();
+      await writer.query(sql, params);
+      slowestMs = Math.max(slowestMs, performance.now() - before);
+      statements++;
+    };
+    for (let turn = 1; performance.now() - started < 5_000; turn++) {
+      for (const id of keys) {
+        if (id % 10 === 0) {
+          if (turn === 1) await run("delete from busy where id = $1", [id]);
+        } else {
+          expected[String(id)] = id % 3 === 0 ? `text ${id}` : `edit ${turn} of ${id}`;
+          await run("update busy set body = $2 where id = $1", [id, expected[String(id)]]);
+        }
+      }
+      await sleep(200);
+    }
+    release();
+    expect(statements).toBeGreaterThan(ROWS);
+    // A wait for a lock of ours would have lasted to the end of the call, or to lock_timeout.
+    expect(slowestMs).toBeLessThan(250);
+    await expectVectors(db, "busy", expected);
+  });
+
+  it("a row that an application holds locked for a minute is written after it, all others at once, and computed once", async () => {
+    const provider = hashProvider();
+    // The lease must be renewed all the while.
+    await startTestWorker(db, provider, { leaseMs: 2_000 });
+    const helper = hashProvider();
+    await startTestWorker(db, helper, { leaseMs: 2_000 });
+    const pipeline = await watchTable(db, { relation: "locked" });
+    const pause = (paused: boolean) =>
+      db.query("update embedd.pipelines set paused = $2 where id = $1", [pipeline, paused]);
+    await pause(true);
+    const locker = await connectWriter(db.url);
+    await locker.query("insert into locked values (0, 'text 0')");
+    await locker.query("begin; select from locked where id = 0 for update");
+    await pause(false);
+    const started = performance.now();
+    await insert("locked");
+    await waitFor(async () => (await embedded("locked")) >= ROWS, {
+      timeoutMs: 3_000,
+      what: "the free rows",
+    });
+    await sleep(60_000 - (performance.now() - started));
+    expect(await embedded("locked")).toBe(ROWS);
+    await locker.query("update locked set body = body where id = 0; commit");
+    await waitFor(async () => (await embedded("locked")) === ROWS + 1, {
+      timeoutMs: 3_000,
+      what: "the locked row",
+    });
+    const texts = [...provider.texts, ...helper.texts];
+    expect(new Set(texts).size).toBe(ROWS + 1);
+    expect(texts).toHaveLength(ROWS + 1);
+  }, 90_000);
+});

@@ -1,0 +1,43 @@
+import { describe, expect, it } from "vitest";
+import { limitRepeats } from "#embedd/logger.js";
+import type { Logger } from "#embedd/logger.js";
+
+function recorded() {
+  const lines: { level: string; details: object; message: string }[] = [];
+  const at = (level: string) => (details: object, message: string) => {
+    lines.push({ level, details, message });
+  };
+  const log: Logger = { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
+  return { log, lines };
+}
+
+describe("a storm of errors", () => {
+  it("is one line a second for a cause, which says how many it stands for", () => {
+    const { log, lines } = recorded();
+    let now = 0;
+    const limited = limitRepeats(log, () => now);
+    for (; now < 10_000; now++) limited.warn({ code: "08006", pipeline: now % 7 }, "the database refused");
+    expect(lines).toHaveLength(10);
+    expect(lines[0]?.details).toEqual({ code: "08006", pipeline: 0 });
+    for (const line of lines.slice(1)) expect(line.details).toMatchObject({ suppressed: 999 });
+  });
+
+  it("does not hide other causes, other levels, or other pipelines", () => {
+    const { log, lines } = recorded();
+    const limited = limitRepeats(log, () => 0);
+    limited.warn({ cause: "a" }, "failed");
+    limited.warn({ cause: "b" }, "failed");
+    limited.error({ cause: "a" }, "failed");
+    limited.warn({ cause: "a" }, "failed otherwise");
+    for (let pipeline = 1; pipeline < 4; pipeline++) limited.info({ pipeline }, "serving");
+    expect(lines.map(({ level }) => level)).toEqual([
+      "warn",
+      "warn",
+      "error",
+      "warn",
+      "info",
+      "info",
+      "info",
+    ]);
+  });
+});
