@@ -23,6 +23,8 @@ const schema = z.object({
   EMBEDD_BATCH_MS: milliseconds(500, 10, 60_000),
   EMBEDD_MAX_CHARS: count(256, 10_000_000).default(65_536),
   EMBEDD_MAX_CLAIM_CHARS: count(256, 1_000_000_000).default(4_000_000),
+  EMBEDD_MAX_TOKENS_PER_DAY: count(0, 1e15).optional(),
+  EMBEDD_MAX_USD_PER_DAY: z.coerce.number().min(0).max(1e9).optional(),
   EMBEDD_POLL_INTERVAL_MS: milliseconds(30_000, 100, 86_400_000),
   EMBEDD_LEASE_MS: milliseconds(15_000, 1_000, 3_600_000),
   EMBEDD_MAX_ATTEMPTS: count(1, 1_000).default(5),
@@ -43,6 +45,8 @@ export type Config = Readonly<{
   batchMs: number;
   maxChars: number;
   maxClaimChars: number;
+  maxTokensPerDay: number | undefined;
+  maxUsdPerDay: number | undefined;
   pollIntervalMs: number;
   leaseMs: number;
   maxAttempts: number;
@@ -89,6 +93,8 @@ export function loadConfig(
     batchMs: value.EMBEDD_BATCH_MS,
     maxChars: value.EMBEDD_MAX_CHARS,
     maxClaimChars: value.EMBEDD_MAX_CLAIM_CHARS,
+    maxTokensPerDay: value.EMBEDD_MAX_TOKENS_PER_DAY,
+    maxUsdPerDay: value.EMBEDD_MAX_USD_PER_DAY,
     pollIntervalMs: value.EMBEDD_POLL_INTERVAL_MS,
     leaseMs: value.EMBEDD_LEASE_MS,
     maxAttempts: value.EMBEDD_MAX_ATTEMPTS,

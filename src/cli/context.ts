@@ -14,6 +14,8 @@ export interface GlobalFlags {
   dataDir?: string;
   provider?: string;
   logLevel?: string;
+  maxTokensPerDay?: string;
+  maxUsdPerDay?: string;
 }
 
 /** What most commands need: settings, a log, a database. */
@@ -34,6 +36,8 @@ export function readConfig(command: Command): Config {
     EMBEDD_DATA_DIR: flags.dataDir,
     EMBEDD_PROVIDER: flags.provider,
     EMBEDD_LOG_LEVEL: flags.logLevel,
+    EMBEDD_MAX_TOKENS_PER_DAY: flags.maxTokensPerDay,
+    EMBEDD_MAX_USD_PER_DAY: flags.maxUsdPerDay,
   });
 }
 

@@ -13,6 +13,8 @@ export function addRun(program: Command): void {
     .command("run")
     .description("embed what is there and whatever comes, until SIGTERM or Ctrl-C")
     .option("--once", "embed the backlog, with a progress bar, and leave; exit code 3 if rows failed")
+    .option("--max-tokens-per-day <n>", "pause at this, of an API's tokens (EMBEDD_MAX_TOKENS_PER_DAY)")
+    .option("--max-usd-per-day <n>", "pause at this, by the list price (EMBEDD_MAX_USD_PER_DAY)")
     .addHelpText("after", "\nExample:\n  DATABASE_URL=postgres://me@localhost/app embedd run")
     .action(async (flags: { once?: boolean }, command: Command) => {
       await withContext(command, async (context) => {
@@ -44,6 +46,8 @@ export function startWorker(
     leaseMs: config.leaseMs,
     maxChars: config.maxChars,
     maxClaimChars: config.maxClaimChars,
+    maxTokensPerDay: config.maxTokensPerDay,
+    maxUsdPerDay: config.maxUsdPerDay,
     maxAttempts: config.maxAttempts,
     retryDelayMs: config.retryDelayMs,
     onBatch: (_, outcome) => {

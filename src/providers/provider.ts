@@ -27,7 +27,7 @@ export interface Provider {
   readonly concurrency: number;
   /** The most texts that one `embed` call should be given. */
   readonly maxBatchRows: number;
-  /** US dollars for a million input tokens, by the list price; null: nothing, or unknown. */
+  /** US dollars for a million input tokens, by the list price; 0: it costs nothing; null: unknown. */
   readonly usdPerMillionTokens: number | null;
   /** Whether vectors of this many components can be asked for. */
   supportsDimensions(dimensions: number): boolean;

@@ -47,6 +47,7 @@ export const GATE_CLASS = 0x656d6267; // 'embg'
 export const PRESENCE_CLASS = 0x656d6270; // 'embp'
 export const CLAIM_CLASS = 0x656d6263; // 'embc'
 export const INDEX_CLASS = 0x656d6269; // 'embi'
+export const USAGE_CLASS = 0x656d6275; // 'embu'
 
 /** The text form of a row's key, which leases and failures carry. */
 export function keyText(pipeline: Pipeline, alias = "t"): string {

@@ -1,6 +1,6 @@
 import pg from "pg";
 import type { Pool } from "pg";
-import type { Provider } from "../providers/provider.js";
+import type { Provider, UsageMeter } from "../providers/provider.js";
 import type { Claim, ClaimedRow, RowVersion } from "../sql/claim.js";
 import { complete, stillPending } from "../sql/complete.js";
 import type { EmbeddedRow } from "../sql/complete.js";
@@ -16,6 +16,7 @@ export interface BatchContext {
   pipeline: Pipeline;
   template: Template;
   provider: Provider;
+  meter: UsageMeter;
   retry: { maxAttempts: number; baseDelayMs: number; maxDelayMs: number };
   /** Ends computing at the shutdown's deadline. */
   signal: AbortSignal;
@@ -107,7 +108,7 @@ function rowRefusal(error: unknown): string | null {
 }
 
 async function embedRows(
-  { template, pipeline, provider, signal }: BatchContext,
+  { template, pipeline, provider, meter, signal }: BatchContext,
   rows: readonly ClaimedRow[],
 ): Promise<{ embedded: EmbeddedRow[]; failed: Refused[] }> {
   const texts = rows.map((row) => renderTemplate(template, row.content));
@@ -118,7 +119,7 @@ async function embedRows(
       : await embedBatch(
           provider,
           usable.map(({ text }) => text),
-          { signal, dimensions: pipeline.dimensions },
+          { signal, dimensions: pipeline.dimensions, meter },
         );
   const embedded: EmbeddedRow[] = [];
   const failed: Refused[] = rows

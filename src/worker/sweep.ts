@@ -1,9 +1,11 @@
+import { EmbeddError } from "../errors.js";
 import { claim } from "../sql/claim.js";
 import { forgetSettledFailures } from "../sql/failures.js";
 import { processBatch } from "./batch.js";
 import type { BatchContext, BatchOutcome } from "./batch.js";
 import { MIN_BATCH_ROWS, nextBatchRows } from "./batch-rows.js";
 import type { LockedRows } from "./locked-rows.js";
+import { DAILY_LIMIT } from "./usage.js";
 
 export interface SweepOptions {
   /** The worker's present id. */
@@ -39,6 +41,9 @@ export const newSweepMemory = (): SweepMemory => ({
   batchRows: 2 * MIN_BATCH_ROWS,
   lookBackEvery: LOOK_BACK_EVERY,
 });
+
+/** What is left of the day's tokens may do for fewer rows. */
+const isLimit = (error: unknown): boolean => error instanceof EmbeddError && error.code === DAILY_LIMIT;
 
 /**
  * Claims, embeds and completes until nothing is claimable. Some claims are under way at once: the next is
@@ -112,7 +117,8 @@ export async function sweep(
       })
       .catch((error: unknown) => {
         options.leases.delete(batch.leaseId);
-        failures.push(error);
+        if (isLimit(error) && batch.rows.length > 1) memory.batchRows = Math.ceil(batch.rows.length / 4);
+        else failures.push(error);
       })
       .finally(() => underWay.delete(done));
     underWay.add(done);

@@ -13,6 +13,7 @@ import { runPipeline } from "./pipeline-runner.js";
 import type { PipelineRunner } from "./pipeline-runner.js";
 import { createPipelineSet } from "./pipeline-set.js";
 import { openPresence } from "./presence.js";
+import { createUsage } from "./usage.js";
 import { createVectorIndexes } from "./vector-index.js";
 import { defaultTemplate, parseTemplate } from "./template.js";
 
@@ -38,6 +39,10 @@ export interface WorkerOptions {
   maxAttempts?: number;
   /** Before the second attempt of a failed row; doubles each time. @default 10000 */
   retryDelayMs?: number;
+  /** Tokens that all workers of the database together send to an API in a day (UTC). @default no limit */
+  maxTokensPerDay?: number | undefined;
+  /** The same in US dollars, estimated by the model's list price. @default no limit */
+  maxUsdPerDay?: number | undefined;
   onBatch?: (pipeline: Pipeline, outcome: BatchOutcome) => void;
 }
 
@@ -70,11 +75,20 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
   const locked = createLockedRows(leases, (pipeline, outcome) => {
     if (outcome.written + outcome.failed > 0) options.onBatch?.(pipeline, { ...outcome, embedMs: 0 });
   });
+  if (options.maxUsdPerDay !== undefined && provider.usdPerMillionTokens === null) {
+    throw configurationError(
+      "unknown_price",
+      `the price of ${provider.model} is not known, so a limit in dollars cannot be kept`,
+      "EMBEDD_USD_PER_MILLION_TOKENS=0.02 embedd run",
+    );
+  }
   const timers: NodeJS.Timeout[] = [];
   let listener: Listener | undefined;
   let stopped: Promise<void> | null = null;
 
   const indexes = createVectorIndexes(pool, { ...connection, applicationName: "embedd index", log });
+  const limits = { tokens: options.maxTokensPerDay ?? null, usd: options.maxUsdPerDay ?? null };
+  const usage = createUsage(pool, provider, limits, log);
   const pipelines = createPipelineSet({ pool, provider, log, startRunner });
   const look = () => {
     pipelines.refreshSoon();
@@ -130,6 +144,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
         pool,
         pipeline,
         provider,
+        meter: usage.meter(pipeline.id),
         signal: abort.signal,
         template:
           pipeline.template === null
@@ -173,6 +188,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     await pipelines.stop();
     await Promise.all([locked.stop(), indexes.stop()]);
     clearTimeout(deadline);
+    await usage.stop();
     await releaseWorker(pool, presence.workerId).catch(() => undefined);
     await presence.stop();
     await pool.end();

@@ -23,7 +23,7 @@ export function hashProvider(
     dimensions,
     concurrency: 2,
     maxBatchRows: 2_048,
-    usdPerMillionTokens: null,
+    usdPerMillionTokens: 0,
     supportsDimensions: (asked) => asked === dimensions,
     countTokens: (batch) => Promise.resolve(batch.map((text) => text.split(/\s+/).length)),
     texts,
@@ -60,6 +60,23 @@ export function heldProvider(inner: Provider) {
       gate = Promise.resolve();
     },
   };
+}
+
+/** Spends 10 tokens a text, one request a call, as an API would. */
+export function paidProvider(options: { usdPerMillionTokens?: number | null; model?: string } = {}) {
+  const { usdPerMillionTokens = 100_000, model = "paid" } = options;
+  const inner = hashProvider({ model });
+  const provider: Provider & { texts: string[] } = {
+    ...inner,
+    usdPerMillionTokens,
+    async embed(texts, { meter } = {}) {
+      const tokens = 10 * texts.length;
+      await meter?.reserve(tokens);
+      meter?.settle(tokens, { requests: 1, tokens });
+      return inner.embed(texts);
+    },
+  };
+  return provider;
 }
 
 export function cosine(a: ArrayLike<number>, b: ArrayLike<number>): number {

@@ -53,7 +53,7 @@ export async function createLocalProvider(options: LocalProviderOptions = {}): P
     dimensions,
     concurrency: CONCURRENCY,
     maxBatchRows: MAX_BATCH_ROWS,
-    usdPerMillionTokens: null,
+    usdPerMillionTokens: 0,
     supportsDimensions: (asked) => asked === dimensions,
     countTokens: async (texts) => (await tokenizer.encode(texts)).map((ids) => ids.length),
     embed: (texts, options) => embed({ tokenizer, session, dimensions, tokenBudget }, texts, options),

@@ -1,0 +1,91 @@
+import { beforeEach, expect, it } from "vitest";
+import { readStatus } from "#embedd/sql/status.js";
+import { useDatabase } from "../helpers/database.js";
+import { paidProvider } from "../helpers/providers.js";
+import { waitFor } from "../helpers/wait.js";
+import { startTestWorker } from "../helpers/worker.js";
+
+const db = useDatabase();
+
+beforeEach(async () => {
+  await db.query("delete from embedd.chunks; delete from embedd.usage");
+  await db.query("update embedd.pipelines set wait_reason = null, wait_until = null");
+});
+
+const insert = (rows: number) =>
+  db.query(
+    "insert into embedd.chunks (source, content) select 's', 'text ' || i from generate_series(1, $1::int) i",
+    [rows],
+  );
+
+const embedded = async (): Promise<number> =>
+  (await db.query<{ n: number }>("select count(embedding)::int as n from embedd.chunks")).rows[0]?.n ?? -1;
+
+const chunks = async () => (await readStatus(db.pool)).find((s) => s.relation === "embedd.chunks");
+
+it("is booked by pipeline, day and model, and shown in embedd.status", async () => {
+  await insert(500);
+  const worker = await startTestWorker(db, paidProvider());
+  await worker.idle();
+  await worker.stop();
+  const { rows } = await db.query<{
+    today: boolean;
+    model: string;
+    tokens: string;
+    requests: string;
+    usd: string;
+  }>(
+    "select day = (now() at time zone 'UTC')::date as today, model, tokens, requests, usd from embedd.usage",
+  );
+  expect(rows).toHaveLength(1);
+  expect(rows[0]).toMatchObject({ today: true, model: "paid", tokens: "5000" });
+  expect(Number(rows[0]?.usd)).toBeCloseTo(500);
+  expect(Number(rows[0]?.requests)).toBeGreaterThan(1);
+  expect(await chunks()).toMatchObject({
+    tokensToday: 5_000,
+    requestsToday: Number(rows[0]?.requests),
+    usdToday: 500,
+  });
+});
+
+it.each([
+  ["tokens", { maxTokensPerDay: 1_234 }, /daily limit of 1234 tokens/],
+  ["dollars", { maxUsdPerDay: 123.4 }, /daily limit of \$123\.4/],
+])(
+  "stops at the limit in %s to the last row that fits, with two workers, and says so",
+  async (_, limit, message) => {
+    await insert(500);
+    for (const provider of [paidProvider(), paidProvider()]) await startTestWorker(db, provider, limit);
+    await waitFor(async () => message.test((await chunks())?.waitReason ?? ""), {
+      timeoutMs: 20_000,
+      what: "the limit in embedd.status",
+    });
+    await waitFor(async () => (await embedded()) === 123, { timeoutMs: 20_000, what: "the rows that fit" });
+    expect((await chunks())?.tokensToday).toBe(1_230);
+    const midnight = new Date();
+    midnight.setUTCHours(24, 0, 0, 0);
+    const until = (await chunks())?.waitUntil?.getTime() ?? 0;
+    expect(Math.abs(until - midnight.getTime())).toBeLessThan(5_000);
+    expect((await db.query("select from embedd.failures")).rowCount).toBe(0);
+    expect((await db.query("select from embedd.leases")).rowCount).toBe(0);
+  },
+);
+
+it("what a dead worker had reserved counts as spent", async () => {
+  await db.query(
+    "insert into embedd.usage (pipeline_id, day, model, reserved_tokens) values (99, (now() at time zone 'UTC')::date, 'paid', 1000)",
+  );
+  await insert(200);
+  await startTestWorker(db, paidProvider(), { maxTokensPerDay: 1_500 });
+  await waitFor(async () => (await embedded()) === 50, { timeoutMs: 20_000, what: "the rows that fit" });
+  await waitFor(async () => (await chunks())?.waitReason !== null, { timeoutMs: 20_000, what: "the limit" });
+  expect(await embedded()).toBe(50);
+});
+
+it("a limit in dollars needs a price", async () => {
+  const provider = paidProvider({ usdPerMillionTokens: null });
+  await expect(startTestWorker(db, provider, { maxUsdPerDay: 1 })).rejects.toMatchObject({
+    kind: "configuration",
+    code: "unknown_price",
+  });
+});
