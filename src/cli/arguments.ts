@@ -7,3 +7,8 @@ export function wholeNumber(text: string): number {
     throw new InvalidArgumentError("It must be a whole number from 1.");
   return value;
 }
+
+/** For commander: a whole number from 0. */
+export function wholeNumberOrZero(text: string): number {
+  return text === "0" ? 0 : wholeNumber(text);
+}

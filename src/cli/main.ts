@@ -4,6 +4,7 @@ import { Command } from "commander";
 import { config as loadDotenv } from "dotenv";
 import { addDemo } from "./demo.js";
 import { addDoctor } from "./doctor.js";
+import { addEstimate } from "./estimate.js";
 import { EXIT, reportError } from "./exit.js";
 import { addFailures, addRetry } from "./failures.js";
 import { addMigrate } from "./migrate.js";
@@ -48,6 +49,7 @@ for (const add of [
   addRun,
   addStatus,
   addSearch,
+  addEstimate,
   addFailures,
   addRetry,
   addDoctor,

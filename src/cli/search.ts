@@ -9,7 +9,7 @@ import type { SearchResult } from "../sql/search.js";
 import { wholeNumber } from "./arguments.js";
 import { withContext } from "./context.js";
 import { EXIT } from "./exit.js";
-import { excerpt } from "./text.js";
+import { excerpt, matchesTable } from "./text.js";
 
 interface SearchFlags {
   table?: string;
@@ -60,12 +60,7 @@ export function addSearch(program: Command): void {
 async function pickPipeline(pool: Pool, { table, embedding }: SearchFlags): Promise<Pipeline> {
   const { pipelines } = await loadPipelines(pool);
   const fits = pipelines.filter(
-    (p) =>
-      (table === undefined ||
-        p.relation === table ||
-        p.relation === `public.${table}` ||
-        p.relation.endsWith(`.${table}`)) &&
-      (embedding === undefined || p.embedding === embedding),
+    (p) => matchesTable(p.relation, table) && (embedding === undefined || p.embedding === embedding),
   );
   // The ready-made table is there always, so it is meant only when it is named or alone.
   const candidates =

@@ -1,3 +1,8 @@
+/** Whether a quoted `schema.table` is what the user calls `table` or `schema.table`; all are where nothing is named. */
+export function matchesTable(relation: string, name: string | undefined): boolean {
+  return name === undefined || relation === name || relation.endsWith(`.${name}`);
+}
+
 /** One line of at most `length` characters. */
 export function excerpt(text: string, length: number): string {
   const line = text.replace(/\s+/g, " ").trim();

@@ -1,4 +1,5 @@
 import { configurationError } from "../errors.js";
+import type { Pipeline } from "../sql/pipeline.js";
 
 /** A template, parsed: the literal before each column belongs to it and goes with it when it is NULL. */
 export interface Template {
@@ -48,6 +49,11 @@ export function defaultTemplate(columns: number): Template {
     parts: Array.from({ length: columns }, (_, column) => ({ literal: column === 0 ? "" : "\n", column })),
     suffix: "",
   };
+}
+
+/** A pipeline's own, or the default one. */
+export function templateOf({ template, content, contentNames }: Pipeline): Template {
+  return template === null ? defaultTemplate(content.length) : parseTemplate(template, contentNames);
 }
 
 /** As embedd.pending_predicate has it: nothing but white space. */

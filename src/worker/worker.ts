@@ -15,7 +15,7 @@ import { createPipelineSet } from "./pipeline-set.js";
 import { openPresence } from "./presence.js";
 import { createUsage } from "./usage.js";
 import { createVectorIndexes } from "./vector-index.js";
-import { defaultTemplate, parseTemplate } from "./template.js";
+import { templateOf } from "./template.js";
 
 export interface WorkerOptions {
   /** A direct connection: LISTEN and session locks do not pass a transaction pooler. */
@@ -146,10 +146,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
         provider,
         meter: usage.meter(pipeline.id),
         signal: abort.signal,
-        template:
-          pipeline.template === null
-            ? defaultTemplate(pipeline.content.length)
-            : parseTemplate(pipeline.template, pipeline.contentNames),
+        template: templateOf(pipeline),
         retry: {
           maxAttempts: options.maxAttempts ?? 5,
           baseDelayMs: options.retryDelayMs ?? 10_000,

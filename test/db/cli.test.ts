@@ -15,6 +15,7 @@ const COMMANDS = [
   "run",
   "status",
   "search",
+  "estimate",
   "failures",
   "retry",
   "doctor",

@@ -35,16 +35,16 @@ describeServer("a worker that owns nothing", () => {
   it("does everything with what embedd grant gives, and that is no more than it needs", async () => {
     await db.query(`create schema app;
       create table app.docs (id int primary key, secret text, body text, embedding vector(384), embedding_model text);
-      insert into app.docs values (1, 'hidden', 'visible')`);
+      insert into app.docs select i, 'hidden', 'visible ' || i from generate_series(1, 1000) i`);
     expect(await embedd(["watch", "app.docs", "--content", "body"])).toMatchObject({ code: 0 });
     await withRole(async (role, url) => {
       expect(await embedd(["grant", role])).toMatchObject({ code: 0 });
       const worker = await startTestWorker(db, hashProvider(), { databaseUrl: url });
       await waitFor(
-        async () => (await db.query("select from app.docs where embedding is not null")).rowCount === 1,
+        async () => (await db.query("select from app.docs where embedding is not null")).rowCount === 1_000,
         {
           timeoutMs: 10_000,
-          what: "the vector",
+          what: "the vectors of a backlog",
         },
       );
       // A table that is watched later is the worker's as well.
@@ -66,7 +66,7 @@ describeServer("a worker that owns nothing", () => {
       for (const statement of [
         "select secret from app.docs",
         "update app.docs set body = 'x'",
-        "insert into app.docs (id) values (2)",
+        "insert into app.docs (id) values (0)",
         "delete from app.docs",
         "select embedd.watch('app.docs', '{secret}', 'other')",
         "insert into embedd.pipelines (relation, key_columns, content_columns, embedding_column, model_column) values ('app.docs', '{id}', '{secret}', 'x', 'y')",
