@@ -8,6 +8,7 @@ import { addEstimate } from "./estimate.js";
 import { EXIT, reportError } from "./exit.js";
 import { addFailures, addRetry } from "./failures.js";
 import { addMigrate } from "./migrate.js";
+import { addPause, addResume } from "./pause.js";
 import { addGrant } from "./roles.js";
 import { addUninstall } from "./uninstall.js";
 import { addRun } from "./run.js";
@@ -48,6 +49,8 @@ for (const add of [
   addGrant,
   addRun,
   addStatus,
+  addPause,
+  addResume,
   addSearch,
   addEstimate,
   addFailures,

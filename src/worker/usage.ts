@@ -51,7 +51,7 @@ export function createUsage(pool: Pool, provider: Provider, limits: DailyLimits,
   let booking: Promise<void> = Promise.resolve();
   const timer = setInterval(() => {
     booking = booking.then(book);
-  }, BOOK_MS);
+  }, BOOK_MS).unref();
   return {
     meter: (pipelineId) => ({
       async reserve(tokens) {

@@ -14,6 +14,8 @@ const COMMANDS = [
   "grant",
   "run",
   "status",
+  "pause",
+  "resume",
   "search",
   "estimate",
   "failures",
@@ -92,6 +94,12 @@ describe("a table of one's own", () => {
       stderr: expect.stringMatching(/watched already[\s\S]*try: .*unwatch/) as string,
     });
     expect(await embedd(["search", "boats", "--table", "docs"], env)).toMatchObject({ code: 3 });
+    expect(await embedd(["pause", "dogs"], env)).toMatchObject({ code: 2 });
+    expect(await embedd(["pause", "docs"], env)).toMatchObject({ stdout: "paused docs: 1 pipeline\n" });
+    expect(await embedd(["run", "--once"], env)).toMatchObject({
+      stdout: expect.stringMatching(/^0 rows in /) as string,
+    });
+    expect(await embedd(["resume", "docs"], env)).toMatchObject({ stdout: "resumed docs: 1 pipeline\n" });
     const once = await embedd(["run", "--once"], env);
     expect(once, once.stderr).toMatchObject({
       code: 0,
