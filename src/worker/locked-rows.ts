@@ -19,7 +19,7 @@ export interface LockedRows {
   add(context: BatchContext, leaseId: string, rows: EmbeddedRow[]): void;
   /** Resolves when there is room for more. */
   room(): Promise<void>;
-  /** Gives all of them back. */
+  /** Tries once more, and gives back what is still locked. */
   stop(): Promise<void>;
 }
 
@@ -36,16 +36,18 @@ export function createLockedRows(
     let left = rows;
     for (let attempt = 0; left.length > 0; attempt++) {
       await sleep(20 + backoffMs(attempt, 50, 1_000), stopping.signal);
-      if (stopping.signal.aborted || performance.now() > giveUpAt) {
-        await releaseLease(context.pool, leaseId).catch(() => undefined);
-        return;
-      }
+      // The last attempt comes after the decision to give up, so that nothing is thrown away that is free now.
+      const last = stopping.signal.aborted || performance.now() > giveUpAt;
       try {
         const outcome = await finishRows(context, leaseId, left);
         left = outcome.locked;
         onSettled(context.pipeline, outcome);
       } catch {
         // The database is away; the wake loop says so. The next attempt finds it back.
+      }
+      if (last) {
+        if (left.length > 0) await releaseLease(context.pool, leaseId).catch(() => undefined);
+        return;
       }
     }
   }

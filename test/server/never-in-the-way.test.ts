@@ -56,6 +56,33 @@ describeServer("applications and the worker never wait for each other", () => {
     await expectVectors(db, "busy", expected);
   });
 
+  it("a stop writes the row that was let go a moment ago, and gives back the one that was not", async () => {
+    const worker = await startTestWorker(db, hashProvider());
+    const pipeline = await watchTable(db, { relation: "parting" });
+    await db.query("update embedd.pipelines set paused = true where id = $1", [pipeline]);
+    await db.query("insert into parting values (1, 'free in time'), (2, 'never free')");
+    const [first, second] = [await connectWriter(db.url), await connectWriter(db.url)];
+    await first.query("begin; select from parting where id = 1 for update");
+    await second.query("begin; select from parting where id = 2 for update");
+    await db.query("update embedd.pipelines set paused = false where id = $1", [pipeline]);
+    await worker.idle();
+    await waitFor(async () => (await db.query("select from embedd.leases")).rowCount === 1, {
+      timeoutMs: 10_000,
+      what: "both to be computed and leased",
+    });
+    // The pauses between attempts grow to a second by now.
+    await sleep(3_000);
+    await first.query("commit");
+    await worker.stop();
+    const { rows } = await db.query("select id, embedding is not null as embedded from parting order by id");
+    expect(rows).toEqual([
+      { id: 1, embedded: true },
+      { id: 2, embedded: false },
+    ]);
+    expect((await db.query("select from embedd.leases")).rowCount).toBe(0);
+    await second.query("delete from parting; commit");
+  });
+
   it("a row that an application holds locked for a minute is written after it, all others at once, and computed once", async () => {
     const provider = hashProvider();
     // The lease must be renewed all the while.
