@@ -54,6 +54,9 @@ export function fixedProvider() {
     dimensions: 384,
     concurrency: 2,
     maxBatchRows: 2_048,
+    usdPerMillionTokens: 0,
+    supportsDimensions: () => true,
+    countTokens: (texts) => Promise.resolve(texts.map(() => 1)),
     embed: (texts) => Promise.resolve(texts.map(() => vector)),
     close: () => Promise.resolve(),
   };
