@@ -12,7 +12,10 @@ export function addRun(program: Command): void {
   program
     .command("run")
     .description("embed what is there and whatever comes, until SIGTERM or Ctrl-C")
-    .option("--once", "embed the backlog, with a progress bar, and leave; exit code 3 if rows failed")
+    .option(
+      "--once",
+      "embed the backlog, with a progress bar, and leave; exit code 3 if rows failed or have to wait",
+    )
     .option("--max-tokens-per-day <n>", "pause at this, of an API's tokens (EMBEDD_MAX_TOKENS_PER_DAY)")
     .option("--max-usd-per-day <n>", "pause at this, by the list price (EMBEDD_MAX_USD_PER_DAY)")
     .addHelpText("after", "\nExample:\n  DATABASE_URL=postgres://me@localhost/app embedd run")
@@ -104,10 +107,16 @@ async function runOnce(context: Context, provider: LoadedProvider): Promise<void
   await worker.idle();
   await worker.stop();
   progress.stop();
-  const left = (await readStatus(context.pool)).reduce((sum, p) => sum + p.failed + p.dead, 0);
+  const status = await readStatus(context.pool);
+  const left = status.reduce((sum, p) => sum + p.failed + p.dead, 0);
   process.stdout.write(`${progress.rows()} rows in ${(progress.ms() / 1000).toFixed(1)} s\n`);
   if (left > 0) {
-    process.stderr.write(`${left} rows failed: select * from embedd.failures\n`);
+    process.stderr.write(`${left} rows failed: embedd failures\n`);
+    process.exitCode = EXIT.no;
+  }
+  for (const { relation, pending, waitReason } of status) {
+    if (waitReason === null || pending === 0) continue;
+    process.stderr.write(`${pending ?? "?"} rows of ${relation} wait: ${waitReason}\n`);
     process.exitCode = EXIT.no;
   }
   if (interrupted) process.exitCode = EXIT.fault;

@@ -15,8 +15,14 @@ export interface RunnerOptions extends Omit<SweepOptions, "stopping"> {
   log: Logger;
   /** The statement did not fit the table any more. */
   onShapeError: (error: unknown) => void;
-  onAsleep: (asleep: boolean) => void;
+  onState: (state: RunnerState) => void;
 }
+
+/** `waiting`: its provider, or a limit, lets it go on only after a long time. */
+export type RunnerState = "busy" | "asleep" | "waiting";
+
+/** Who waits for a backlog to be done need not wait for this. */
+const LONG_WAIT_MS = 30_000;
 
 export interface PipelineRunner {
   wake(): void;
@@ -94,10 +100,10 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
       case "sleep":
       case "none": {
         await markCaughtUp(context.pool, pipeline.id);
-        options.onAsleep(true);
+        options.onState("asleep");
         const holds = step.state.phase === "asleep" && step.state.holds;
         const event = await pause(holds ? 2 ** 31 - 1 : STANDBY_MS);
-        options.onAsleep(false);
+        options.onState("busy");
         return event;
       }
     }
@@ -149,7 +155,9 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
       await setWait(context.pool, pipeline.id, known.message, ms).catch(() => undefined);
     }
     if (typeof code === "string" && SHAPE_ERRORS.has(code)) options.onShapeError(error);
+    if (ms >= LONG_WAIT_MS) options.onState("waiting");
     await sleep(ms, stopping.signal);
+    options.onState("busy");
   }
 
   const ended = run();

@@ -5,7 +5,7 @@ import type { Provider } from "../providers/provider.js";
 import { loadPipelines } from "../sql/load-pipelines.js";
 import type { Pipeline } from "../sql/pipeline.js";
 import { setPipelineError } from "../sql/pipeline-state.js";
-import type { PipelineRunner } from "./pipeline-runner.js";
+import type { PipelineRunner, RunnerState } from "./pipeline-runner.js";
 import { parseTemplate } from "./template.js";
 
 /** The pipelines that this worker serves, kept in step with embedd.pipelines and the tables' shapes. */
@@ -19,7 +19,7 @@ export interface PipelineSet {
   ids(): number[];
   /** Why pipelines that are ours by their model are not served. */
   problems(): string[];
-  /** Resolves when every runner sleeps. */
+  /** Resolves when every runner sleeps, or waits for long. */
   idle(): Promise<void>;
   stop(): Promise<void>;
 }
@@ -28,7 +28,7 @@ export interface PipelineSetOptions {
   pool: Pool;
   provider: Provider;
   log: Logger;
-  startRunner: (pipeline: Pipeline, onAsleep: (asleep: boolean) => void) => PipelineRunner;
+  startRunner: (pipeline: Pipeline, onState: (state: RunnerState) => void) => PipelineRunner;
 }
 
 /** What is being computed may still end in this time when a pipeline is paused, changed or removed. */
@@ -38,7 +38,7 @@ interface Running {
   runner: PipelineRunner;
   /** Any difference starts the runner anew. */
   shape: string;
-  asleep: boolean;
+  state: RunnerState;
 }
 
 export function createPipelineSet({ pool, provider, log, startRunner }: PipelineSetOptions): PipelineSet {
@@ -49,7 +49,8 @@ export function createPipelineSet({ pool, provider, log, startRunner }: Pipeline
   let refreshing: Promise<void> = Promise.resolve();
 
   const checkIdle = () => {
-    if ([...running.values()].every(({ asleep }) => asleep)) for (const resolve of idleWaiters) resolve();
+    if ([...running.values()].every(({ state }) => state !== "busy"))
+      for (const resolve of idleWaiters) resolve();
   };
 
   async function refresh(): Promise<void> {
@@ -80,11 +81,11 @@ export function createPipelineSet({ pool, provider, log, startRunner }: Pipeline
 
   function start(pipeline: Pipeline): void {
     log.info({ pipeline: pipeline.id, relation: pipeline.relation }, "serving");
-    const runner = startRunner(pipeline, (asleep) => {
-      entry.asleep = asleep;
-      if (asleep) checkIdle();
+    const runner = startRunner(pipeline, (state) => {
+      entry.state = state;
+      checkIdle();
     });
-    const entry: Running = { runner, shape: shapeOf(pipeline), asleep: false };
+    const entry: Running = { runner, shape: shapeOf(pipeline), state: "busy" };
     running.set(pipeline.id, entry);
   }
 

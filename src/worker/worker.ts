@@ -10,7 +10,7 @@ import { PIPELINES_CHANGED, openListener } from "./listener.js";
 import type { Listener } from "./listener.js";
 import { createLockedRows } from "./locked-rows.js";
 import { runPipeline } from "./pipeline-runner.js";
-import type { PipelineRunner } from "./pipeline-runner.js";
+import type { PipelineRunner, RunnerState } from "./pipeline-runner.js";
 import { createPipelineSet } from "./pipeline-set.js";
 import { openPresence } from "./presence.js";
 import { createReuse, noReuse } from "./reuse.js";
@@ -56,7 +56,10 @@ export interface Worker {
   readonly id: number;
   /** Stops claiming, ends what is in flight within the deadline, gives the rest back. Safe to call twice. */
   stop(options?: { deadlineMs?: number }): Promise<void>;
-  /** Resolves when every pipeline that is served has found nothing left to do and its index is built. */
+  /**
+   * Resolves when every pipeline that is served has found nothing left to do and its index is built, or waits
+   * for its provider or a limit for longer than half a minute.
+   */
   idle(): Promise<void>;
 }
 
@@ -148,7 +151,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     setInterval(look, options.pollIntervalMs ?? 30_000),
   );
 
-  function startRunner(pipeline: Pipeline, onAsleep: (asleep: boolean) => void): PipelineRunner {
+  function startRunner(pipeline: Pipeline, onState: (state: RunnerState) => void): PipelineRunner {
     return runPipeline(
       {
         pool,
@@ -179,9 +182,9 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
         onShapeError: () => {
           pipelines.refreshSoon();
         },
-        onAsleep: (asleep) => {
-          if (asleep) indexes.request(pipeline);
-          onAsleep(asleep);
+        onState: (state) => {
+          if (state === "asleep") indexes.request(pipeline);
+          onState(state);
         },
       },
     );
