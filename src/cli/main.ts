@@ -9,6 +9,7 @@ import { EXIT, reportError } from "./exit.js";
 import { addFailures, addRetry } from "./failures.js";
 import { addMigrate } from "./migrate.js";
 import { addPause, addResume } from "./pause.js";
+import { addReembed } from "./reembed.js";
 import { addGrant } from "./roles.js";
 import { addUninstall } from "./uninstall.js";
 import { addRun } from "./run.js";
@@ -55,6 +56,7 @@ for (const add of [
   addEstimate,
   addFailures,
   addRetry,
+  addReembed,
   addDoctor,
   addDemo,
   addUninstall,

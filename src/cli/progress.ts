@@ -13,17 +13,7 @@ export interface BacklogProgress {
 /** A bar over what is pending now; rows that arrive meanwhile lengthen it. */
 export async function backlogProgress(pool: Pool, model: string): Promise<BacklogProgress> {
   let total = await countPending(pool, model);
-  const bar = new SingleBar(
-    {
-      format: "embedding {bar} {percentage}% | {value}/{total} rows | {rate} rows/s | {eta_formatted} left",
-      etaBuffer: 100,
-      // Without a terminal: a line every two seconds.
-      noTTYOutput: true,
-      notTTYSchedule: 2_000,
-      hideCursor: true,
-    },
-    Presets.shades_classic,
-  );
+  const bar = createBar("embedding");
   const started = performance.now();
   let last = started;
   let done = 0;
@@ -40,6 +30,41 @@ export async function backlogProgress(pool: Pool, model: string): Promise<Backlo
     },
     rows: () => done,
     ms: () => last - started,
+    stop() {
+      bar.stop();
+    },
+  };
+}
+
+function createBar(what: string): SingleBar {
+  return new SingleBar(
+    {
+      format: `${what} {bar} {percentage}% | {value}/{total} rows | {rate} rows/s | {eta_formatted} left`,
+      etaBuffer: 100,
+      // Without a terminal: a line every two seconds.
+      noTTYOutput: true,
+      notTTYSchedule: 2_000,
+      hideCursor: true,
+    },
+    Presets.shades_classic,
+  );
+}
+
+/** A bar over what others do; told now and then how many rows are left. */
+export function watchedProgress(
+  what: string,
+  total: number,
+): { left(rows: number): void; ms(): number; stop(): void } {
+  const bar = createBar(what);
+  const started = performance.now();
+  const ms = () => performance.now() - started;
+  bar.start(total, 0, { rate: "-" });
+  return {
+    left(rows) {
+      const done = Math.max(total - rows, 0);
+      bar.update(done, { rate: (done / (ms() / 1000)).toFixed(0) });
+    },
+    ms,
     stop() {
       bar.stop();
     },

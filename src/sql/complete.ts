@@ -1,7 +1,7 @@
 import type { Pool } from "pg";
 import type { RowVersion } from "./claim.js";
-import { contentHash, keyArrays, keyNames, keyText, keysMatch } from "./pipeline.js";
-import type { Pipeline } from "./pipeline.js";
+import { contentHash, keyArrays, keyNames, keyText, keysMatch, waitsForVector } from "./pipeline.js";
+import type { Pipeline, WorkKind } from "./pipeline.js";
 import { vectorArrayToBinary } from "./vector-array.js";
 
 export interface EmbeddedRow extends RowVersion {
@@ -14,12 +14,12 @@ function inputColumns(pipeline: Pipeline): string {
 
 /**
  * Writes vectors back. A row is written only if its text is still the one that was embedded and it still
- * has no vector; one that an application holds locked is left out, so this never waits and never
+ * has no vector, or one of another model; one that an application holds locked is left out, so this never waits and never
  * deadlocks. The lease goes in the same statement, or keeps the keys that were not written.
  */
-export function completeStatement(pipeline: Pipeline): string {
+export function completeStatement(pipeline: Pipeline, kind: WorkKind): string {
   const n = pipeline.keys.length;
-  const [vectors, hashes, model, lease, id] = [1, 2, 3, 4, 5].map((i) => `$${n + i}`);
+  const [vectors, hashes, model = "", lease, id] = [1, 2, 3, 4, 5].map((i) => `$${n + i}`);
   const left = "select unnest(l.keys) except select key from written";
   return `
 with input as (
@@ -28,11 +28,11 @@ with input as (
 ), locked as materialized (
   select ${keyNames(pipeline, "u.")}, u.embedding
   from input u join ${pipeline.relation} t on ${keysMatch(pipeline, "t", "u")}
-  where t.${pipeline.embedding} is null and ${contentHash(pipeline)} = u.hash
+  where ${waitsForVector(pipeline, kind, model)} and ${contentHash(pipeline)} = u.hash
   for no key update of t skip locked
 ), written as (
   update ${pipeline.relation} t
-  set ${pipeline.embedding} = l.embedding::${pipeline.embeddingType}, ${pipeline.modelColumn} = ${model}
+  set ${pipeline.embedding} = l.embedding::${pipeline.embeddingType}, ${pipeline.modelColumn} = ${model}::text
   from locked l where ${keysMatch(pipeline, "t", "l")}
   returning ${keyText(pipeline)} as key
 ), cleared as (
@@ -46,15 +46,20 @@ with input as (
 select key from written`;
 }
 
+export interface Completion {
+  kind: WorkKind;
+  leaseId: string;
+  model: string;
+  rows: readonly EmbeddedRow[];
+}
+
 /** Writes the vectors that can be written now; returns the key texts of those. */
 export async function complete(
   pool: Pool,
   pipeline: Pipeline,
-  leaseId: string,
-  model: string,
-  rows: readonly EmbeddedRow[],
+  { kind, leaseId, model, rows }: Completion,
 ): Promise<Set<string>> {
-  const result = await pool.query<{ key: string }>(completeStatement(pipeline), [
+  const result = await pool.query<{ key: string }>(completeStatement(pipeline, kind), [
     ...keyArrays(pipeline, rows),
     vectorArrayToBinary(
       rows.map((row) => row.embedding),
@@ -69,18 +74,19 @@ export async function complete(
 }
 
 /** Of rows that were not written, the key texts of those that still wait for this very vector: they are locked. */
-export async function stillPending(
+export async function stillWaiting(
   pool: Pool,
   pipeline: Pipeline,
-  rows: readonly RowVersion[],
+  { kind, model, rows }: { kind: WorkKind; model: string; rows: readonly RowVersion[] },
 ): Promise<Set<string>> {
   const result = await pool.query<{ key: string }>(
     `
 select ${keyText(pipeline)} as key
 from unnest(${inputColumns(pipeline)}, $${pipeline.keys.length + 1}::bytea[]) as u (${keyNames(pipeline)}, hash)
 join ${pipeline.relation} t on ${keysMatch(pipeline, "t", "u")}
-where t.${pipeline.embedding} is null and ${contentHash(pipeline)} = u.hash`,
-    [...keyArrays(pipeline, rows), rows.map((row) => row.hash)],
+where ${waitsForVector(pipeline, kind, `$${pipeline.keys.length + 2}`)} and ${contentHash(pipeline)} = u.hash
+  and $${pipeline.keys.length + 2}::text is not null`,
+    [...keyArrays(pipeline, rows), rows.map((row) => row.hash), model],
   );
   return new Set(result.rows.map((row) => row.key));
 }

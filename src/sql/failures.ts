@@ -1,7 +1,9 @@
 import type { Pool } from "pg";
 import type { RowVersion } from "./claim.js";
+import type { WorkKind } from "./pipeline.js";
 
 export interface RowFailure {
+  kind: WorkKind;
   code: string;
   /** Holds no text of the row. */
   message: string;
@@ -21,10 +23,10 @@ export async function chargeFailure(
 ): Promise<{ attempts: number; dead: boolean }> {
   const result = await pool.query<{ attempts: number; dead: boolean }>(
     `
-insert into embedd.failures as f (pipeline_id, key, content_hash, code, error, next_attempt_at, dead)
-values ($1, $2, $3, $4, $5, now() + (0.5 + random() / 2) * $7 * interval '1 ms', $6 <= 1)
+insert into embedd.failures as f (pipeline_id, key, content_hash, code, error, next_attempt_at, dead, stale)
+values ($1, $2, $3, $4, $5, now() + (0.5 + random() / 2) * $7 * interval '1 ms', $6 <= 1, $9)
 on conflict (pipeline_id, key) do update set
-  content_hash = excluded.content_hash, code = excluded.code, error = excluded.error, failed_at = now(),
+  content_hash = excluded.content_hash, code = excluded.code, error = excluded.error, failed_at = now(), stale = excluded.stale,
   attempts = case when f.content_hash = excluded.content_hash then f.attempts + 1 else 1 end,
   next_attempt_at = case when f.content_hash = excluded.content_hash
     then now() + (0.5 + random() / 2) * least($7 * 2.0 ^ least(f.attempts, 30), $8) * interval '1 ms'
@@ -40,6 +42,7 @@ returning attempts, dead`,
       failure.maxAttempts,
       failure.baseDelayMs,
       failure.maxDelayMs,
+      failure.kind === "stale",
     ],
   );
   const charged = result.rows[0];
@@ -48,13 +51,18 @@ returning attempts, dead`,
 }
 
 /** Removes entries that were due when a sweep began, `sweepMs` ago, and that it did not find: their rows are gone or embedded. */
-export async function forgetSettledFailures(pool: Pool, pipelineId: number, sweepMs: number): Promise<void> {
+export async function forgetSettledFailures(
+  pool: Pool,
+  pipelineId: number,
+  { kinds, sweepMs }: { kinds: readonly WorkKind[]; sweepMs: number },
+): Promise<void> {
   await pool.query(
     `
 delete from embedd.failures f
 where f.pipeline_id = $1 and not f.dead and f.next_attempt_at < now() - $2 * interval '1 ms'
+  and case when f.stale then 'stale' else 'pending' end = any ($3)
   and not exists (select from embedd.leases l where l.pipeline_id = $1 and f.key = any (l.keys))`,
-    [pipelineId, sweepMs],
+    [pipelineId, sweepMs, kinds],
   );
 }
 

@@ -14,7 +14,7 @@ export interface BrokenPipeline {
 // that the catalog knows.
 const statement = `
 select p.id, coalesce(case when c.oid is not null then format('%I.%I', n.nspname, c.relname) end, p.relation::text) as relation, 
-  c.oid::bigint::float8 as "relationOid", c.relkind = 'p' as partitioned, p.template, p.model, p.paused, p.error,
+  c.oid::bigint::float8 as "relationOid", c.relkind = 'p' as partitioned, p.template, p.model, p.paused, p.error, p.reembed,
   p.index_method as "indexMethod",
   p.content_columns as "contentNames",
   (select array_agg(quote_ident(name) order by ord) from unnest(p.content_columns) with ordinality u (name, ord)) as content,
@@ -26,9 +26,13 @@ select p.id, coalesce(case when c.oid is not null then format('%I.%I', n.nspname
   v.oid::bigint::float8 as "vectorOid",
   quote_ident(v.nspname) as "vectorSchema",
   embedd.pending_predicate(p.relation, p.content_columns, p.embedding_column) as pending,
+  substr(embedd.pending_predicate(p.relation, p.content_columns, p.embedding_column),
+    length(format('%I is null and ', p.embedding_column)) + 1) as "hasText",
   (select jsonb_agg(jsonb_build_object(
       'column', quote_ident(k.name),
-      'arrayType', format_type(a.atttypid, -1) || '[]',
+      -- Claims have no search path, and a type of an extension or the user's is named with its schema.
+      'arrayType', case when ty.typnamespace = 'pg_catalog'::regnamespace then format_type(a.atttypid, -1)
+        else format('%I.%I', tn.nspname, ty.typname) end || '[]',
       'equals', format('operator(%I.=)', coalesce((
         select opn.nspname
         from pg_index i
@@ -40,7 +44,8 @@ select p.id, coalesce(case when c.oid is not null then format('%I.%I', n.nspname
         join pg_namespace opn on opn.oid = o.oprnamespace
         where i.indrelid = p.relation and i.indisprimary and u.attnum = a.attnum), 'pg_catalog'))) order by k.ord)
     from unnest(p.key_columns) with ordinality k (name, ord)
-    join pg_attribute a on a.attrelid = p.relation and a.attname = k.name and not a.attisdropped) as keys,
+    join pg_attribute a on a.attrelid = p.relation and a.attname = k.name and not a.attisdropped
+    join pg_type ty on ty.oid = a.atttypid join pg_namespace tn on tn.oid = ty.typnamespace) as keys,
   case
     when c.oid is null then 'its table is gone'
     when not embedd.pipeline_is_whole(p) then 'a column that it needs is gone: ' || (

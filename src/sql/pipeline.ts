@@ -40,6 +40,30 @@ export interface Pipeline {
   error: string | null;
   /** The condition of a row that waits; the partial index has the same. */
   pending: string;
+  /** The part of it that is about the text. */
+  hasText: string;
+  /** Stale rows are embedded again. */
+  reembed: boolean;
+}
+
+/** What is to be embedded: rows without a vector, or rows whose vector is of another model. */
+export type WorkKind = "pending" | "stale";
+
+/** The condition of a row that a vector of `model`, a parameter, may be written to. Names are qualified by `t`. */
+export function waitsForVector(pipeline: Pipeline, kind: WorkKind, model: string): string {
+  return kind === "pending"
+    ? `t.${pipeline.embedding} is null`
+    : `t.${pipeline.embedding} is not null and t.${pipeline.modelColumn} is distinct from ${model}::text`;
+}
+
+/** Row comparison finds its operators by the search path, which has pg_catalog alone where keys are ordered. */
+export function hasOrderedKeys(pipeline: Pipeline): boolean {
+  return pipeline.keys.every((key) => key.equals === "operator(pg_catalog.=)");
+}
+
+/** A key in text form, a parameter, as a row of the key's types. */
+export function keyRow(pipeline: Pipeline, parameter: string): string {
+  return `row(${pipeline.keys.map((k, i) => `(${parameter}::text[])[${i + 1}]::${k.arrayType.slice(0, -2)}`).join(", ")})`;
 }
 
 /** Advisory lock classes (the bytes of four letters), told apart by the pipeline's or worker's id. */
@@ -76,6 +100,11 @@ export function keysAs(pipeline: Pipeline, alias: string, cast = ""): string {
 /** `k1, k2`, each with the prefix. */
 export function keyNames(pipeline: Pipeline, prefix = ""): string {
   return pipeline.keys.map((_, i) => `${prefix}k${i + 1}`).join(", ");
+}
+
+/** `k1 desc, k2 desc`, each with the prefix. */
+export function keyOrder(pipeline: Pipeline, prefix: string, direction: "asc" | "desc"): string {
+  return pipeline.keys.map((_, i) => `${prefix}k${i + 1} ${direction}`).join(", ");
 }
 
 /** Arrays of keys, column by column, from keys row by row; all in text form. */

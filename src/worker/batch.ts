@@ -2,11 +2,11 @@ import pg from "pg";
 import type { Pool } from "pg";
 import type { Provider, UsageMeter } from "../providers/provider.js";
 import type { Claim, ClaimedRow, RowVersion } from "../sql/claim.js";
-import { complete, stillPending } from "../sql/complete.js";
+import { complete, stillWaiting } from "../sql/complete.js";
 import type { EmbeddedRow } from "../sql/complete.js";
 import { chargeFailure } from "../sql/failures.js";
 import { releaseLease, trimLease } from "../sql/leases.js";
-import type { Pipeline } from "../sql/pipeline.js";
+import type { Pipeline, WorkKind } from "../sql/pipeline.js";
 import { embedBatch } from "./embed-batch.js";
 import type { Reuse } from "./reuse.js";
 import { isBlank, renderTemplate } from "./template.js";
@@ -15,6 +15,7 @@ import type { Template } from "./template.js";
 export interface BatchContext {
   pool: Pool;
   pipeline: Pipeline;
+  kind: WorkKind;
   template: Template;
   provider: Provider;
   meter: UsageMeter;
@@ -85,7 +86,12 @@ export async function finishRows(
   const { written, refused } = await writeRows(context, leaseId, embedded);
   const charged = [...failed, ...refused];
   for (const { row, code, message } of charged) {
-    await chargeFailure(context.pool, context.pipeline.id, row, { ...context.retry, code, message });
+    await chargeFailure(context.pool, context.pipeline.id, row, {
+      kind: context.kind,
+      ...context.retry,
+      code,
+      message,
+    });
   }
   const settled = new Set([...written, ...charged.map(({ row }) => row.keyText)]);
   const left = embedded.filter((row) => !settled.has(row.keyText));
@@ -106,8 +112,9 @@ async function writeRows(
   const [first] = rows;
   if (first === undefined) return { written: new Set(), refused: [] };
   try {
-    const { pool, pipeline, provider } = context;
-    return { written: await complete(pool, pipeline, leaseId, provider.model, rows), refused: [] };
+    const { pool, pipeline, kind, provider } = context;
+    const written = await complete(pool, pipeline, { kind, leaseId, model: provider.model, rows });
+    return { written, refused: [] };
   } catch (error) {
     const code = rowRefusal(error);
     if (code === null) throw error;
@@ -162,7 +169,7 @@ async function embedRows(
 
 /** Leaves only the locked rows in the lease; changed and deleted ones are free for a new claim. */
 async function keepLocked(
-  { pool, pipeline }: BatchContext,
+  { pool, pipeline, kind, provider }: BatchContext,
   leaseId: string,
   left: readonly EmbeddedRow[],
   leaseHasMore: boolean,
@@ -171,8 +178,8 @@ async function keepLocked(
     if (leaseHasMore) await releaseLease(pool, leaseId);
     return [];
   }
-  const pending = await stillPending(pool, pipeline, left);
-  const locked = left.filter((row) => pending.has(row.keyText));
+  const waiting = await stillWaiting(pool, pipeline, { kind, model: provider.model, rows: left });
+  const locked = left.filter((row) => waiting.has(row.keyText));
   if (locked.length === 0) await releaseLease(pool, leaseId);
   else {
     await trimLease(

@@ -4,6 +4,7 @@ import { clearWait, markCaughtUp, setWait } from "../sql/pipeline-state.js";
 import { backoffMs } from "./backoff.js";
 import type { BatchContext } from "./batch.js";
 import type { Presence } from "./presence.js";
+import { createReembedding } from "./reembed.js";
 import { sleep } from "./sleep.js";
 import { newSweepMemory, sweep } from "./sweep.js";
 import type { SweepOptions } from "./sweep.js";
@@ -51,6 +52,8 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
   const context = { ...batchContext, signal: AbortSignal.any([batchContext.signal, abort.signal]) };
   const memory = newSweepMemory();
   const stopping = new AbortController();
+  const sweepOptions = { ...options, stopping: () => stopping.signal.aborted };
+  const reembedding = createReembedding(context, sweepOptions);
   let interrupt = new AbortController();
   let woken = false;
   let faults = 0;
@@ -76,11 +79,7 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
       case "sweep": {
         // What woke us before the sweep began is seen by it.
         clearWake();
-        const { claimed, settled } = await sweep(
-          context,
-          { ...options, stopping: () => stopping.signal.aborted },
-          memory,
-        );
+        const { claimed, settled } = await sweep(context, sweepOptions, memory);
         if (waitShown) {
           await clearWait(context.pool, pipeline.id);
           waitShown = false;
@@ -100,6 +99,8 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
       case "sleep":
       case "none": {
         await markCaughtUp(context.pool, pipeline.id);
+        const idle = AbortSignal.any([stopping.signal, interrupt.signal]);
+        if (await reembedding.step(idle)) return { type: woken ? "wake" : "timeout" };
         options.onState("asleep");
         const holds = step.state.phase === "asleep" && step.state.holds;
         const event = await pause(holds ? 2 ** 31 - 1 : STANDBY_MS);
@@ -132,6 +133,7 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
         step = startWakeLoop();
       }
     }
+    await reembedding.stop();
     await presence.releaseGate(pipeline.id).catch(() => undefined);
   }
 

@@ -8,3 +8,13 @@ export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
     if (signal?.aborted !== true) throw error;
   }
 }
+
+/** Waits for work whose outcome is somebody else's; an abort ends the wait early. */
+export async function untilDone(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  let onAbort = (): void => undefined;
+  const aborted = new Promise<void>((resolve) => (onAbort = resolve));
+  signal.addEventListener("abort", onAbort, { once: true });
+  await Promise.race([work, aborted]);
+  signal.removeEventListener("abort", onAbort);
+}

@@ -1,25 +1,17 @@
-import { EmbeddError } from "../errors.js";
 import { claim } from "../sql/claim.js";
 import { forgetSettledFailures } from "../sql/failures.js";
-import { processBatch } from "./batch.js";
-import type { BatchContext, BatchOutcome } from "./batch.js";
-import { MIN_BATCH_ROWS, nextBatchRows } from "./batch-rows.js";
-import type { LockedRows } from "./locked-rows.js";
-import { DAILY_LIMIT } from "./usage.js";
+import type { BatchContext } from "./batch.js";
+import { claimRows, newBatchSize } from "./batch-rows.js";
+import type { BatchSize } from "./batch-rows.js";
+import { runBatch } from "./claimed-batch.js";
+import type { BatchOptions } from "./claimed-batch.js";
 
-export interface SweepOptions {
+export interface SweepOptions extends BatchOptions {
   /** The worker's present id. */
   workerId: () => number;
   leaseMs: number;
-  maxBatchRows: number;
-  /** What a batch should take to embed. */
-  batchMs: number;
   maxChars: number;
   maxClaimChars: number;
-  /** Leases that are to be renewed. */
-  leases: Set<string>;
-  locked: LockedRows;
-  onBatch: (outcome: BatchOutcome) => void;
   stopping: () => boolean;
 }
 
@@ -28,29 +20,19 @@ const FRESH_SHARE = 8;
 
 /** What one sweep leaves for the next. */
 export interface SweepMemory {
-  /** Rows that the model computes in the time that a batch should take. */
-  batchRows: number;
-  /** Rows of the last batch by rows that were computed for it. */
-  rowsPerComputed: number;
+  size: BatchSize;
   /** One claim in this many begins at the first key, for rows behind the cursor that were edited. */
   lookBackEvery: number;
 }
-
-/** Where kept vectors are found, claims are larger by up to this. */
-const MAX_ROWS_PER_COMPUTED = 16;
 
 const LOOK_BACK_EVERY = 4;
 /** Until a vacuum, looking back walks over the entries of rows that are done; it may not cost more than this. */
 const LOOK_BACK_MS = 50;
 
 export const newSweepMemory = (): SweepMemory => ({
-  batchRows: 2 * MIN_BATCH_ROWS,
+  size: newBatchSize(),
   lookBackEvery: LOOK_BACK_EVERY,
-  rowsPerComputed: 1,
 });
-
-/** What is left of the day's tokens may do for fewer rows. */
-const isLimit = (error: unknown): boolean => error instanceof EmbeddError && error.code === DAILY_LIMIT;
 
 /**
  * Claims, embeds and completes until nothing is claimable. Some claims are under way at once: the next is
@@ -79,11 +61,7 @@ export async function sweep(
     while (underWay.size >= depth) await Promise.race(underWay);
     await options.locked.room();
     if (!goesOn()) break;
-    const limit = Math.min(
-      Math.round(memory.batchRows * memory.rowsPerComputed),
-      options.maxBatchRows,
-      provider.maxBatchRows,
-    );
+    const limit = claimRows(memory.size, Math.min(options.maxBatchRows, provider.maxBatchRows));
     const newest = Math.floor(limit / FRESH_SHARE);
     const lookBack = cursor !== null && ++claims % memory.lookBackEvery === 0;
     const claimStarted = performance.now();
@@ -112,31 +90,15 @@ export async function sweep(
       const slow = performance.now() - claimStarted > LOOK_BACK_MS;
       memory.lookBackEvery = slow ? memory.lookBackEvery * 2 : LOOK_BACK_EVERY;
     } else {
-      cursor = batch.cursor;
+      cursor = batch.last ?? cursor;
     }
     claimed += batch.rows.length;
-    options.leases.add(batch.leaseId);
-    const done = processBatch(context, batch, 2 * memory.batchRows)
-      .then((outcome) => {
-        if (batch.rows.length >= limit) {
-          const { computed, givenBack, embedMs: ms } = outcome;
-          const ratio = givenBack > 0 ? 1 : limit / Math.max(computed, 1);
-          memory.rowsPerComputed = Math.min(ratio, MAX_ROWS_PER_COMPUTED);
-          // Fewer say little about the model's speed.
-          if (computed >= MIN_BATCH_ROWS) {
-            const { batchMs: targetMs, maxBatchRows: maxRows } = options;
-            memory.batchRows = nextBatchRows(memory.batchRows, { rows: computed, ms }, { targetMs, maxRows });
-          }
-        }
-        if (outcome.locked.length > 0) options.locked.add(context, batch.leaseId, outcome.locked);
-        else options.leases.delete(batch.leaseId);
-        settled += outcome.written + outcome.failed + outcome.locked.length;
-        options.onBatch(outcome);
+    const done = runBatch(context, options, { claim: batch, limit, size: memory.size })
+      .then((count) => {
+        settled += count;
       })
       .catch((error: unknown) => {
-        options.leases.delete(batch.leaseId);
-        if (isLimit(error) && batch.rows.length > 1) memory.batchRows = Math.ceil(batch.rows.length / 4);
-        else failures.push(error);
+        failures.push(error);
       })
       .finally(() => underWay.delete(done));
     underWay.add(done);
@@ -144,7 +106,11 @@ export async function sweep(
   await Promise.all(underWay);
   if (failures.length > 0) throw failures[0];
   if (claimed === 0 && !options.stopping()) {
-    await forgetSettledFailures(pool, pipeline.id, performance.now() - started);
+    await forgetSettledFailures(pool, pipeline.id, {
+      // Stale rows are looked for elsewhere, if at all.
+      kinds: pipeline.reembed ? ["pending"] : ["pending", "stale"],
+      sweepMs: performance.now() - started,
+    });
   }
   return { claimed, settled };
 }

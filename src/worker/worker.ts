@@ -156,6 +156,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
       {
         pool,
         pipeline,
+        kind: "pending",
         provider,
         meter: usage.meter(pipeline.id),
         reuse,

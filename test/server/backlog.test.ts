@@ -54,7 +54,7 @@ describeServer(`with ${ROWS} rows`, () => {
     ] as const) {
       for (const from of [null, cursor]) {
         const plan = await explain(
-          claimStatement(pipeline, from !== null),
+          claimStatement(pipeline, "pending", from !== null),
           [pipeline.id, 1, 15_000, 448, 64, 65_536, 4_000_000, ...(from === null ? [] : [from])],
           "pg_catalog",
         );
@@ -75,7 +75,7 @@ describeServer(`with ${ROWS} rows`, () => {
       [composite, ["7", "2024-03-01", "n7"]],
     ] as const) {
       const rows = Array.from({ length: 512 }, () => key);
-      const plan = await explain(completeStatement(pipeline), [
+      const plan = await explain(completeStatement(pipeline, "pending"), [
         ...pipeline.keys.map((_, i) => rows.map((row) => row[i])),
         vectorArrayToBinary(
           rows.map(() => hashVector("x")),

@@ -1,0 +1,124 @@
+import { claimStale } from "../sql/claim.js";
+import { forgetSettledFailures } from "../sql/failures.js";
+import { findStale } from "../sql/find-stale.js";
+import { endReembedding } from "../sql/reembed.js";
+import type { BatchContext } from "./batch.js";
+import { claimRows, newBatchSize } from "./batch-rows.js";
+import { runBatch } from "./claimed-batch.js";
+import { untilDone } from "./sleep.js";
+import type { SweepOptions } from "./sweep.js";
+
+/**
+ * Rows whose vectors are of another model, embedded again while a worker would otherwise sleep: it holds the
+ * gate, so a writer wakes it, and a fresh row is claimed beside the batch that is in flight. The old vector
+ * stays in its row until the new one takes its place.
+ *
+ * A pass walks the table from the newest key to the oldest. One that found nothing to do ends it all, and
+ * clears the pipeline's flag; rows that others have leased, or that wait for an attempt, leave it set.
+ */
+export interface Reembedding {
+  /** Keeps batches in flight until one has ended or the signal is aborted; false: nothing is to be done now. */
+  step(signal: AbortSignal): Promise<boolean>;
+  /** Resolves when nothing is in flight. */
+  stop(): Promise<void>;
+}
+
+/** Half of what an ordinary batch takes, for a fresh row may have to wait for it. */
+const BATCH_SHARE = 0.5;
+/** After a pass that settled nothing, this many times its duration goes by before the next. */
+const REST = 20;
+const MIN_REST_MS = 1_000;
+
+export function createReembedding(batchContext: BatchContext, sweepOptions: SweepOptions): Reembedding {
+  const context: BatchContext = { ...batchContext, kind: "stale" };
+  const options = { ...sweepOptions, batchMs: sweepOptions.batchMs * BATCH_SHARE };
+  const { pool, pipeline, provider } = context;
+  const { model } = provider;
+  // A call of the provider is left for fresh rows, where it takes several.
+  const depth = Math.max(provider.concurrency - 1, 1);
+  const size = newBatchSize();
+  const inFlight = new Set<Promise<void>>();
+  const failures: unknown[] = [];
+  let pass = newPass();
+  let restUntil = 0;
+  let done = !pipeline.reembed;
+
+  async function advance(): Promise<void> {
+    await options.locked.room();
+    const limit = claimRows(size, Math.min(options.maxBatchRows, provider.maxBatchRows));
+    const { keys, cursor, over } = await findStale(pool, pipeline, { model, limit, cursor: pass.cursor });
+    pass.cursor = cursor;
+    pass.over = over;
+    if (keys.length === 0) return;
+    const claim = await claimStale(pool, pipeline, {
+      worker: options.workerId(),
+      leaseMs: options.leaseMs,
+      maxChars: options.maxChars,
+      maxClaimChars: options.maxClaimChars,
+      model,
+      keys,
+    });
+    if (claim === null) {
+      pass.over ||= cursor === null;
+      return;
+    }
+    if (claim.rows.length < keys.length && cursor !== null) {
+      // Long texts made the claim smaller.
+      pass.cursor = claim.last;
+      pass.over = false;
+    }
+    const current = pass;
+    const work = runBatch(context, options, { claim, limit, size })
+      .then((settled) => {
+        current.settled += settled;
+      })
+      .catch((error: unknown) => failures.push(error))
+      .then(() => {
+        inFlight.delete(work);
+      });
+    inFlight.add(work);
+  }
+
+  /** Whether there may be more to do at once. */
+  async function endPass(): Promise<boolean> {
+    const tookMs = performance.now() - pass.startedAt;
+    const fruitful = pass.settled > 0;
+    if (!fruitful) {
+      await forgetSettledFailures(pool, pipeline.id, { kinds: ["stale"], sweepMs: tookMs });
+      done = await endReembedding(pool, pipeline.id, model);
+      restUntil = performance.now() + Math.max(REST * tookMs, MIN_REST_MS);
+    }
+    pass = newPass();
+    return fruitful;
+  }
+
+  function throwFailure(): void {
+    if (failures.length === 0) return;
+    const [first] = failures.splice(0);
+    throw first;
+  }
+
+  return {
+    async step(signal) {
+      throwFailure();
+      if (done || performance.now() < restUntil) return false;
+      while (inFlight.size < depth && !pass.over && !signal.aborted) await advance();
+      if (inFlight.size > 0) await untilDone(Promise.race(inFlight), signal);
+      throwFailure();
+      if (signal.aborted || inFlight.size > 0 || !pass.over) return true;
+      return endPass();
+    },
+    async stop() {
+      await Promise.all(inFlight);
+    },
+  };
+}
+
+interface Pass {
+  cursor: string[] | null;
+  over: boolean;
+  settled: number;
+  startedAt: number;
+}
+
+const newPass = (): Pass => ({ cursor: null, over: false, settled: 0, startedAt: performance.now() });
