@@ -103,10 +103,10 @@ with void as (
   select ${candidate} from ${pipeline.relation} t
   where ${claimable} ${withCursor ? `and row(${order.join(", ")}) > row(${cursor.join(", ")})` : ""}
   order by ${order.join(", ")} limit $4
-), ${withCursor && !pipeline.partitioned ? `last_written as (${lastWritten}),` : ""} candidates as (
+), ${withCursor && pipeline.placeReadable ? `last_written as (${lastWritten}),` : ""} candidates as (
   select ${keyNames(pipeline)}, key_text, chars, 1 as turn from oldest
   union all select ${keyNames(pipeline)}, key_text, chars, 2 from newest
-  ${withCursor && !pipeline.partitioned ? `union all select ${keyNames(pipeline)}, key_text, chars, 3 from last_written` : ""}
+  ${withCursor && pipeline.placeReadable ? `union all select ${keyNames(pipeline)}, key_text, chars, 3 from last_written` : ""}
 ), each_once as (
   select distinct on (key_text) ${keyNames(pipeline)}, key_text, chars, turn > 1 as fresh from candidates order by key_text, turn
 ), measured as (

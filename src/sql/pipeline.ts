@@ -15,7 +15,8 @@ export interface Pipeline {
   /** `schema.table`, quoted. */
   relation: string;
   relationOid: number;
-  partitioned: boolean;
+  /** Rows can be found by their place: not in a partitioned table, nor without the right to read `ctid`. */
+  placeReadable: boolean;
   keys: KeyColumn[];
   /** The names as the catalog has them, for templates. */
   contentNames: string[];
