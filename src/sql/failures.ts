@@ -1,5 +1,7 @@
 import type { Pool } from "pg";
 import type { RowVersion } from "./claim.js";
+import { contentHash, keyText } from "./pipeline.js";
+import type { Pipeline } from "./pipeline.js";
 
 export interface RowFailure {
   code: string;
@@ -47,14 +49,23 @@ returning attempts, dead`,
   return charged;
 }
 
-/** Removes entries that were due when a sweep began, `sweepMs` ago, and that it did not find: their rows are gone or embedded. */
-export async function forgetSettledFailures(pool: Pool, pipelineId: number, sweepMs: number): Promise<void> {
+/**
+ * Removes entries that were due when a sweep began, `sweepMs` ago, and that it did not find: their rows are gone
+ * or embedded. Dead ones go when no row waits any more with the text that failed.
+ */
+export async function forgetSettledFailures(pool: Pool, pipeline: Pipeline, sweepMs: number): Promise<void> {
   await pool.query(
     `
+with waiting as materialized (
+  select ${keyText(pipeline)} as key, ${contentHash(pipeline)} as hash from ${pipeline.relation} t
+  where ${pipeline.pending} and exists (select from embedd.failures where pipeline_id = $1 and dead)
+)
 delete from embedd.failures f
-where f.pipeline_id = $1 and not f.dead and f.next_attempt_at < now() - $2 * interval '1 ms'
-  and not exists (select from embedd.leases l where l.pipeline_id = $1 and f.key = any (l.keys))`,
-    [pipelineId, sweepMs],
+where f.pipeline_id = $1 and case
+  when f.dead then (f.key, f.content_hash) not in (select key, hash from waiting)
+  else f.next_attempt_at < now() - $2 * interval '1 ms'
+    and not exists (select from embedd.leases l where l.pipeline_id = $1 and f.key = any (l.keys)) end`,
+    [pipeline.id, sweepMs],
   );
 }
 

@@ -126,7 +126,7 @@ export async function sweep(
   await Promise.all(underWay);
   if (failures.length > 0) throw failures[0];
   if (claimed === 0 && !options.stopping()) {
-    await forgetSettledFailures(pool, pipeline.id, performance.now() - started);
+    await forgetSettledFailures(pool, pipeline, performance.now() - started);
   }
   return { claimed, settled };
 }
