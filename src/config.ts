@@ -29,6 +29,8 @@ const schema = z.object({
   EMBEDD_LEASE_MS: milliseconds(15_000, 1_000, 3_600_000),
   EMBEDD_MAX_ATTEMPTS: count(1, 1_000).default(5),
   EMBEDD_RETRY_DELAY_MS: milliseconds(10_000, 10, 3_600_000),
+  EMBEDD_REUSE: z.enum(["on", "off"]).default("on"),
+  EMBEDD_REUSE_MAX_MB: count(1, 1_048_576).default(1_024),
   EMBEDD_SHUTDOWN_MS: milliseconds(8_000, 0, 600_000),
   EMBEDD_LOG_LEVEL: z.enum(["debug", "info", "warn", "error", "silent"]).default("info"),
   EMBEDD_LOG_FORMAT: z.enum(["pretty", "json"]).optional(),
@@ -51,6 +53,8 @@ export type Config = Readonly<{
   leaseMs: number;
   maxAttempts: number;
   retryDelayMs: number;
+  reuse: boolean;
+  reuseMaxMb: number;
   shutdownMs: number;
   logLevel: "debug" | "info" | "warn" | "error" | "silent";
   logFormat: "pretty" | "json";
@@ -99,6 +103,8 @@ export function loadConfig(
     leaseMs: value.EMBEDD_LEASE_MS,
     maxAttempts: value.EMBEDD_MAX_ATTEMPTS,
     retryDelayMs: value.EMBEDD_RETRY_DELAY_MS,
+    reuse: value.EMBEDD_REUSE === "on",
+    reuseMaxMb: value.EMBEDD_REUSE_MAX_MB,
     shutdownMs: value.EMBEDD_SHUTDOWN_MS,
     logLevel: value.EMBEDD_LOG_LEVEL,
     logFormat: value.EMBEDD_LOG_FORMAT ?? (process.stderr.isTTY ? "pretty" : "json"),

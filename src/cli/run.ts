@@ -53,6 +53,8 @@ export function startWorker(
     maxUsdPerDay: config.maxUsdPerDay,
     maxAttempts: config.maxAttempts,
     retryDelayMs: config.retryDelayMs,
+    reuse: config.reuse,
+    reuseMaxMb: config.reuseMaxMb,
     onBatch: (_, outcome) => {
       onRows(outcome.written, outcome.failed);
     },

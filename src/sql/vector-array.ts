@@ -20,3 +20,11 @@ export function vectorArrayToBinary(vectors: readonly Float32Array[], vectorOid:
   }
   return buffer;
 }
+
+/** A vector from what pgvector's `vector_send` returns, to the bit. */
+export function vectorFromBinary(bytes: Buffer): Float32Array {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const vector = new Float32Array(view.getInt16(0));
+  for (let i = 0; i < vector.length; i++) vector[i] = view.getFloat32(4 + 4 * i);
+  return vector;
+}

@@ -8,6 +8,7 @@ import { chargeFailure } from "../sql/failures.js";
 import { releaseLease, trimLease } from "../sql/leases.js";
 import type { Pipeline } from "../sql/pipeline.js";
 import { embedBatch } from "./embed-batch.js";
+import type { Reuse } from "./reuse.js";
 import { isBlank, renderTemplate } from "./template.js";
 import type { Template } from "./template.js";
 
@@ -17,6 +18,7 @@ export interface BatchContext {
   template: Template;
   provider: Provider;
   meter: UsageMeter;
+  reuse: Reuse;
   retry: { maxAttempts: number; baseDelayMs: number; maxDelayMs: number };
   /** Ends computing at the shutdown's deadline. */
   signal: AbortSignal;
@@ -27,8 +29,15 @@ export interface BatchOutcome {
   failed: number;
   /** Embedded, but locked by an application; still leased. */
   locked: EmbeddedRow[];
+  /** Texts that the model was given; the other rows took a vector that was kept. */
+  computed: number;
+  /** Rows that were more to compute than was expected. */
+  givenBack: number;
   embedMs: number;
 }
+
+/** What became of rows whose vectors are there. */
+export type FinishOutcome = Pick<BatchOutcome, "written" | "failed" | "locked">;
 
 interface Refused {
   row: RowVersion;
@@ -36,13 +45,25 @@ interface Refused {
   message: string;
 }
 
-/** From leased rows to vectors in the table. What throws has given its lease back. */
-export async function processBatch(context: BatchContext, claim: Claim): Promise<BatchOutcome> {
+/**
+ * From leased rows to vectors in the table. What throws has given its lease back.
+ * @param maxComputed gives back the rows that would be computed beyond so many
+ */
+export async function processBatch(
+  context: BatchContext,
+  claim: Claim,
+  maxComputed: number,
+): Promise<BatchOutcome> {
   try {
     const started = performance.now();
-    const { embedded, failed } = await embedRows(context, claim.rows);
+    const { embedded, failed, computed, keep } = await embedRows(context, claim.rows, maxComputed);
+    const givenBack = claim.rows.length - embedded.length - failed.length;
     const embedMs = performance.now() - started;
-    return { ...(await finishRows(context, claim.leaseId, embedded, failed)), embedMs };
+    const [outcome] = await Promise.all([
+      finishRows(context, claim.leaseId, embedded, failed, givenBack > 0),
+      keep(),
+    ]);
+    return { ...outcome, computed, givenBack, embedMs };
   } catch (error) {
     // If the database is what failed, the lease ends with our presence or by time.
     await releaseLease(context.pool, claim.leaseId).catch(() => undefined);
@@ -59,7 +80,8 @@ export async function finishRows(
   leaseId: string,
   embedded: readonly EmbeddedRow[],
   failed: readonly Refused[] = [],
-): Promise<Omit<BatchOutcome, "embedMs">> {
+  leaseHasMore = false,
+): Promise<FinishOutcome> {
   const { written, refused } = await writeRows(context, leaseId, embedded);
   const charged = [...failed, ...refused];
   for (const { row, code, message } of charged) {
@@ -67,7 +89,7 @@ export async function finishRows(
   }
   const settled = new Set([...written, ...charged.map(({ row }) => row.keyText)]);
   const left = embedded.filter((row) => !settled.has(row.keyText));
-  const locked = await keepLocked(context, leaseId, left, charged.length > 0);
+  const locked = await keepLocked(context, leaseId, left, leaseHasMore || charged.length > 0);
   return { written: written.size, failed: charged.length, locked };
 }
 
@@ -108,19 +130,19 @@ function rowRefusal(error: unknown): string | null {
 }
 
 async function embedRows(
-  { template, pipeline, provider, meter, signal }: BatchContext,
+  { template, pipeline, provider, signal, meter, reuse }: BatchContext,
   rows: readonly ClaimedRow[],
-): Promise<{ embedded: EmbeddedRow[]; failed: Refused[] }> {
+  maxComputed: number,
+): Promise<{ embedded: EmbeddedRow[]; failed: Refused[]; computed: number; keep: () => Promise<void> }> {
   const texts = rows.map((row) => renderTemplate(template, row.content));
   const usable = rows.flatMap((row, i) => (isBlank(texts[i]) ? [] : [{ row, text: texts[i] ?? "" }]));
-  const results =
-    usable.length === 0
-      ? []
-      : await embedBatch(
-          provider,
-          usable.map(({ text }) => text),
-          { signal, dimensions: pipeline.dimensions, meter },
-        );
+  const options = { signal, dimensions: pipeline.dimensions, meter };
+  const { results, computed, keep } = await reuse.embed(
+    pipeline,
+    provider.model,
+    usable.map(({ text }) => text),
+    { maxComputed, compute: (missing) => embedBatch(provider, missing, options) },
+  );
   const embedded: EmbeddedRow[] = [];
   const failed: Refused[] = rows
     .filter((_, i) => isBlank(texts[i]))
@@ -135,7 +157,7 @@ async function embedRows(
       embedded.push({ keyText, key, hash, embedding: result.embedding });
     }
   });
-  return { embedded, failed };
+  return { embedded, failed, computed, keep };
 }
 
 /** Leaves only the locked rows in the lease; changed and deleted ones are free for a new claim. */

@@ -2,7 +2,7 @@ import type { EmbeddedRow } from "../sql/complete.js";
 import { releaseLease } from "../sql/leases.js";
 import type { Pipeline } from "../sql/pipeline.js";
 import { finishRows } from "./batch.js";
-import type { BatchContext, BatchOutcome } from "./batch.js";
+import type { BatchContext, FinishOutcome } from "./batch.js";
 import { backoffMs } from "./backoff.js";
 import { sleep } from "./sleep.js";
 
@@ -25,7 +25,7 @@ export interface LockedRows {
 
 export function createLockedRows(
   leases: Set<string>,
-  onSettled: (pipeline: Pipeline, outcome: Omit<BatchOutcome, "embedMs">) => void,
+  onSettled: (pipeline: Pipeline, outcome: FinishOutcome) => void,
 ): LockedRows {
   const stopping = new AbortController();
   const waiting = new Set<Promise<void>>();

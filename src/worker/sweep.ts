@@ -28,10 +28,16 @@ const FRESH_SHARE = 8;
 
 /** What one sweep leaves for the next. */
 export interface SweepMemory {
+  /** Rows that the model computes in the time that a batch should take. */
   batchRows: number;
+  /** Rows of the last batch by rows that were computed for it. */
+  rowsPerComputed: number;
   /** One claim in this many begins at the first key, for rows behind the cursor that were edited. */
   lookBackEvery: number;
 }
+
+/** Where kept vectors are found, claims are larger by up to this. */
+const MAX_ROWS_PER_COMPUTED = 16;
 
 const LOOK_BACK_EVERY = 4;
 /** Until a vacuum, looking back walks over the entries of rows that are done; it may not cost more than this. */
@@ -40,6 +46,7 @@ const LOOK_BACK_MS = 50;
 export const newSweepMemory = (): SweepMemory => ({
   batchRows: 2 * MIN_BATCH_ROWS,
   lookBackEvery: LOOK_BACK_EVERY,
+  rowsPerComputed: 1,
 });
 
 /** What is left of the day's tokens may do for fewer rows. */
@@ -72,7 +79,11 @@ export async function sweep(
     while (underWay.size >= depth) await Promise.race(underWay);
     await options.locked.room();
     if (!goesOn()) break;
-    const limit = Math.min(memory.batchRows, options.maxBatchRows, provider.maxBatchRows);
+    const limit = Math.min(
+      Math.round(memory.batchRows * memory.rowsPerComputed),
+      options.maxBatchRows,
+      provider.maxBatchRows,
+    );
     const newest = Math.floor(limit / FRESH_SHARE);
     const lookBack = cursor !== null && ++claims % memory.lookBackEvery === 0;
     const claimStarted = performance.now();
@@ -105,10 +116,17 @@ export async function sweep(
     }
     claimed += batch.rows.length;
     options.leases.add(batch.leaseId);
-    const done = processBatch(context, batch)
+    const done = processBatch(context, batch, 2 * memory.batchRows)
       .then((outcome) => {
         if (batch.rows.length >= limit) {
-          memory.batchRows = nextBatchRows(limit, outcome.embedMs, options.batchMs, options.maxBatchRows);
+          const { computed, givenBack, embedMs: ms } = outcome;
+          const ratio = givenBack > 0 ? 1 : limit / Math.max(computed, 1);
+          memory.rowsPerComputed = Math.min(ratio, MAX_ROWS_PER_COMPUTED);
+          // Fewer say little about the model's speed.
+          if (computed >= MIN_BATCH_ROWS) {
+            const { batchMs: targetMs, maxBatchRows: maxRows } = options;
+            memory.batchRows = nextBatchRows(memory.batchRows, { rows: computed, ms }, { targetMs, maxRows });
+          }
         }
         if (outcome.locked.length > 0) options.locked.add(context, batch.leaseId, outcome.locked);
         else options.leases.delete(batch.leaseId);

@@ -13,6 +13,7 @@ import { runPipeline } from "./pipeline-runner.js";
 import type { PipelineRunner, RunnerState } from "./pipeline-runner.js";
 import { createPipelineSet } from "./pipeline-set.js";
 import { openPresence } from "./presence.js";
+import { createReuse, noReuse } from "./reuse.js";
 import { createUsage } from "./usage.js";
 import { createVectorIndexes } from "./vector-index.js";
 import { templateOf } from "./template.js";
@@ -43,6 +44,10 @@ export interface WorkerOptions {
   maxTokensPerDay?: number | undefined;
   /** The same in US dollars, estimated by the model's list price. @default no limit */
   maxUsdPerDay?: number | undefined;
+  /** Texts that the model has embedded before take the vector that it made then. @default true */
+  reuse?: boolean;
+  /** Vectors are kept for that up to this size; the least recently used go first. @default 1024 */
+  reuseMaxMb?: number;
   onBatch?: (pipeline: Pipeline, outcome: BatchOutcome) => void;
 }
 
@@ -76,7 +81,8 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
   const abort = new AbortController();
   const leases = new Set<string>();
   const locked = createLockedRows(leases, (pipeline, outcome) => {
-    if (outcome.written + outcome.failed > 0) options.onBatch?.(pipeline, { ...outcome, embedMs: 0 });
+    if (outcome.written + outcome.failed > 0)
+      options.onBatch?.(pipeline, { ...outcome, computed: 0, givenBack: 0, embedMs: 0 });
   });
   if (options.maxUsdPerDay !== undefined && provider.usdPerMillionTokens === null) {
     throw configurationError(
@@ -92,6 +98,10 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
   const indexes = createVectorIndexes(pool, { ...connection, applicationName: "embedd index", log });
   const limits = { tokens: options.maxTokensPerDay ?? null, usd: options.maxUsdPerDay ?? null };
   const usage = createUsage(pool, provider, limits, log);
+  const reuse =
+    options.reuse === false
+      ? noReuse
+      : createReuse(pool, { maxBytes: (options.reuseMaxMb ?? 1_024) * 2 ** 20, log });
   const pipelines = createPipelineSet({ pool, provider, log, startRunner });
   const look = () => {
     pipelines.refreshSoon();
@@ -148,6 +158,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
         pipeline,
         provider,
         meter: usage.meter(pipeline.id),
+        reuse,
         signal: abort.signal,
         template: templateOf(pipeline),
         retry: {

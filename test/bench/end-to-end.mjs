@@ -14,7 +14,7 @@ const insert = (client, texts) =>
 /** (b) Insert of all rows to the last vector, against the model alone on the same texts, in turns. */
 export async function benchEndToEnd(url, texts, rounds) {
   const provider = await createProvider({ provider: "local" });
-  const worker = await createWorker({ databaseUrl: url, provider });
+  const worker = await createWorker({ databaseUrl: url, provider, reuse: false });
   const ratios = [];
   const rates = [];
   await withClient(url, async (client) => {
@@ -47,7 +47,7 @@ async function untilEmbedded(client) {
 /** (c) From an insert's commit to its vector, the worker asleep; told by a trigger of the benchmark's own. */
 export async function benchLatency(url, count) {
   const provider = await createProvider({ provider: "local" });
-  const worker = await createWorker({ databaseUrl: url, provider });
+  const worker = await createWorker({ databaseUrl: url, provider, reuse: false });
   const ears = new pg.Client(url);
   await ears.connect();
   let heard = () => undefined;
@@ -77,7 +77,13 @@ export async function benchLatency(url, count) {
 export async function benchMemory(url, texts) {
   const main = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
   const child = spawn(process.execPath, [main, "run"], {
-    env: { ...process.env, DATABASE_URL: url, EMBEDD_LOG_LEVEL: "warn", EMBEDD_BATCH_MS: "60000" },
+    env: {
+      ...process.env,
+      DATABASE_URL: url,
+      EMBEDD_LOG_LEVEL: "warn",
+      EMBEDD_BATCH_MS: "60000",
+      EMBEDD_REUSE: "off",
+    },
     stdio: ["ignore", "ignore", "inherit"],
   });
   const exited = new Promise((resolve) => child.once("close", resolve));

@@ -1,5 +1,5 @@
 /**
- * npm run bench [-- --quick] [-- --only inference,end-to-end,latency,trigger,memory,pipeline]
+ * npm run bench [-- --quick] [-- --only inference,end-to-end,latency,trigger,memory,pipeline,reuse]
  * One table of ratios, all measured in this run on the same texts. Absolute numbers are this machine's.
  */
 import { parseArgs } from "node:util";
@@ -7,6 +7,7 @@ import { readDocumentation } from "#embedd/cli/demo-text.js";
 import { openDatabase } from "./database.mjs";
 import { benchEndToEnd, benchLatency, benchMemory, benchPipeline } from "./end-to-end.mjs";
 import { benchInference } from "./inference.mjs";
+import { benchReuse } from "./reuse.mjs";
 import { median, table } from "./statistics.mjs";
 import { benchTrigger } from "./trigger.mjs";
 
@@ -51,6 +52,7 @@ try {
     ]);
   }
   if (wanted("pipeline")) await reportPipeline();
+  if (wanted("reuse")) await reportReuse();
 } catch (error) {
   failed = true;
   console.error(error);
@@ -123,4 +125,22 @@ async function reportPipeline() {
       small / large <= 1.3,
     ]);
   }
+}
+
+async function reportReuse() {
+  const { rates, ratio, computedOfHits } = await benchReuse(
+    database.url,
+    flags.quick ? 20_000 : 100_000,
+    rounds,
+  );
+  const { off, misses, hits } = rates;
+  report(
+    "reuse, every text new, against reuse off",
+    `${ratio.toFixed(2)} × (${misses.toFixed(0)} of ${off.toFixed(0)} rows/s)`,
+  );
+  report("reuse, every text new", `${misses.toFixed(0)} rows/s`, ["≥ 5000", misses >= 5_000]);
+  report("reuse, a reload", `${hits.toFixed(0)} rows/s, ${computedOfHits} computed`, [
+    "0 computed",
+    computedOfHits === 0,
+  ]);
 }

@@ -8,7 +8,7 @@ import { startTestWorker } from "../helpers/worker.js";
 const db = useDatabase();
 
 beforeEach(async () => {
-  await db.query("delete from embedd.chunks; delete from embedd.usage");
+  await db.query("delete from embedd.chunks; delete from embedd.usage; delete from embedd.vectors");
   await db.query("update embedd.pipelines set wait_reason = null, wait_until = null");
 });
 

@@ -65,15 +65,17 @@ describe("embedding a batch", () => {
 });
 
 describe("the rows of the next claim", () => {
+  const next = (rows: number, ms: number, maxRows: number) =>
+    nextBatchRows(rows, { rows, ms }, { targetMs: 500, maxRows });
   it("follow the time that the last batch took", () => {
-    expect(nextBatchRows(100, 250, 500, 512)).toBe(200);
-    expect(nextBatchRows(100, 625, 500, 512)).toBe(80);
+    expect(next(100, 250, 512)).toBe(200);
+    expect(next(100, 625, 512)).toBe(80);
   });
   it("change at most by a factor of two, within bounds", () => {
-    expect(nextBatchRows(100, 1, 500, 512)).toBe(200);
-    expect(nextBatchRows(100, 50_000, 500, 512)).toBe(50);
-    expect(nextBatchRows(400, 1, 500, 512)).toBe(512);
-    expect(nextBatchRows(20, 50_000, 500, 512)).toBe(16);
-    expect(nextBatchRows(20, 50_000, 500, 8)).toBe(8);
+    expect(next(100, 1, 512)).toBe(200);
+    expect(next(100, 50_000, 512)).toBe(50);
+    expect(next(400, 1, 512)).toBe(512);
+    expect(next(20, 50_000, 512)).toBe(16);
+    expect(next(20, 50_000, 8)).toBe(8);
   });
 });
