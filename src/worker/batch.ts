@@ -162,7 +162,7 @@ async function embedRows(
 
 /** Leaves only the locked rows in the lease; changed and deleted ones are free for a new claim. */
 async function keepLocked(
-  { pool, pipeline }: BatchContext,
+  { pool, pipeline, provider }: BatchContext,
   leaseId: string,
   left: readonly EmbeddedRow[],
   leaseHasMore: boolean,
@@ -171,7 +171,7 @@ async function keepLocked(
     if (leaseHasMore) await releaseLease(pool, leaseId);
     return [];
   }
-  const pending = await stillPending(pool, pipeline, left);
+  const pending = await stillPending(pool, pipeline, provider.model, left);
   const locked = left.filter((row) => pending.has(row.keyText));
   if (locked.length === 0) await releaseLease(pool, leaseId);
   else {
