@@ -14,6 +14,7 @@ import { addUninstall } from "./uninstall.js";
 import { addRun } from "./run.js";
 import { addSearch } from "./search.js";
 import { addStatus } from "./status.js";
+import { addSwitchModel } from "./switch-model.js";
 import { addUnwatch, addWatch } from "./watch.js";
 
 const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
@@ -55,6 +56,7 @@ for (const add of [
   addEstimate,
   addFailures,
   addRetry,
+  addSwitchModel,
   addDoctor,
   addDemo,
   addUninstall,

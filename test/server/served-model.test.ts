@@ -42,8 +42,6 @@ function listeningLogger(): Logger & { lines: string[] } {
     warn: keep,
     error: keep,
     lines,
-  } as Logger & {
-    lines: string[];
   };
 }
 
