@@ -7,6 +7,10 @@ export type { EmbedOptions, Provider, UsageMeter } from "./providers/provider.js
 export { openEmbedded } from "./embedded/index.js";
 export type { EmbeddedServer } from "./embedded/index.js";
 export { migrate } from "./sql/migrate.js";
+export { abortSwitch } from "./sql/switch-abort.js";
+export { switchModel } from "./sql/switch-model.js";
+export type { SwitchEvent, SwitchOptions, SwitchResult } from "./sql/switch-model.js";
+export type { Switch } from "./sql/switches.js";
 export type { Pipeline } from "./sql/pipeline.js";
 export { EmbeddError } from "./errors.js";
 export type { ErrorKind } from "./errors.js";

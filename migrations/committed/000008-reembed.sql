@@ -1,5 +1,5 @@
---! Previous: sha1:a8f8e386eed250468c0bb17e66c1f8a1eea71177
---! Hash: sha1:b05c6eb44a532189d9fde57e83a8a6e76cf236cb
+--! Previous: sha1:f9db2771860dd8ff941519daaf843292fbf31768
+--! Hash: sha1:e3515f4c2e3a2a380539c6dcf86d173b3af2bb2b
 --! Message: reembed
 
 -- Embedding stale rows again.

@@ -15,6 +15,7 @@ import { addUninstall } from "./uninstall.js";
 import { addRun } from "./run.js";
 import { addSearch } from "./search.js";
 import { addStatus } from "./status.js";
+import { addSwitchModel } from "./switch-model.js";
 import { addUnwatch, addWatch } from "./watch.js";
 
 const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
@@ -57,6 +58,7 @@ for (const add of [
   addFailures,
   addRetry,
   addReembed,
+  addSwitchModel,
   addDoctor,
   addDemo,
   addUninstall,

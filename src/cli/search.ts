@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import type { Pool } from "pg";
 import { configurationError } from "../errors.js";
 import { createProvider, embedQuery } from "../providers/create-provider.js";
+import type { Provider } from "../providers/provider.js";
 import { loadPipelines } from "../sql/load-pipelines.js";
 import type { Pipeline } from "../sql/pipeline.js";
 import { searchRows } from "../sql/search.js";
@@ -28,23 +29,24 @@ export function addSearch(program: Command): void {
     .option("--json", "for scripts")
     .addHelpText("after", '\nExample:\n  embedd search "how do I reset my password" --table docs')
     .action(async (query: string, flags: SearchFlags, command: Command) => {
-      const { limit } = flags;
       await withContext(
         command,
         async ({ pool, config }) => {
-          const pipeline = await pickPipeline(pool, flags);
+          await pickPipeline(pool, flags);
           const provider = await createProvider(config);
           try {
-            const vector = await embedQuery(provider, query, { dimensions: pipeline.dimensions });
-            const results = await searchRows(pool, pipeline, provider.model, vector, {
-              limit,
-              maxChars: 400,
-            });
+            const { pipeline, results } = await search(pool, provider, query, flags);
             process.stdout.write(
               flags.json === true ? `${JSON.stringify(results, null, 2)}\n` : formatResults(results),
             );
             if (results.length === 0) {
-              process.stderr.write(`no row of ${pipeline.relation} has a vector of ${provider.model}\n`);
+              const present = pipeline.model ?? pipeline.servedModel ?? provider.model;
+              process.stderr.write(
+                `no row of ${pipeline.relation} has a vector of ${provider.model}` +
+                  (present === provider.model
+                    ? "\n"
+                    : `; they are of ${present}: set EMBEDD_PROVIDER for it\n`),
+              );
               process.exitCode = EXIT.no;
             }
           } finally {
@@ -56,11 +58,44 @@ export function addSearch(program: Command): void {
     });
 }
 
+/**
+ * A switch to another model may come between the look at the table and the search of it. Then nothing is
+ * found, or a column not at all; the second time it is over.
+ */
+async function search(
+  pool: Pool,
+  provider: Provider,
+  query: string,
+  flags: SearchFlags,
+): Promise<{ pipeline: Pipeline; results: SearchResult[] }> {
+  const pipeline = await pickPipeline(pool, flags);
+  const attempt = async (p: Pipeline): Promise<SearchResult[]> => {
+    const vector = await embedQuery(provider, query, { dimensions: p.dimensions });
+    return searchRows(pool, p, provider.model, vector, { limit: flags.limit, maxChars: 400 });
+  };
+  const changed = async (): Promise<Pipeline | null> => {
+    const present = await pickPipeline(pool, flags);
+    return present.id === pipeline.id && present.embedding === pipeline.embedding ? null : present;
+  };
+  try {
+    const results = await attempt(pipeline);
+    if (results.length > 0) return { pipeline, results };
+  } catch (error) {
+    if ((await changed()) === null) throw error;
+  }
+  const present = await changed();
+  return { pipeline: present ?? pipeline, results: present === null ? [] : await attempt(present) };
+}
+
 /** The one pipeline that is meant; where that is not clear, an error that lists them. */
 async function pickPipeline(pool: Pool, { table, embedding }: SearchFlags): Promise<Pipeline> {
   const { pipelines } = await loadPipelines(pool);
   const fits = pipelines.filter(
-    (p) => matchesTable(p.relation, table) && (embedding === undefined || p.embedding === embedding),
+    (p) =>
+      // What a switch to another model is still filling is meant only when it is named.
+      (p.shadowOf === null || p.embedding === embedding) &&
+      matchesTable(p.relation, table) &&
+      (embedding === undefined || p.embedding === embedding),
   );
   // The ready-made table is there always, so it is meant only when it is named or alone.
   const candidates =

@@ -26,7 +26,13 @@ export async function buildIndex(client: ClientBase, pipelineId: number, kind: I
   if (index !== undefined) await buildOn(client, index.oid, index.name, index.definition);
 }
 
-async function buildOn(client: ClientBase, oid: string, name: string, definition: string): Promise<string> {
+/** Builds one index on a table by its OID; neither name nor definition is quoted here. */
+export async function buildOn(
+  client: ClientBase,
+  oid: string,
+  name: string,
+  definition: string,
+): Promise<string> {
   const table = await describe(client, oid);
   const qualified = `${table.schema}.${name}`;
   await dropInvalid(client, table, name);

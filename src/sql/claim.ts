@@ -3,6 +3,7 @@ import {
   CLAIM_CLASS,
   PRESENCE_CLASS,
   contentHash,
+  isPresent,
   keyNames,
   hasOrderedKeys,
   keyArrays,
@@ -98,7 +99,9 @@ with void as (
   select *, row_number() over running as place, sum(chars) over running as total from each_once
   window running as (partition by fresh order by ${names()} rows unbounded preceding)
 ), picked as (
-  select * from measured where place = 1 or total <= $7::float8 * case when fresh then ${FRESH_CHARS} else ${1 - FRESH_CHARS} end
+  select * from measured
+  where ${isPresent(pipeline, "$1")}
+    and (place = 1 or total <= $7::float8 * case when fresh then ${FRESH_CHARS} else ${1 - FRESH_CHARS} end)
 ), lease as (
   insert into embedd.leases (pipeline_id, worker, keys, expires_at)
   select $1, $2, array_agg(key_text), now() + $3 * interval '1 ms' from picked having count(*) > 0
@@ -136,7 +139,7 @@ function pendingCandidates(pipeline: Pipeline, withCursor: boolean): string {
   const columns = candidate(pipeline);
   const claimable = `${pipeline.pending} and ${free(pipeline)}`;
   const order = pipeline.keys.map((k) => `t.${k.column}`);
-  const byPlace = withCursor && !pipeline.partitioned;
+  const byPlace = withCursor && pipeline.placeReadable;
   const lastWritten = `
   select ${columns} from ${pipeline.relation} t
   where t.ctid >= (select format('(%s,0)', greatest(

@@ -1,6 +1,14 @@
 import type { Pool } from "pg";
 import type { RowVersion } from "./claim.js";
-import { contentHash, keyArrays, keyNames, keyText, keysMatch, waitsForVector } from "./pipeline.js";
+import {
+  contentHash,
+  isPresent,
+  keyArrays,
+  keyNames,
+  keyText,
+  keysMatch,
+  waitsForVector,
+} from "./pipeline.js";
 import type { Pipeline, WorkKind } from "./pipeline.js";
 import { vectorArrayToBinary } from "./vector-array.js";
 
@@ -10,6 +18,18 @@ export interface EmbeddedRow extends RowVersion {
 
 function inputColumns(pipeline: Pipeline): string {
   return pipeline.keys.map((key, i) => `$${i + 1}::${key.arrayType}`).join(", ");
+}
+
+/**
+ * Whether vectors of a model may be written: the columns are still this pipeline's, and no other model has
+ * taken it over. Where all connections share one session nobody knows which workers live, so the second
+ * is not asked.
+ */
+function mayWrite(pipeline: Pipeline, id: string, model: string): string {
+  return `${isPresent(pipeline, id)}
+    and (select coalesce(p.model,
+      case when current_setting('embedd.single_session', true) is distinct from 'on' then p.served_model end,
+      ${model}::text) = ${model}::text from embedd.pipelines p where p.id = ${id})`;
 }
 
 /**
@@ -29,6 +49,7 @@ with input as (
   select ${keyNames(pipeline, "u.")}, u.embedding
   from input u join ${pipeline.relation} t on ${keysMatch(pipeline, "t", "u")}
   where ${waitsForVector(pipeline, kind, model)} and ${contentHash(pipeline)} = u.hash
+    and ${mayWrite(pipeline, `${id}`, model)}
   for no key update of t skip locked
 ), written as (
   update ${pipeline.relation} t
@@ -79,14 +100,15 @@ export async function stillWaiting(
   pipeline: Pipeline,
   { kind, model, rows }: { kind: WorkKind; model: string; rows: readonly RowVersion[] },
 ): Promise<Set<string>> {
+  const n = pipeline.keys.length;
   const result = await pool.query<{ key: string }>(
     `
 select ${keyText(pipeline)} as key
-from unnest(${inputColumns(pipeline)}, $${pipeline.keys.length + 1}::bytea[]) as u (${keyNames(pipeline)}, hash)
+from unnest(${inputColumns(pipeline)}, $${n + 1}::bytea[]) as u (${keyNames(pipeline)}, hash)
 join ${pipeline.relation} t on ${keysMatch(pipeline, "t", "u")}
-where ${waitsForVector(pipeline, kind, `$${pipeline.keys.length + 2}`)} and ${contentHash(pipeline)} = u.hash
-  and $${pipeline.keys.length + 2}::text is not null`,
-    [...keyArrays(pipeline, rows), rows.map((row) => row.hash), model],
+where ${waitsForVector(pipeline, kind, `$${n + 3}`)} and ${contentHash(pipeline)} = u.hash
+  and ${mayWrite(pipeline, `$${n + 2}`, `$${n + 3}`)}`,
+    [...keyArrays(pipeline, rows), rows.map((row) => row.hash), pipeline.id, model],
   );
   return new Set(result.rows.map((row) => row.key));
 }

@@ -1,6 +1,7 @@
 import type { Pool } from "pg";
 import type { RowVersion } from "./claim.js";
-import type { WorkKind } from "./pipeline.js";
+import { contentHash, keyText, waitsForVector } from "./pipeline.js";
+import type { Pipeline, WorkKind } from "./pipeline.js";
 
 export interface RowFailure {
   kind: WorkKind;
@@ -50,19 +51,33 @@ returning attempts, dead`,
   return charged;
 }
 
-/** Removes entries that were due when a sweep began, `sweepMs` ago, and that it did not find: their rows are gone or embedded. */
+/**
+ * Removes entries that were due when a sweep began, `sweepMs` ago, and that it did not find: their rows are gone
+ * or embedded. Dead ones go when no row waits any more with the text that failed. A sweep of pending rows says
+ * nothing of stale ones, unless these are not to be embedded again.
+ * @param model the present one
+ */
 export async function forgetSettledFailures(
   pool: Pool,
-  pipelineId: number,
-  { kinds, sweepMs }: { kinds: readonly WorkKind[]; sweepMs: number },
+  pipeline: Pipeline,
+  { kind, model, sweepMs }: { kind: WorkKind; model: string; sweepMs: number },
 ): Promise<void> {
+  const waiting = kind === "pending" ? pipeline.pending : waitsForVector(pipeline, "stale", "$4");
   await pool.query(
     `
+with waiting as materialized (
+  select ${keyText(pipeline)} as key, ${contentHash(pipeline)} as hash from ${pipeline.relation} t
+  where ${waiting} and exists (select from embedd.failures f where f.pipeline_id = $1 and f.dead and f.stale = $3)
+    and ${keyText(pipeline)} in (select f.key from embedd.failures f where f.pipeline_id = $1 and f.dead)
+)
 delete from embedd.failures f
-where f.pipeline_id = $1 and not f.dead and f.next_attempt_at < now() - $2 * interval '1 ms'
-  and case when f.stale then 'stale' else 'pending' end = any ($3)
-  and not exists (select from embedd.leases l where l.pipeline_id = $1 and f.key = any (l.keys))`,
-    [pipelineId, sweepMs, kinds],
+where f.pipeline_id = $1 and $4::text is not null
+  and (f.stale = $3 or ($5 and not f.dead))
+  and case
+    when f.dead then (f.key, f.content_hash) not in (select key, hash from waiting)
+    else f.next_attempt_at < now() - $2 * interval '1 ms'
+      and not exists (select from embedd.leases l where l.pipeline_id = $1 and f.key = any (l.keys)) end`,
+    [pipeline.id, sweepMs, kind === "stale", model, kind === "pending" && !pipeline.reembed],
   );
 }
 

@@ -1,3 +1,5 @@
+import { escapeLiteral } from "pg";
+
 /** A column name, quoted by the catalog, so that it can stand in a statement as it is. */
 export type QuotedName = string;
 
@@ -15,7 +17,8 @@ export interface Pipeline {
   /** `schema.table`, quoted. */
   relation: string;
   relationOid: number;
-  partitioned: boolean;
+  /** Rows can be found by their place: not in a partitioned table, nor without the right to read `ctid`. */
+  placeReadable: boolean;
   keys: KeyColumn[];
   /** The names as the catalog has them, for templates. */
   contentNames: string[];
@@ -33,6 +36,13 @@ export interface Pipeline {
   modelColumn: QuotedName;
   /** The only model that may serve it; null: whichever a worker runs. */
   model: string | null;
+  /** The model that serves it, or did last. */
+  servedModel: string | null;
+  servedBy: number | null;
+  /** Whether a worker that is connected serves it. */
+  served: boolean;
+  /** While its model is switched: the pipeline whose columns this one's are to replace. */
+  shadowOf: number | null;
   paused: boolean;
   /** The vector index to build once the backlog is done. */
   indexMethod: string | null;
@@ -72,6 +82,18 @@ export const PRESENCE_CLASS = 0x656d6270; // 'embp'
 export const CLAIM_CLASS = 0x656d6263; // 'embc'
 export const INDEX_CLASS = 0x656d6269; // 'embi'
 export const USAGE_CLASS = 0x656d6275; // 'embu'
+export const SWITCH_CLASS = 0x656d6278; // 'embx'
+
+/**
+ * Whether the pipeline still has these very columns. A switch of the model gives a column's name to another in
+ * one transaction; a statement waits for its lock before it takes its snapshot, so it sees either both or none.
+ */
+export function isPresent(pipeline: Pipeline, idParameter: string): string {
+  return `exists (select from embedd.pipelines p where p.id = ${idParameter}
+    and p.relation = ${escapeLiteral(pipeline.relation)}::regclass
+    and quote_ident(p.embedding_column) = ${escapeLiteral(pipeline.embedding)}
+    and quote_ident(p.model_column) = ${escapeLiteral(pipeline.modelColumn)})`;
+}
 
 /** The text form of a row's key, which leases and failures carry. */
 export function keyText(pipeline: Pipeline, alias = "t"): string {

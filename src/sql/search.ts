@@ -1,7 +1,7 @@
 import type { Pool } from "pg";
 import pgvector from "pgvector";
 import type { Pipeline } from "./pipeline.js";
-import { keyText } from "./pipeline.js";
+import { isPresent, keyText } from "./pipeline.js";
 
 export interface SearchResult {
   key: string;
@@ -11,7 +11,10 @@ export interface SearchResult {
   content: Record<string, string | null>;
 }
 
-/** The nearest rows by cosine distance; only rows whose vector is of `model`, since others do not compare. */
+/**
+ * The nearest rows by cosine distance; only rows whose vector is of `model`, since others do not compare.
+ * None where the columns have been given to another model since the pipeline was loaded.
+ */
 export async function searchRows(
   pool: Pool,
   pipeline: Pipeline,
@@ -29,9 +32,9 @@ select ${keyText(pipeline)} as key,
   t.${pipeline.embedding} operator(${pipeline.vectorSchema}.<=>) $1::${pipeline.embeddingType} as distance,
   jsonb_build_object(${pipeline.content.map((column, i) => `($5::text[])[${i + 1}], left(t.${column}::text, $4)`).join(", ")}) as content
 from ${pipeline.relation} t
-where t.${pipeline.embedding} is not null and t.${pipeline.modelColumn} = $2
+where t.${pipeline.embedding} is not null and t.${pipeline.modelColumn} = $2 and ${isPresent(pipeline, "$6")}
 order by t.${pipeline.embedding} operator(${pipeline.vectorSchema}.<=>) $1::${pipeline.embeddingType} limit $3`,
-    [pgvector.toSql(Array.from(query)), model, limit, maxChars, pipeline.contentNames],
+    [pgvector.toSql(Array.from(query)), model, limit, maxChars, pipeline.contentNames, pipeline.id],
   );
   return rows;
 }

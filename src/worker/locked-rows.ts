@@ -4,6 +4,7 @@ import type { Pipeline } from "../sql/pipeline.js";
 import { finishRows } from "./batch.js";
 import type { BatchContext, FinishOutcome } from "./batch.js";
 import { backoffMs } from "./backoff.js";
+import { isShapeError } from "./shape-error.js";
 import { sleep } from "./sleep.js";
 
 /** No more than this many computed vectors wait for applications to let go of their rows. */
@@ -26,10 +27,17 @@ export interface LockedRows {
 export function createLockedRows(
   leases: Set<string>,
   onSettled: (pipeline: Pipeline, outcome: FinishOutcome) => void,
+  /** Rows were given back, for a new claim to find. */
+  onGivenBack: (pipeline: Pipeline) => void,
 ): LockedRows {
   const stopping = new AbortController();
   const waiting = new Set<Promise<void>>();
   let count = 0;
+
+  async function giveBack({ pool, pipeline }: BatchContext, leaseId: string): Promise<void> {
+    await releaseLease(pool, leaseId).catch(() => undefined);
+    onGivenBack(pipeline);
+  }
 
   async function settle(context: BatchContext, leaseId: string, rows: EmbeddedRow[]): Promise<void> {
     const giveUpAt = performance.now() + MAX_WAIT_MS;
@@ -42,11 +50,16 @@ export function createLockedRows(
         const outcome = await finishRows(context, leaseId, left);
         left = outcome.locked;
         onSettled(context.pipeline, outcome);
-      } catch {
+      } catch (error) {
+        // The columns have other names now, and these vectors are of no use.
+        if (isShapeError(error)) {
+          await giveBack(context, leaseId);
+          return;
+        }
         // The database is away; the wake loop says so. The next attempt finds it back.
       }
       if (last) {
-        if (left.length > 0) await releaseLease(context.pool, leaseId).catch(() => undefined);
+        if (left.length > 0) await giveBack(context, leaseId);
         return;
       }
     }

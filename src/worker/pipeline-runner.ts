@@ -5,6 +5,7 @@ import { backoffMs } from "./backoff.js";
 import type { BatchContext } from "./batch.js";
 import type { Presence } from "./presence.js";
 import { createReembedding } from "./reembed.js";
+import { isShapeError } from "./shape-error.js";
 import { sleep } from "./sleep.js";
 import { newSweepMemory, sweep } from "./sweep.js";
 import type { SweepOptions } from "./sweep.js";
@@ -30,19 +31,6 @@ export interface PipelineRunner {
   /** Claims no more, gives back what is still being computed after the grace, and resolves when all has ended. */
   stop(graceMs?: number): Promise<void>;
 }
-
-/** undefined_table, undefined_column, datatype_mismatch, undefined_object, insufficient_privilege … */
-const SHAPE_ERRORS = new Set([
-  "42P01",
-  "42703",
-  "42804",
-  "42704",
-  "42883",
-  "42P16",
-  "42501",
-  "22P02",
-  "22023",
-]);
 
 /** Drives one pipeline's wake loop: performs its actions and reports their outcomes to it. */
 export function runPipeline(batchContext: BatchContext, options: RunnerOptions): PipelineRunner {
@@ -156,7 +144,7 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
       waitShown = true;
       await setWait(context.pool, pipeline.id, known.message, ms).catch(() => undefined);
     }
-    if (typeof code === "string" && SHAPE_ERRORS.has(code)) options.onShapeError(error);
+    if (isShapeError(error)) options.onShapeError(error);
     if (ms >= LONG_WAIT_MS) options.onState("waiting");
     await sleep(ms, stopping.signal);
     options.onState("busy");

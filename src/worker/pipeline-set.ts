@@ -5,7 +5,9 @@ import type { Provider } from "../providers/provider.js";
 import { loadPipelines } from "../sql/load-pipelines.js";
 import type { Pipeline } from "../sql/pipeline.js";
 import { setPipelineError } from "../sql/pipeline-state.js";
+import { isBusy } from "../sql/serve.js";
 import type { PipelineRunner, RunnerState } from "./pipeline-runner.js";
+import type { Presence } from "./presence.js";
 import { parseTemplate } from "./template.js";
 
 /** The pipelines that this worker serves, kept in step with embedd.pipelines and the tables' shapes. */
@@ -19,6 +21,8 @@ export interface PipelineSet {
   ids(): number[];
   /** Why pipelines that are ours by their model are not served. */
   problems(): string[];
+  /** Whether a pipeline would be ours if workers of another model let go of it. */
+  waits(): boolean;
   /** Resolves when every runner sleeps, or waits for long. */
   idle(): Promise<void>;
   stop(): Promise<void>;
@@ -28,6 +32,7 @@ export interface PipelineSetOptions {
   pool: Pool;
   provider: Provider;
   log: Logger;
+  presence: Pick<Presence, "serve" | "unserve">;
   startRunner: (pipeline: Pipeline, onState: (state: RunnerState) => void) => PipelineRunner;
 }
 
@@ -41,9 +46,11 @@ interface Running {
   state: RunnerState;
 }
 
-export function createPipelineSet({ pool, provider, log, startRunner }: PipelineSetOptions): PipelineSet {
+export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
+  const { pool, provider, log, presence, startRunner } = options;
   const running = new Map<number, Running>();
   const problems = new Map<number, string>();
+  const waits = new Map<number, string>();
   const idleWaiters = new Set<() => void>();
   let stopping = false;
   let refreshing: Promise<void> = Promise.resolve();
@@ -57,13 +64,19 @@ export function createPipelineSet({ pool, provider, log, startRunner }: Pipeline
     const { pipelines, broken } = await loadPipelines(pool);
     const mine = pipelines.filter((p) => !p.paused && (p.model === null || p.model === provider.model));
     const reasons = new Map(broken.map((b) => [b.id, b.reason]));
+    const wanted = new Map<number, Pipeline>();
+    const waiting = new Map<number, string>();
     for (const pipeline of mine) {
       const reason = misfit(pipeline, provider);
-      if (reason !== null) reasons.set(pipeline.id, reason);
+      const other = reason === null ? await askToServe(pipeline) : servedByOthers(pipeline);
+      if (other !== null) waiting.set(pipeline.id, other);
+      else if (reason !== null) reasons.set(pipeline.id, reason);
+      else wanted.set(pipeline.id, pipeline);
     }
-    await report([...mine, ...broken], reasons);
+    reportWaits(waiting);
+    // What is wrong with a pipeline is for those to say who serve it.
+    await report([...mine.filter((p) => !waiting.has(p.id)), ...broken], reasons);
 
-    const wanted = new Map(mine.filter((p) => !reasons.has(p.id)).map((p) => [p.id, p]));
     const leaving = [...running].filter(([id, { shape }]) => {
       const next = wanted.get(id);
       return next === undefined || shapeOf(next) !== shape;
@@ -72,11 +85,34 @@ export function createPipelineSet({ pool, provider, log, startRunner }: Pipeline
       leaving.map(async ([id, { runner }]) => {
         await runner.stop(PAUSE_GRACE_MS);
         running.delete(id);
+        if (!wanted.has(id)) await presence.unserve(id);
       }),
     );
     if (stopping) return;
     for (const [id, pipeline] of wanted) if (!running.has(id)) start(pipeline);
     checkIdle();
+  }
+
+  /** Null: it is ours; otherwise why not. */
+  async function askToServe(pipeline: Pipeline): Promise<string | null> {
+    try {
+      const { granted, byModel, byWorker } = await presence.serve(pipeline.id, provider.model);
+      return granted ? null : waitReason(pipeline, provider.model, byModel, byWorker);
+    } catch (error) {
+      if (!isBusy(error)) throw error;
+      return running.has(pipeline.id) ? null : `${pipeline.relation}: its row of embedd.pipelines is locked`;
+    }
+  }
+
+  function servedByOthers(pipeline: Pipeline): string | null {
+    const others = pipeline.model === null && pipeline.served && pipeline.servedModel !== provider.model;
+    return others ? waitReason(pipeline, provider.model, pipeline.servedModel, pipeline.servedBy) : null;
+  }
+
+  function reportWaits(now: ReadonlyMap<number, string>): void {
+    for (const [id, reason] of now) if (waits.get(id) !== reason) log.warn({ pipeline: id }, reason);
+    waits.clear();
+    for (const [id, reason] of now) waits.set(id, reason);
   }
 
   function start(pipeline: Pipeline): void {
@@ -121,7 +157,8 @@ export function createPipelineSet({ pool, provider, log, startRunner }: Pipeline
       for (const { runner } of running.values()) runner.wake();
     },
     ids: () => [...running.keys()],
-    problems: () => [...problems.values()],
+    problems: () => [...problems.values(), ...waits.values()],
+    waits: () => waits.size > 0,
     idle: () =>
       new Promise((resolve) => {
         const done = () => {
@@ -140,7 +177,20 @@ export function createPipelineSet({ pool, provider, log, startRunner }: Pipeline
 }
 
 /** All that a runner was started with. */
-const shapeOf = (pipeline: Pipeline): string => JSON.stringify({ ...pipeline, error: null });
+const shapeOf = (pipeline: Pipeline): string =>
+  JSON.stringify({ ...pipeline, error: null, servedModel: null, servedBy: null, served: null });
+
+function waitReason(
+  { relation }: Pipeline,
+  model: string,
+  byModel: string | null,
+  byWorker: number | null,
+): string {
+  return (
+    `${relation} is served by worker ${byWorker ?? "?"} with ${byModel ?? "another model"}; to have it served by ` +
+    `${model}: embedd switch-model ${relation} --model ${model}, or stop that worker`
+  );
+}
 
 /** Why this provider cannot serve a pipeline, or null. */
 function misfit(pipeline: Pipeline, provider: Provider): string | null {

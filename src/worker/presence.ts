@@ -4,6 +4,8 @@ import type { Logger } from "../logger.js";
 import { announceWorker, releaseGate, tryGate } from "../sql/gate.js";
 import type { GateAnswer } from "../sql/gate.js";
 import { duePipelines } from "../sql/leases.js";
+import { serve, unserve } from "../sql/serve.js";
+import type { ServeAnswer } from "../sql/serve.js";
 import { clientConfig, sessionSettings } from "../sql/pool.js";
 import type { ConnectOptions } from "../sql/pool.js";
 import { backoffMs } from "./backoff.js";
@@ -11,13 +13,16 @@ import { sleep } from "./sleep.js";
 
 /**
  * The connection whose life is the worker's life: it holds the lock that keeps the worker's leases valid,
- * and the gates while the worker sleeps. When it ends, so do all of them at once, kill -9 included.
+ * the gates while the worker sleeps, and what says which pipelines it serves. When it ends, so do all of them at once, kill -9 included.
  */
 export interface Presence {
   /** Changes with every new connection. */
   readonly workerId: number;
   tryGate(pipelineId: number, lookForSleeper: boolean): Promise<GateAnswer>;
   releaseGate(pipelineId: number): Promise<void>;
+  /** Becomes one of those who serve a pipeline, unless living workers of another model do. */
+  serve(pipelineId: number, model: string): Promise<ServeAnswer>;
+  unserve(pipelineId: number): Promise<void>;
   /** The pipelines that something has fallen due in. Every call proves the connection. */
   due(pipelineIds: readonly number[]): Promise<number[]>;
   stop(): Promise<void>;
@@ -119,6 +124,8 @@ export async function openPresence(options: PresenceOptions): Promise<Presence> 
       if (!held.delete(pipelineId)) return;
       await onClient((c) => releaseGate(c, pipelineId));
     },
+    serve: (pipelineId, model) => onClient((c) => serve(c, pipelineId, workerId, model)),
+    unserve: (pipelineId) => onClient((c) => unserve(c, pipelineId)),
     due: (pipelineIds) => onClient((c) => duePipelines(c, pipelineIds)),
     async stop() {
       stopping.abort();

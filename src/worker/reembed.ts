@@ -84,7 +84,7 @@ export function createReembedding(batchContext: BatchContext, sweepOptions: Swee
     const tookMs = performance.now() - pass.startedAt;
     const fruitful = pass.settled > 0;
     if (!fruitful) {
-      await forgetSettledFailures(pool, pipeline.id, { kinds: ["stale"], sweepMs: tookMs });
+      await forgetSettledFailures(pool, pipeline, { kind: "stale", model, sweepMs: tookMs });
       done = await endReembedding(pool, pipeline.id, model);
       restUntil = performance.now() + Math.max(REST * tookMs, MIN_REST_MS);
     }

@@ -106,9 +106,9 @@ export async function sweep(
   await Promise.all(underWay);
   if (failures.length > 0) throw failures[0];
   if (claimed === 0 && !options.stopping()) {
-    await forgetSettledFailures(pool, pipeline.id, {
-      // Stale rows are looked for elsewhere, if at all.
-      kinds: pipeline.reembed ? ["pending"] : ["pending", "stale"],
+    await forgetSettledFailures(pool, pipeline, {
+      kind: "pending",
+      model: provider.model,
       sweepMs: performance.now() - started,
     });
   }

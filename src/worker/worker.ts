@@ -63,7 +63,7 @@ export interface Worker {
   idle(): Promise<void>;
 }
 
-/** How often what falls due is looked for: void leases, retries, broken pipelines. */
+/** How often what falls due is looked for: void leases, retries, pipelines whose workers are gone. */
 const DUE_MS = 1_000;
 
 /**
@@ -80,10 +80,16 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
   const pool = createPool({ ...connection, max: 8 });
   const abort = new AbortController();
   const leases = new Set<string>();
-  const locked = createLockedRows(leases, (pipeline, outcome) => {
-    if (outcome.written + outcome.failed > 0)
-      options.onBatch?.(pipeline, { ...outcome, computed: 0, givenBack: 0, embedMs: 0 });
-  });
+  const locked = createLockedRows(
+    leases,
+    (pipeline, outcome) => {
+      if (outcome.written + outcome.failed > 0)
+        options.onBatch?.(pipeline, { ...outcome, computed: 0, givenBack: 0, embedMs: 0 });
+    },
+    ({ id }) => {
+      pipelines.wake(id);
+    },
+  );
   if (options.maxUsdPerDay !== undefined && provider.usdPerMillionTokens === null) {
     throw configurationError(
       "unknown_price",
@@ -102,7 +108,6 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     options.reuse === false
       ? noReuse
       : createReuse(pool, { maxBytes: (options.reuseMaxMb ?? 1_024) * 2 ** 20, log });
-  const pipelines = createPipelineSet({ pool, provider, log, startRunner });
   const look = () => {
     pipelines.refreshSoon();
     pipelines.wakeAll();
@@ -117,6 +122,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     await pool.end();
     throw error;
   });
+  const pipelines = createPipelineSet({ pool, provider, log, presence, startRunner });
   try {
     listener = await openListener({
       ...connection,
@@ -129,7 +135,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
       onReconnect: look,
     });
     await pipelines.refresh();
-    if (pipelines.ids().length === 0 && pipelines.problems().length > 0) {
+    if (pipelines.ids().length === 0 && pipelines.problems().length > 0 && !pipelines.waits()) {
       throw configurationError("no_pipeline", pipelines.problems().join("; "), "embedd status");
     }
   } catch (error) {
@@ -141,6 +147,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
       if (leases.size > 0) renewLeases(pool, [...leases], leaseMs).catch(() => undefined);
     }, leaseMs / 3),
     setInterval(() => {
+      if (pipelines.waits()) pipelines.refreshSoon();
       presence
         .due(pipelines.ids())
         .then((due) => {

@@ -20,6 +20,7 @@ const COMMANDS = [
   "estimate",
   "failures",
   "retry",
+  "switch-model",
   "doctor",
   "demo",
   "uninstall",

@@ -82,6 +82,25 @@ describe("a row that cannot be embedded", () => {
       what: "the failure to be forgotten",
     });
   });
+
+  it("is forgotten as well when it is dead, and deleted or emptied; another keeps its entry", async () => {
+    await db.query(`insert into embedd.chunks (source, position, content)
+      values ('dead', 1, 'poison 1'), ('dead', 2, 'poison 2'), ('dead', 3, 'poison 3')`);
+    await startTestWorker(db, picky(), { maxAttempts: 1, pollIntervalMs: 3_600_000 });
+    await waitFor(async () => (await failures()).filter(({ dead }) => dead).length === 3, {
+      timeoutMs: 10_000,
+      what: "three dead rows",
+    });
+    await db.query(`delete from embedd.chunks where source = 'dead' and position = 1;
+      update embedd.chunks set content = ' ' where source = 'dead' and position = 2;
+      insert into embedd.chunks (source, content) values ('dead', 'wakes the worker')`);
+    await waitFor(async () => (await failures()).length === 1, {
+      timeoutMs: 10_000,
+      what: "two failures to be forgotten",
+    });
+    expect(await failures()).toMatchObject([{ code: "bad_input", dead: true }]);
+    await db.query("delete from embedd.chunks where source = 'dead'; delete from embedd.failures");
+  });
 });
 
 describe("a provider's fault", () => {

@@ -1,6 +1,8 @@
 import { beforeEach, describe, expect, it, onTestFinished } from "vitest";
 import { EmbeddError } from "#embedd/errors.js";
 import type { Provider } from "#embedd/providers/provider.js";
+import { findStale } from "#embedd/sql/find-stale.js";
+import { loadPipelines } from "#embedd/sql/load-pipelines.js";
 import { endReembedding, pipelinesOf, startReembedding, stopReembedding } from "#embedd/sql/reembed.js";
 import { useDatabase } from "../helpers/database.js";
 import { hashProvider, hashVector, parseVector } from "../helpers/providers.js";
@@ -270,18 +272,37 @@ describe("stale rows", () => {
     expect(await models()).toEqual([{ model: "a", n: 50 }]);
   });
 
-  it("are left alone without the flag, and by a worker whose model is not the present one", async () => {
+  it("are left alone without the flag", async () => {
     await staleTable({ rows: 20 });
-    await db.query("update embedd.pipelines set served_model = 'a' where relation = $1::regclass", [table]);
     const provider = hashProvider({ model: "b" });
     const worker = await startTestWorker(db, provider);
-    await reembed();
-    await worker.idle();
     await db.query(`insert into ${table} values (1000, 'fresh')`);
-    await waitFor(() => provider.texts.length > 0, { timeoutMs: 10_000, what: "the fresh row" });
+    await waitFor(async () => (await models()).length === 2, { timeoutMs: 10_000, what: "the fresh row" });
     await worker.idle();
     expect(provider.texts).toEqual(["fresh"]);
-    expect(await flag()).toBe(true);
+  });
+
+  it("are those of the present model for no other, which does not end it either", async () => {
+    await staleTable({ rows: 20 });
+    await reembed();
+    const pipeline = (await loadPipelines(db.pool)).pipelines.find(({ relation }) =>
+      relation.endsWith(table),
+    );
+    if (pipeline === undefined) throw new Error("the table is not watched");
+    const search = { limit: 3, cursor: null };
+    expect(await findStale(db.pool, pipeline, { ...search, model: "b" })).toMatchObject({ keys: [] });
+    expect(await endReembedding(db.pool, pipeline.id, "b")).toBe(false);
+    await db.query("update embedd.pipelines set served_model = 'b' where id = $1", [pipeline.id]);
+    expect(await findStale(db.pool, pipeline, { ...search, model: "b" })).toEqual({
+      keys: [["20"], ["19"], ["18"]],
+      cursor: ["18"],
+      over: false,
+    });
+    expect(await findStale(db.pool, pipeline, { ...search, model: "b", cursor: ["3"] })).toEqual({
+      keys: [["2"], ["1"]],
+      cursor: ["1"],
+      over: true,
+    });
   });
 
   it("are not done while somebody has rows leased", async () => {

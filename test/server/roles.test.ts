@@ -1,7 +1,8 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import pg from "pg";
-import { expect, it, onTestFinished } from "vitest";
+import { expect, it, onTestFinished, vi } from "vitest";
+import { silentLogger } from "#embedd/logger.js";
 import { describeServer, useDatabase } from "../helpers/database.js";
 import { spawnCli } from "../helpers/process.js";
 import { hashProvider } from "../helpers/providers.js";
@@ -39,7 +40,9 @@ describeServer("a worker that owns nothing", () => {
     expect(await embedd(["watch", "app.docs", "--content", "body"])).toMatchObject({ code: 0 });
     await withRole(async (role, url) => {
       expect(await embedd(["grant", role])).toMatchObject({ code: 0 });
-      const worker = await startTestWorker(db, hashProvider(), { databaseUrl: url });
+      const warn = vi.fn();
+      const log = { ...silentLogger, warn };
+      const worker = await startTestWorker(db, hashProvider(), { databaseUrl: url, log });
       await waitFor(
         async () => (await db.query("select from app.docs where embedding is not null")).rowCount === 1_000,
         {
@@ -47,6 +50,7 @@ describeServer("a worker that owns nothing", () => {
           what: "the vectors of a backlog",
         },
       );
+      expect(warn).not.toHaveBeenCalled();
       // A table that is watched later is the worker's as well.
       await db.query(`create table app.later (id int primary key, body text, embedding vector(384), embedding_model text);
         insert into app.later values (1, 'later')`);

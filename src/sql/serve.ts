@@ -1,0 +1,34 @@
+import pg from "pg";
+import type { ClientBase } from "pg";
+
+export interface ServeAnswer {
+  granted: boolean;
+  /** The model and a worker that serve it, or did last. */
+  byModel: string | null;
+  byWorker: number | null;
+}
+
+/**
+ * Asks to serve a pipeline, for as long as the session lasts. Workers of one model share a pipeline; one of
+ * another model gets it only when all of them are gone, since their vectors do not compare.
+ */
+export async function serve(
+  client: ClientBase,
+  pipelineId: number,
+  worker: number,
+  model: string,
+): Promise<ServeAnswer> {
+  const { rows } = await client.query<ServeAnswer>(
+    `select granted, by_model as "byModel", by_worker as "byWorker" from embedd.serve($1, $2, $3)`,
+    [pipelineId, worker, model],
+  );
+  return rows[0] ?? { granted: false, byModel: null, byWorker: null };
+}
+
+/** Another transaction holds the pipeline's row. */
+export const isBusy = (error: unknown): boolean =>
+  error instanceof pg.DatabaseError && error.code === "55P03";
+
+export async function unserve(client: ClientBase, pipelineId: number): Promise<void> {
+  await client.query("select embedd.unserve($1)", [pipelineId]);
+}
