@@ -67,9 +67,9 @@ export function translate(
 ): string {
   const token =
     /'(?:[^']|'')*'|"(?:[^"]|"")*"|\b(?:vector|halfvec|sparsevec|bit)\(\d+\)|[\p{L}_][\p{L}\p{N}_$]*/gu;
-  return definition.replace(
-    token,
-    (word) => names.get(word) ?? word.replace(`(${fromDimensions})`, `(${toDimensions})`),
+  const cast = new RegExp(`^[a-z]+\\(${fromDimensions}\\)$`);
+  return definition.replace(token, (word) =>
+    cast.test(word) ? word.replace(/\d+/, String(toDimensions)) : (names.get(word) ?? word),
   );
 }
 
@@ -87,7 +87,7 @@ async function ownIndex(
   return rows[0];
 }
 
-/** Builds what is missing, CONCURRENTLY; resumes what was cut off. */
+/** Builds what is missing, CONCURRENTLY; resumes what was cut off. Within `withIndexesHeld`. */
 export async function buildSwitchIndexes(
   client: ClientBase,
   running: Switch,
@@ -96,7 +96,7 @@ export async function buildSwitchIndexes(
   for (const index of await switchIndexes(client, running)) {
     if (index.state === "ready") continue;
     onBuild(index);
-    if (index.replaces === null) await buildOwn(client, running.shadow);
+    if (index.replaces === null) await buildIndex(client, running.shadow, "vector");
     else await buildOn(client, index.tableOid, index.name, index.definition);
   }
   // Without statistics of the new model's name a search for it is planned as if hardly a row had it.
@@ -108,10 +108,14 @@ export async function buildSwitchIndexes(
 }
 
 /**
- * The worker of the new model builds it as well, once its backlog is done. Waiting for the lock in one
- * statement would keep a snapshot that the other's CREATE INDEX CONCURRENTLY waits for in turn.
+ * Keeps workers from building the pipeline's own index meanwhile: two CREATE INDEX CONCURRENTLY of one table
+ * wait for each other's snapshots. So would waiting for the lock in one statement.
  */
-async function buildOwn(client: ClientBase, shadow: number): Promise<void> {
+export async function withIndexesHeld<T>(
+  client: ClientBase,
+  { shadow }: Switch,
+  work: () => Promise<T>,
+): Promise<T> {
   for (;;) {
     const { rows } = await client.query<{ free: boolean }>(
       `select pg_try_advisory_lock(${INDEX_CLASS}, $1::integer) as free`,
@@ -121,7 +125,7 @@ async function buildOwn(client: ClientBase, shadow: number): Promise<void> {
     await sleep(200);
   }
   try {
-    await buildIndex(client, shadow, "vector");
+    return await work();
   } finally {
     await client.query(`select pg_advisory_unlock(${INDEX_CLASS}, $1::integer)`, [shadow]);
   }

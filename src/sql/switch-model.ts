@@ -6,7 +6,7 @@ import type { EmbeddError } from "../errors.js";
 import { buildIndex } from "./build-index.js";
 import { callSchema } from "./call-schema.js";
 import { holdSwitch } from "./switch-hold.js";
-import { buildSwitchIndexes } from "./switch-indexes.js";
+import { buildSwitchIndexes, withIndexesHeld } from "./switch-indexes.js";
 import type { SwitchIndex } from "./switch-indexes.js";
 import { countBehind, countTexts, deadKeys, readSwitches } from "./switches.js";
 import type { Switch, SwitchCounts } from "./switches.js";
@@ -62,21 +62,29 @@ export async function switchModel(
   const release = await holdSwitch(client, options);
   try {
     const running = await beginSwitch(client, options, onEvent);
-    await buildIndex(client, running.shadow, "pending");
-    let texts = 0;
-    for (;;) {
-      texts ||= await countTexts(client, running.shadow);
-      await fill(client, running, texts, options, onEvent);
-      await buildSwitchIndexes(client, running, (index) => {
-        onEvent({ step: "index", running, index });
-      });
-      onEvent({ step: "swap", running });
-      const result = await swap(client, running, options);
-      if (result !== null) return result;
-      await pause(options.pollMs ?? 1_000, options.signal);
-    }
+    return await withIndexesHeld(client, running, () => fillAndSwap(client, running, options, onEvent));
   } finally {
     await release();
+  }
+}
+
+async function fillAndSwap(
+  client: ClientBase,
+  running: Switch,
+  options: SwitchOptions,
+  onEvent: (event: SwitchEvent) => void,
+): Promise<SwitchResult> {
+  await buildIndex(client, running.shadow, "pending");
+  const texts = await countTexts(client, running.shadow);
+  for (;;) {
+    await fill(client, running, texts, options, onEvent);
+    await buildSwitchIndexes(client, running, (index) => {
+      onEvent({ step: "index", running, index });
+    });
+    onEvent({ step: "swap", running });
+    const result = await swap(client, running, options);
+    if (result !== null) return result;
+    await pause(options.pollMs ?? 1_000, options.signal);
   }
 }
 

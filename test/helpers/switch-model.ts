@@ -130,13 +130,14 @@ export async function expectModel(
   relation: string,
   model: string,
   dimensions: number,
+  { embedding = "embedding", modelColumn = "embedding_model" } = {},
 ): Promise<void> {
   await waitFor(
-    async () => (await db.query(`select from ${relation} where embedding is null limit 1`)).rowCount === 0,
+    async () => (await db.query(`select from ${relation} where ${embedding} is null limit 1`)).rowCount === 0,
     { timeoutMs: 20_000, what: `all vectors of ${model}` },
   );
   const { rows } = await db.query<{ body: string; vector: string; name: string }>(
-    `select body, embedding::text as vector, embedding_model as name from ${relation}`,
+    `select body, ${embedding}::text as vector, ${modelColumn} as name from ${relation}`,
   );
   for (const { body, vector, name } of rows) {
     expect(name).toBe(model);
