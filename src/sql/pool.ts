@@ -44,6 +44,8 @@ export function createPool(options: ConnectOptions & { max: number }): Pool {
   });
   // An idle connection that is cut; the pool has dropped it already.
   pool.on("error", () => undefined);
+  // One that is cut in use fails its query; the event has nothing to add, and unheard would end the process.
+  pool.on("connect", (client) => client.on("error", () => undefined));
   return pool;
 }
 
