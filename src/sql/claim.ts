@@ -74,20 +74,23 @@ const LAST_PAGES = 256;
 const FRESH_CHARS = 0.25;
 
 /**
- * The claim. Its invariant: a row is in at most one lease, and a lease is void when its worker is gone. Two
- * claims of one pipeline never overlap (an advisory lock for the few milliseconds of this transaction, taken
- * before the statement's snapshot), so what one leased the other sees. A text's length is taken from its
- * bytes, which PostgreSQL knows without reading it.
+ * The claim. Its invariant: a row is in at most one lease, and a lease is void when its worker is gone, unless
+ * its rows are being written at this moment. Two claims of one pipeline never overlap (an advisory lock for
+ * the few milliseconds of this transaction, taken before the statement's snapshot), so what one leased the
+ * other sees. A text's length is taken from its bytes, which PostgreSQL knows without reading it.
  */
 export function claimStatement(pipeline: Pipeline, kind: WorkKind, withCursor = false): string {
   const candidates = kind === "pending" ? pendingCandidates(pipeline, withCursor) : staleCandidates(pipeline);
   const names = (prefix = "") => keyOrder(pipeline, prefix, kind === "pending" ? "asc" : "desc");
   return `
 with void as (
-  delete from embedd.leases l
-  where l.pipeline_id = $1 and (l.expires_at < now()
-    or (current_setting('embedd.single_session', true) is distinct from 'on'
-      and pg_try_advisory_xact_lock_shared(${PRESENCE_CLASS}, l.worker)))
+  delete from embedd.leases
+  where id in (
+    select id from embedd.leases l
+    where l.pipeline_id = $1 and (l.expires_at < now()
+      or (current_setting('embedd.single_session', true) is distinct from 'on'
+        and pg_try_advisory_xact_lock_shared(${PRESENCE_CLASS}, l.worker)))
+    for update skip locked)
   returning id
 ), taken as materialized (
   select unnest(l.keys) as key from embedd.leases l where l.pipeline_id = $1 and l.id not in (select id from void)
