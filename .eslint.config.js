@@ -33,7 +33,7 @@ const oneWay = Object.entries(forbidden).map(([folder, others]) => ({
 }));
 
 export default defineConfig(
-  globalIgnores(["dist/", ".embedd/", ".bench/"]),
+  globalIgnores(["dist/", ".embedd/", ".bench/", ".faults/"]),
   {
     files: ["src/**/*.ts", "test/**/*.ts"],
     extends: [tseslint.configs.strictTypeChecked],

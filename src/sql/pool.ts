@@ -21,12 +21,13 @@ export function clientConfig({ connectionString, applicationName }: ConnectOptio
 /**
  * What a role's or a database's defaults must not change, above all that a key's text form reads back as the
  * same key. The search path and time zone stay the role's own: users' triggers run in our UPDATE and may rely
- * on them. Where all connections share one session
- * (embedded PostgreSQL) it is everybody's, and left alone.
+ * on them. A worker that is stopped or cut off between two statements of a claim holds up all others' claims, so
+ * its transaction ends after 10 s. Where all connections share one session (embedded PostgreSQL) it is everybody's,
+ * and left alone.
  */
 export const sessionSettings = `
 select set_config(name, value, false) from (values ('default_transaction_isolation', 'read committed'),
-  ('idle_in_transaction_session_timeout', '60s'), ('jit', 'off'), ('datestyle', 'ISO'), ('intervalstyle', 'postgres'), ('extra_float_digits', '1'),
+  ('idle_in_transaction_session_timeout', '10s'), ('jit', 'off'), ('datestyle', 'ISO'), ('intervalstyle', 'postgres'), ('extra_float_digits', '1'),
   ('tcp_keepalives_idle', '5'),
   ('tcp_keepalives_interval', '3'), ('tcp_keepalives_count', '3')) as settings (name, value)
 where current_setting('embedd.single_session', true) is distinct from 'on'`;
@@ -47,6 +48,23 @@ export function createPool(options: ConnectOptions & { max: number }): Pool {
   // One that is cut in use fails its query; the event has nothing to add, and unheard would end the process.
   pool.on("connect", (client) => client.on("error", () => undefined));
   return pool;
+}
+
+/**
+ * For when the network is known to be dead, though no connection has been told.
+ * @returns what ends every connection of the pool; queries that wait for an answer fail at once
+ */
+export function connectionDropper(pool: Pool): () => void {
+  const clients = new Set<pg.Client>();
+  pool.on("connect", (client) => {
+    if (client instanceof pg.Client) clients.add(client);
+  });
+  pool.on("remove", (client) => {
+    if (client instanceof pg.Client) clients.delete(client);
+  });
+  return () => {
+    for (const client of clients) client.connection.stream.destroy();
+  };
 }
 
 /** One connection for a command of the tables' owner, outside any pool. */

@@ -30,6 +30,8 @@ export interface Presence {
 
 export interface PresenceOptions extends ConnectOptions {
   log: Logger;
+  /** A query had no answer in time, and the connection was not closed either: others may be as dead. */
+  onSilence: () => void;
   /** The gates were lost with the connection, and a new one is there. */
   onReconnect: () => void;
 }
@@ -105,7 +107,10 @@ export async function openPresence(options: PresenceOptions): Promise<Presence> 
       return await work(present);
     } catch (error) {
       // A timeout of ours leaves a connection that nobody can trust.
-      if (!(error instanceof pg.DatabaseError)) lost(present, error);
+      if (!(error instanceof pg.DatabaseError)) {
+        if (present === client) options.onSilence();
+        lost(present, error);
+      }
       throw error;
     }
   }

@@ -4,7 +4,7 @@ import { limitRepeats, silentLogger } from "../logger.js";
 import type { Provider } from "../providers/provider.js";
 import { releaseWorker, renewLeases } from "../sql/leases.js";
 import type { Pipeline } from "../sql/pipeline.js";
-import { createPool } from "../sql/pool.js";
+import { connectionDropper, createPool } from "../sql/pool.js";
 import type { BatchOutcome } from "./batch.js";
 import { PIPELINES_CHANGED, openListener } from "./listener.js";
 import type { Listener } from "./listener.js";
@@ -78,6 +78,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     applicationName: "embedd worker",
   };
   const pool = createPool({ ...connection, max: 8 });
+  const dropConnections = connectionDropper(pool);
   const abort = new AbortController();
   const leases = new Set<string>();
   const locked = createLockedRows(
@@ -117,6 +118,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     ...connection,
     applicationName: "embedd presence",
     log,
+    onSilence: dropConnections,
     onReconnect: look,
   }).catch(async (error: unknown) => {
     await pool.end();

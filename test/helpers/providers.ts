@@ -1,16 +1,7 @@
-import { createHash } from "node:crypto";
 import type { Provider } from "#embedd/providers/provider.js";
+import { hashVector } from "./hash-vector.mjs";
 
-/** The vector that `hashProvider` makes of a text: unit length, and another for every text. */
-export function hashVector(text: string, dimensions = 384): Float32Array {
-  const digest = createHash("sha256").update(text).digest();
-  const vector = Float32Array.from(
-    { length: dimensions },
-    (_, i) => (digest[i % 32] ?? 0) - 127.5 + i / dimensions,
-  );
-  const norm = Math.hypot(...vector);
-  return vector.map((component) => component / norm);
-}
+export { hashVector };
 
 /** For tests of what surrounds a model: instant, and its vectors tell which text they were made of. */
 export function hashProvider(

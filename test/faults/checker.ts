@@ -1,0 +1,153 @@
+import type pg from "pg";
+import { waitFor } from "../helpers/wait.js";
+
+/** Vectors of texts, as the workers' provider makes them. */
+export type Reference = (texts: readonly string[]) => Promise<ArrayLike<number>[]>;
+
+export interface CheckOptions {
+  reference: Reference;
+  /** Cosine below which a vector is not the text's; hashing is exact but for the rounding of a decimal. */
+  minCosine: number;
+  /** How long rows may take that nobody disturbs any more. */
+  settleMs: number;
+}
+
+export interface Checked {
+  rows: number;
+  /** Vectors written since the last check. */
+  writes: number;
+  /** From the call to the last vector, lease and failure that had to go. */
+  settledMs: number;
+}
+
+/** A promise that was not kept. */
+export class Violation extends Error {}
+
+const blank = "(body is null or body !~ '\\S')";
+
+/**
+ * With writers paused and faults mended: every row that has a text gets its vector, and nothing else is
+ * left. Then, over all vectors written since the last check: each was of the text that its row had then,
+ * none was written twice for one version, and what the rows have now is what was written last.
+ * @throws Violation
+ */
+export async function check(pool: pg.Pool, options: CheckOptions): Promise<Checked> {
+  const started = performance.now();
+  await settle(pool, options.settleMs);
+  const settledMs = performance.now() - started;
+  const rows = await checkRows(pool);
+  const writes = await checkWrites(pool, options);
+  // What is checked is forgotten, but for the present vectors: a second write of one would show.
+  await pool.query(
+    "delete from audit a where not exists (select from notes n where n.id = a.note and n.version = a.version)",
+  );
+  return { rows, writes, settledMs };
+}
+
+/** Nothing wakes the worker here, so a wake that was lost shows. */
+async function settle(pool: pg.Pool, settleMs: number): Promise<void> {
+  await waitForNone(
+    pool,
+    "rows or leases",
+    settleMs,
+    `
+    select format('row %s', id) as what from notes where embedding is null and not ${blank} and body not like 'poison%'
+    union all select format('lease %s', id) from embedd.leases`,
+  );
+  // Rows that fail no more, or are gone, leave their entries to the next sweep.
+  await pool.query("select pg_notify('embedd', id::text) from embedd.pipelines");
+  await waitForNone(
+    pool,
+    "failures",
+    5_000,
+    `
+    select format('row %s (%s)', f.key, f.code) as what from embedd.failures f
+    where not exists (select from notes n where n.id::text = f.key and n.body like 'poison%')`,
+  );
+}
+
+async function waitForNone(pool: pg.Pool, what: string, timeoutMs: number, statement: string): Promise<void> {
+  let left: string[] = [];
+  await waitFor(
+    async () => {
+      const { rows } = await pool.query<{ what: string }>(statement);
+      left = rows.map((row) => row.what);
+      return left.length === 0;
+    },
+    { timeoutMs, what, intervalMs: 10 },
+  ).catch(() => {
+    throw new Violation(
+      `${left.length} ${what} left ${timeoutMs} ms after the last fault: ${left.slice(0, 10).join(", ")}`,
+    );
+  });
+}
+
+/** A row with a text has a vector and its last write is of this version; a blank or refused one has none. */
+async function checkRows(pool: pg.Pool): Promise<number> {
+  const { rows } = await pool.query<{ count: number; wrong: string[] | null }>(`
+    select count(*)::int as count, (array_agg(format('%s (version %s, %s writes)', n.id, n.version, a.writes)) filter (where
+      case when ${blank} or body like 'poison%' then n.embedding is not null or a.writes > 0
+      else n.embedding is null or embedding_model is null or a.writes <> 1 or a.embedding is distinct from n.embedding::text end))[:10] as wrong
+    from notes n
+    cross join lateral (
+      select count(*) as writes, min(a.embedding) as embedding from audit a where a.note = n.id and a.version = n.version) a`);
+  const [found] = rows;
+  if (found === undefined || found.wrong !== null)
+    throw new Violation(
+      `rows that lack their vector or have one that they should not have: ${found?.wrong?.join(", ") ?? ""}`,
+    );
+  return found.count;
+}
+
+async function checkWrites(pool: pg.Pool, { reference, minCosine }: CheckOptions): Promise<number> {
+  const twice = await pool.query<{ what: string }>(
+    "select format('%s, version %s', note, version) as what from audit group by note, version having count(*) > 1 limit 10",
+  );
+  if (twice.rows.length > 0)
+    throw new Violation(
+      `vectors written twice for one text version: rows ${twice.rows.map(({ what }) => what).join("; ")}`,
+    );
+  const { rows } = await pool.query<{ body: string | null; vectors: string[]; writes: number }>(
+    "select body, array_agg(distinct embedding) as vectors, count(*)::int as writes from audit group by body",
+  );
+  const expected = await reference(rows.map(({ body }) => body ?? ""));
+  rows.forEach(({ body, vectors }, i) => {
+    for (const vector of vectors) {
+      const cosine = cosineOf(JSON.parse(vector) as number[], expected[i] ?? []);
+      if (!(cosine >= minCosine))
+        throw new Violation(
+          `a vector of another text (cosine ${cosine}) was written to a row with ${String(body)}`,
+        );
+    }
+  });
+  return rows.reduce((sum, { writes }) => sum + writes, 0);
+}
+
+function cosineOf(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  if (a.length !== b.length) return NaN;
+  let [dot, aa, bb] = [0, 0, 0];
+  for (let i = 0; i < a.length; i++) {
+    const [x, y] = [a[i] ?? 0, b[i] ?? 0];
+    dot += x * y;
+    aa += x * x;
+    bb += y * y;
+  }
+  return dot / Math.sqrt(aa * bb);
+}
+
+/** Waits until no connection of embedd's is left. @throws Violation that names them */
+export async function checkConnections(pool: pg.Pool, most: number, timeoutMs: number): Promise<void> {
+  let names: string[] = [];
+  await waitFor(
+    async () => {
+      const { rows } = await pool.query<{ application_name: string }>(
+        "select application_name from pg_stat_activity where application_name like 'embedd%'",
+      );
+      names = rows.map((row) => row.application_name);
+      return names.length <= most;
+    },
+    { timeoutMs, what: "connections to close" },
+  ).catch(() => {
+    throw new Violation(`${names.length} connections instead of at most ${most}: ${names.join(", ")}`);
+  });
+}

@@ -1,0 +1,125 @@
+import { execFile } from "node:child_process";
+import { existsSync, readdirSync } from "node:fs";
+import { appendFile, chmod, chown, mkdir, mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import type { AddressInfo } from "node:net";
+import { tmpdir, userInfo } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import pg from "pg";
+import { waitFor } from "../helpers/wait.js";
+
+const run = promisify(execFile);
+
+/** A private PostgreSQL that may be stopped, crashed and started as often as one likes. */
+export interface Cluster {
+  readonly port: number;
+  readonly folder: string;
+  url(user: string, port?: number): string;
+  start(): Promise<void>;
+  /** `immediate` is a crash: no checkpoint, no goodbye. */
+  stop(mode: "immediate" | "fast"): Promise<void>;
+  destroy(): Promise<void>;
+  /** Commands that end a server that was kept. */
+  readonly howToStop: string;
+}
+
+/** Where PostgreSQL's programs are, newest first; null: nowhere, or without pgvector. */
+export function findBinaries(): string | null {
+  const root = "/usr/lib/postgresql";
+  if (!existsSync(root)) return null;
+  const versions = readdirSync(root).sort((a, b) => Number(b) - Number(a));
+  const usable = versions.find(
+    (version) =>
+      existsSync(join(root, version, "bin/initdb")) &&
+      existsSync(`/usr/share/postgresql/${version}/extension/vector.control`),
+  );
+  return usable === undefined ? null : join(root, usable, "bin");
+}
+
+export async function createCluster(): Promise<Cluster> {
+  const bin = findBinaries();
+  if (bin === null) throw new Error("no PostgreSQL with pgvector below /usr/lib/postgresql");
+  const folder = await mkdtemp(join(tmpdir(), "embedd-faults-"));
+  const data = join(folder, "data");
+  const log = join(folder, "postgresql.log");
+  await mkdir(data);
+  // PostgreSQL refuses to run as root.
+  const asRoot = userInfo().uid === 0;
+  if (asRoot) {
+    const id = async (flag: string): Promise<number> => Number((await run("id", [flag, "postgres"])).stdout);
+    const [uid, gid] = [await id("-u"), await id("-g")];
+    await chown(folder, uid, gid);
+    await chown(data, uid, gid);
+    await chmod(folder, 0o755);
+  }
+  const execute = (program: string, args: string[]) =>
+    asRoot
+      ? run("runuser", ["-u", "postgres", "--", join(bin, program), ...args])
+      : run(join(bin, program), args);
+  const port = await freePort();
+  await execute("initdb", ["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-N", "-D", data]);
+  // What the operating system has is safe from a crash of the server alone.
+  const settings = `port = ${port}
+listen_addresses = '127.0.0.1'
+unix_socket_directories = '${folder}'
+fsync = off
+full_page_writes = off
+shared_buffers = 64MB
+max_connections = 200
+track_activity_query_size = 16kB
+log_line_prefix = '%m [%p] %a '
+`;
+  await appendFile(join(data, "postgresql.conf"), settings);
+
+  const url = (user: string, through = port): string => `postgres://${user}@127.0.0.1:${through}/postgres`;
+  let running = false;
+  const cluster: Cluster = {
+    port,
+    folder,
+    url,
+    async start() {
+      // Not waited for by pg_ctl, which looks ten times a second at most.
+      await execute("pg_ctl", ["-D", data, "-l", log, "-W", "-s", "start"]);
+      running = true;
+      await waitFor(() => accepts(url("postgres")), {
+        timeoutMs: 30_000,
+        what: `PostgreSQL, see ${log}`,
+        intervalMs: 10,
+      });
+    },
+    async stop(mode) {
+      running = false;
+      await execute("pg_ctl", ["-D", data, "-m", mode, "-w", "-s", "stop"]);
+    },
+    howToStop: `${asRoot ? "runuser -u postgres -- " : ""}${join(bin, "pg_ctl")} -D ${data} -m immediate stop; rm -r ${folder}`,
+    async destroy() {
+      if (running) await cluster.stop("immediate");
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+  await cluster.start();
+  return cluster;
+}
+
+/** Whether the server takes connections now. */
+async function accepts(url: string): Promise<boolean> {
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 1_000 });
+  client.on("error", () => undefined);
+  try {
+    await client.connect();
+    return true;
+  } catch {
+    return false;
+  } finally {
+    await client.end().catch(() => undefined);
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}

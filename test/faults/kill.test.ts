@@ -1,0 +1,154 @@
+import { expect, it } from "vitest";
+import { waitFor } from "../helpers/wait.js";
+import { CLAIM_LOCK, COMPLETION_LOCK } from "./schema.js";
+import { describeFaults, useStage } from "./use-stage.js";
+import type { Phase, WorkerSlot } from "./workers.js";
+
+/** From the death of a worker to the vectors that another makes instead. */
+const RECOVERY_MS = 2_000;
+const ROWS = 20;
+
+describeFaults("a worker that is killed with kill -9", () => {
+  const stage = useStage(2);
+
+  function workers(): [WorkerSlot, WorkerSlot] {
+    const [victim, heir] = stage.slots;
+    if (victim === undefined || heir === undefined) throw new Error("two workers");
+    return [victim, heir];
+  }
+
+  async function start(...slots: WorkerSlot[]): Promise<void> {
+    for (const slot of slots) slot.start();
+    await Promise.all(slots.map((slot) => slot.waitUntilReady()));
+  }
+
+  async function expectRecovery(started: number): Promise<void> {
+    const ms = await stage.embedded(10_000, started);
+    expect(ms).toBeLessThan(RECOVERY_MS);
+    expect(await stage.check()).toMatchObject({ rows: ROWS, writes: ROWS });
+  }
+
+  it.each<[string, Phase]>([
+    ["after its claim", "claimed"],
+    ["during tokenizing", "tokenizing"],
+    ["during inference", "inferring"],
+    ["before its completion", "computed"],
+  ])("%s: another worker takes over", async (_, phase) => {
+    const [victim, heir] = workers();
+    await start(victim);
+    const held = victim.hold(phase);
+    await stage.write(ROWS);
+    await held;
+    await start(heir);
+    const killed = performance.now();
+    await victim.kill();
+    await expectRecovery(killed);
+  });
+
+  it("during its claim", async () => {
+    const [victim, heir] = workers();
+    await start(victim, heir);
+    heir.signal("SIGSTOP");
+    const unlock = await stage.lock(CLAIM_LOCK);
+    await stage.write(ROWS);
+    await stage.blocked("lease as");
+    heir.signal("SIGCONT");
+    const killed = performance.now();
+    await victim.kill();
+    await unlock();
+    await expectRecovery(killed);
+  });
+
+  it("during its completion, which goes on without it", async () => {
+    const [victim, heir] = workers();
+    await start(victim);
+    const unlock = await stage.lock(COMPLETION_LOCK);
+    await stage.write(ROWS);
+    await stage.blocked("written as");
+    await start(heir);
+    await victim.kill();
+    // It holds up no other row, and nobody computes again what is being written.
+    await stage.write(1);
+    await waitFor(async () => (await heir.computed()) === 1, { timeoutMs: RECOVERY_MS, what: "the heir" });
+    await unlock();
+    await stage.embedded(5_000);
+    expect(await stage.check()).toMatchObject({ rows: ROWS + 1, writes: ROWS + 1 });
+    expect(await heir.computed()).toBe(1);
+  });
+
+  it("during its completion, which is rolled back", async () => {
+    const [victim, heir] = workers();
+    await start(victim);
+    const unlock = await stage.lock(COMPLETION_LOCK);
+    await stage.write(ROWS);
+    const pid = await stage.blocked("written as");
+    await start(heir);
+    const killed = performance.now();
+    await victim.kill();
+    await stage.pool.query("select pg_terminate_backend($1)", [pid]);
+    await unlock();
+    await expectRecovery(killed);
+  });
+
+  it("after its completion, before it knows", async () => {
+    const [victim, heir] = workers();
+    await start(victim);
+    const unlock = await stage.lock(COMPLETION_LOCK);
+    await stage.write(ROWS);
+    await stage.blocked("written as");
+    victim.proxy.stall("from-server");
+    await unlock();
+    await stage.embedded(5_000);
+    await victim.kill();
+    await start(heir);
+    expect(await stage.check()).toMatchObject({ rows: ROWS, writes: ROWS });
+    expect(await heir.computed()).toBe(0);
+  });
+
+  it("asleep, beside another that sleeps", async () => {
+    const [victim, heir] = workers();
+    await start(victim);
+    await stage.write(1);
+    await stage.embedded(5_000);
+    await start(heir);
+    await victim.kill();
+    const killed = performance.now();
+    await stage.write(ROWS - 1);
+    await expectRecovery(killed);
+  });
+
+  it("in start-up, at any moment", async () => {
+    const [victim, heir] = workers();
+    await stage.write(ROWS);
+    for (const connections of [1, 2, 3, 4]) {
+      victim.start();
+      await waitFor(
+        async () => {
+          const { rowCount } = await stage.pool.query(
+            "select from pg_stat_activity where application_name like 'embedd%'",
+          );
+          return (rowCount ?? 0) >= connections || victim.ready;
+        },
+        { timeoutMs: 10_000, what: `${connections} connections`, intervalMs: 1 },
+      );
+      await victim.kill();
+    }
+    const killed = performance.now();
+    await start(heir);
+    await stage.embedded(10_000, killed);
+    expect(await stage.check()).toMatchObject({ rows: ROWS, writes: ROWS });
+  });
+
+  it("alone, and started again", async () => {
+    const [victim] = workers();
+    await start(victim);
+    const held = victim.hold("inferring");
+    await stage.write(ROWS);
+    await held;
+    const killed = performance.now();
+    await victim.kill();
+    // Its start is part of the time.
+    victim.start();
+    await expectRecovery(killed);
+  });
+});

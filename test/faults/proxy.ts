@@ -1,0 +1,129 @@
+import { connect, createServer } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
+
+interface Link {
+  client: Socket;
+  server: Socket;
+  /** Bytes are taken and thrown away, in both directions. */
+  silent: boolean;
+}
+
+/** The network between one worker and the server, with all that can happen to it. */
+export interface Proxy {
+  readonly port: number;
+  /** How many connections there are. */
+  count(): number;
+  /** Resets connections: all of them, or one, by a number from 0 to 1. */
+  cut(which?: number): void;
+  /** Nothing passes, in either direction or from the server alone, until `resume`; new connections wait too. */
+  stall(direction?: "both" | "from-server"): void;
+  resume(): void;
+  /**
+   * The connections of now never carry a byte again, and neither end is told; new ones work. The server's
+   * side is closed by `closeSilent`, as its keepalive would.
+   */
+  silence(): void;
+  /** Ends the silent connections at the server's end alone, or at both. */
+  closeSilent(which: "server" | "both"): void;
+  /** New connections are refused and those of now are reset, until `accept`. */
+  refuse(): void;
+  accept(): void;
+  close(): Promise<void>;
+}
+
+export async function createProxy(serverPort: number): Promise<Proxy> {
+  const links = new Set<Link>();
+  let stalled: "both" | "from-server" | null = null;
+  let refusing = false;
+
+  const server = createServer((client) => {
+    if (refusing) {
+      client.resetAndDestroy();
+      return;
+    }
+    const link: Link = { client, server: connect(serverPort, "127.0.0.1"), silent: false };
+    links.add(link);
+    pipe(link, link.client, link.server);
+    pipe(link, link.server, link.client);
+    applyStall(link);
+  });
+
+  function pipe(link: Link, from: Socket, to: Socket): void {
+    from.setNoDelay(true);
+    from.on("data", (data) => {
+      if (!link.silent) to.write(data);
+    });
+    from.on("error", () => undefined);
+    from.on("close", () => {
+      if (link.silent) {
+        if (link.client.destroyed && link.server.destroyed) links.delete(link);
+        return;
+      }
+      links.delete(link);
+      // What has been read from the one end still reaches the other.
+      to.end();
+      if (stalled !== null) to.destroy();
+    });
+  }
+
+  function applyStall({ client, server: upstream, silent }: Link): void {
+    if (stalled === null || silent) {
+      client.resume();
+      upstream.resume();
+      return;
+    }
+    upstream.pause();
+    if (stalled === "both") client.pause();
+  }
+
+  function closeSilent(which: "server" | "both"): void {
+    for (const link of links) {
+      if (!link.silent) continue;
+      link.server.destroy();
+      if (which === "both") link.client.destroy();
+    }
+  }
+
+  function cut(which?: number): void {
+    const all = [...links].filter((link) => !link.silent);
+    const chosen = which === undefined ? all : all.slice(Math.floor(which * all.length)).slice(0, 1);
+    for (const { client, server: upstream } of chosen) {
+      client.resetAndDestroy();
+      upstream.resetAndDestroy();
+    }
+  }
+
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return {
+    port: (server.address() as AddressInfo).port,
+    count: () => links.size,
+    cut,
+    stall(direction = "both") {
+      stalled = direction;
+      links.forEach(applyStall);
+    },
+    resume() {
+      stalled = null;
+      links.forEach(applyStall);
+    },
+    silence() {
+      for (const link of links) {
+        link.silent = true;
+        applyStall(link);
+      }
+    },
+    closeSilent,
+    refuse() {
+      refusing = true;
+      cut();
+    },
+    accept() {
+      refusing = false;
+    },
+    async close() {
+      closeSilent("both");
+      cut();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}

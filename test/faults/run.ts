@@ -1,0 +1,224 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { messageOf } from "#embedd/errors.js";
+import { hashVector } from "../helpers/hash-vector.mjs";
+import { waitFor } from "../helpers/wait.js";
+import { check, checkConnections, Violation } from "./checker.js";
+import type { Reference } from "./checker.js";
+import { mend, pickFault } from "./faults.js";
+import type { FaultContext } from "./faults.js";
+import { between, seededRandom } from "./random.js";
+import { WORKER_ROLE } from "./schema.js";
+import { openStage } from "./stage.js";
+import type { Stage } from "./stage.js";
+import type { WorkerSettings, WorkerSlot } from "./workers.js";
+import { startWriters } from "./writers.js";
+import type { Writers } from "./writers.js";
+
+export interface RunOptions {
+  faults: number;
+  seed: number;
+  workers: number;
+  /** Ends the run early. */
+  minutes: number;
+  /** Vectors of texts by the real model, which the workers run then; without it they hash. */
+  reference?: Reference | undefined;
+  onProgress?: (progress: Summary) => void;
+}
+
+export interface Summary {
+  faults: number;
+  byName: Record<string, number>;
+  checks: number;
+  rows: number;
+  /** Vectors written. */
+  writes: number;
+  /** Of the writers. */
+  transactions: number;
+  /** The longest that rows, leases and failures took once nobody disturbed any more. */
+  maxSettledMs: number;
+  maxRssBytes: number;
+  seconds: number;
+}
+
+const LEASE_MS = 1_000;
+const FAULTS_A_ROUND = 100;
+/** Faults at once. */
+const UNDER_WAY = 5;
+/** What a worker may need to find out by itself that its connections are dead, and some. */
+const SETTLE_MS = 40_000;
+/** Connections of one worker: 8 of its pool, presence, listener, and those that are just being replaced. */
+const CONNECTIONS_A_WORKER = 14;
+const MAX_RSS_BYTES = 400 * 1024 * 1024;
+const SHUTDOWN_MS = 2_000;
+
+interface Run extends FaultContext {
+  options: RunOptions;
+  summary: Summary;
+  writers: Writers;
+  violations: string[];
+}
+
+function workerSettings(real: boolean): WorkerSettings {
+  return {
+    provider: real ? "local" : "hash",
+    dimensions: real ? 384 : 16,
+    latencyMs: 60,
+    shutdownMs: SHUTDOWN_MS,
+    worker: {
+      leaseMs: LEASE_MS,
+      // Nothing may depend on it.
+      pollIntervalMs: 3_600_000,
+      maxBatchRows: 64,
+      maxAttempts: 3,
+      retryDelayMs: 200,
+    },
+  };
+}
+
+/**
+ * Random faults on workers under load, with a check after every hundred.
+ * @throws Violation; the server is left running then, to be looked at
+ */
+export async function runFaults(options: RunOptions): Promise<Summary> {
+  const random = seededRandom(options.seed);
+  const settings = workerSettings(options.reference !== undefined);
+  const violations: string[] = [];
+  let closing = false;
+
+  function onExit(slot: WorkerSlot, code: number | null, signal: NodeJS.Signals | null): void {
+    if (closing) return;
+    // Whom we ended, and who found no database at its start.
+    if (signal === null && code !== 0 && slot.wasReady)
+      violations.push(`${slot.name} ended by itself with ${code ?? "nothing"}: ${slot.log}`);
+    setTimeout(
+      () => {
+        if (!closing && !slot.running) slot.start();
+      },
+      between(random, 0, 300),
+    );
+  }
+
+  const stage = await openStage({ workers: options.workers, settings, onExit });
+  const { cluster, pool, slots } = stage;
+  let writers: Writers | undefined;
+  let kept = false;
+  try {
+    // Timeouts as an administrator sets them, which locks run into.
+    await pool.query(
+      `alter role ${WORKER_ROLE} set statement_timeout = '1200ms'; alter role ${WORKER_ROLE} set lock_timeout = '400ms'`,
+    );
+    slots.forEach((slot) => {
+      slot.start();
+    });
+    await Promise.all(slots.map((slot) => slot.waitUntilReady()));
+    writers = startWriters({
+      url: cluster.url("postgres"),
+      count: 3,
+      seed: options.seed,
+      pauseMs: 40,
+      rows: 1_000,
+      onError: (error) => violations.push(`a writer: ${messageOf(error)}`),
+    });
+    const summary = emptySummary();
+    const run: Run = { ...stage, random, leaseMs: LEASE_MS, options, summary, writers, violations };
+    const started = performance.now();
+    while (summary.faults < options.faults && performance.now() - started < options.minutes * 60_000) {
+      await round(run, Math.min(FAULTS_A_ROUND, options.faults - summary.faults));
+      await verify(run);
+      summary.seconds = (performance.now() - started) / 1_000;
+      options.onProgress?.(summary);
+    }
+    closing = true;
+    await writers.stop();
+    await endWorkers(stage);
+    return summary;
+  } catch (error) {
+    kept = error instanceof Violation;
+    for (const slot of slots) console.error(`--- ${slot.name}\n${slot.log.slice(-4_000)}`);
+    throw error;
+  } finally {
+    closing = true;
+    await writers?.stop();
+    await stage.close({ keepServer: kept });
+  }
+}
+
+async function round(run: Run, count: number): Promise<void> {
+  const { random, summary } = run;
+  const underWay = new Set<Promise<void>>();
+  for (let i = 0; i < count; i++) {
+    const fault = pickFault(random);
+    if (fault.exclusive === true) await Promise.all(underWay);
+    while (underWay.size >= UNDER_WAY) await Promise.race(underWay);
+    summary.faults++;
+    summary.byName[fault.name] = (summary.byName[fault.name] ?? 0) + 1;
+    const done: Promise<void> = fault
+      .run(run)
+      // The server may be away.
+      .catch(() => undefined)
+      .finally(() => underWay.delete(done));
+    underWay.add(done);
+    if (fault.exclusive === true) await done;
+    await sleep(between(random, 0, 150));
+  }
+  await Promise.all(underWay);
+}
+
+async function verify(run: Run): Promise<void> {
+  const { options, pool, random, slots, summary, writers } = run;
+  await writers.pause();
+  const answers = () =>
+    pool.query("select 1").then(
+      () => true,
+      () => false,
+    );
+  await waitFor(answers, { timeoutMs: 30_000, what: "the server" });
+  await mend(run, { tellWorkers: random() < 0.8 });
+  const hashes: Reference = (texts) => Promise.resolve(texts.map((text) => hashVector(text, 16)));
+  const { reference = hashes } = options;
+  const minCosine = reference === hashes ? 1 - 1e-6 : 0.9999;
+  const checked = await check(pool, { reference, minCosine, settleMs: SETTLE_MS });
+  await checkConnections(pool, CONNECTIONS_A_WORKER * slots.length, 20_000);
+  if (run.violations.length > 0) throw new Violation(run.violations.join("\n"));
+  summary.checks++;
+  summary.rows = checked.rows;
+  summary.writes += checked.writes;
+  summary.transactions = writers.committed;
+  summary.maxSettledMs = Math.max(summary.maxSettledMs, checked.settledMs);
+  for (const slot of slots) {
+    summary.maxRssBytes = Math.max(summary.maxRssBytes, await slot.residentBytes());
+  }
+  if (options.reference === undefined && summary.maxRssBytes > MAX_RSS_BYTES)
+    throw new Violation(`a worker has ${summary.maxRssBytes} bytes resident`);
+  writers.resume();
+}
+
+async function endWorkers({ slots, pool }: Stage): Promise<void> {
+  await Promise.all(
+    slots.map(async (slot) => {
+      if (!slot.running) return;
+      await slot.waitUntilReady();
+      slot.signal("SIGTERM");
+      const late = sleep(SHUTDOWN_MS + 5_000, "late", { ref: false });
+      if ((await Promise.race([slot.exited(), late])) === "late")
+        throw new Violation(`${slot.name} did not end on SIGTERM`);
+    }),
+  );
+  await checkConnections(pool, 0, 5_000);
+  const { rowCount } = await pool.query("select from embedd.leases");
+  if (rowCount !== 0) throw new Violation(`${rowCount ?? 0} leases left by workers that were stopped`);
+}
+
+function emptySummary(): Summary {
+  return {
+    faults: 0,
+    byName: {},
+    checks: 0,
+    rows: 0,
+    writes: 0,
+    transactions: 0,
+    maxSettledMs: 0,
+    maxRssBytes: 0,
+    seconds: 0,
+  };
+}

@@ -1,0 +1,73 @@
+/**
+ * A worker process for the fault tests: the real worker on a provider that makes vectors by hashing, so that
+ * it starts in an instant. FAULTS_WORKER holds its settings as JSON; over IPC it tells where it is in an
+ * `embed` call, and waits at the phase that it is told to hold.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { createLogger } from "#embedd/logger.js";
+import { createWorker } from "#embedd/worker/worker.js";
+import { hashVector } from "../helpers/hash-vector.mjs";
+
+const settings = JSON.parse(process.env["FAULTS_WORKER"] ?? "{}");
+const log = createLogger({ level: "info", format: "json" });
+let holding = settings.hold ?? null;
+let release = () => undefined;
+let computed = 0;
+
+const send = (message) => {
+  if (process.connected) process.send(message);
+};
+
+/** @param {"claimed" | "tokenizing" | "inferring" | "computed"} phase */
+async function reach(phase, ms = 0) {
+  if (holding === phase) {
+    send({ held: phase });
+    await new Promise((resolve) => (release = resolve));
+  }
+  if (ms > 0) await sleep(ms);
+}
+
+const provider = {
+  model: "hash",
+  dimensions: settings.dimensions,
+  concurrency: 2,
+  maxBatchRows: 2_048,
+  usdPerMillionTokens: 0,
+  supportsDimensions: (asked) => asked === settings.dimensions,
+  countTokens: (texts) => Promise.resolve(texts.map((text) => text.length)),
+  async embed(texts, { signal } = {}) {
+    await reach("claimed");
+    const ms = Math.random() * settings.latencyMs;
+    await reach("tokenizing", ms / 4);
+    await reach("inferring", ms);
+    signal?.throwIfAborted();
+    computed += texts.length;
+    await reach("computed");
+    return texts.map((text) => hashVector(text, settings.dimensions));
+  },
+  close: () => Promise.resolve(),
+};
+
+process.on("message", (message) => {
+  if ("hold" in message) {
+    holding = message.hold;
+    if (holding === null) release();
+  }
+  if ("ask" in message) {
+    send({ answer: message.ask, computed });
+  }
+});
+// Whoever started us is gone.
+process.on("disconnect", () => process.exit(1));
+
+try {
+  const worker = await createWorker({ ...settings.worker, provider, log });
+  log.info({ worker: worker.id }, "ready");
+  send({ ready: worker.id });
+  process.once("SIGTERM", () => {
+    void worker.stop({ deadlineMs: settings.shutdownMs }).then(() => process.exit(0));
+  });
+} catch (error) {
+  log.error({ cause: String(error), code: error.code }, "could not start");
+  process.exit(4);
+}

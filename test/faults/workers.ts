@@ -1,0 +1,201 @@
+import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { readFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import type { WorkerOptions } from "#embedd/worker/worker.js";
+import { waitFor } from "../helpers/wait.js";
+import type { Cluster } from "./cluster.js";
+import { createProxy } from "./proxy.js";
+import type { Proxy } from "./proxy.js";
+import { WORKER_ROLE } from "./schema.js";
+
+/** Where a call of the hashing provider can be held. */
+export type Phase = "claimed" | "tokenizing" | "inferring" | "computed";
+
+export interface WorkerSettings {
+  /** `hash`: worker-program.mjs; `local`: `embedd run` with the built-in model. */
+  provider: "hash" | "local";
+  dimensions: number;
+  /** The most that a batch takes to embed. */
+  latencyMs: number;
+  shutdownMs: number;
+  hold?: Phase;
+  worker: Partial<Omit<WorkerOptions, "provider" | "log" | "onBatch">>;
+}
+
+/** A place for one worker process, with a network of its own; the process may be started many times. */
+export interface WorkerSlot {
+  readonly name: string;
+  readonly proxy: Proxy;
+  readonly pid: number | undefined;
+  readonly running: boolean;
+  readonly ready: boolean;
+  /** Whether the process, of now or the last, was ready at any time. */
+  readonly wasReady: boolean;
+  /** What it has logged lately. */
+  readonly log: string;
+  start(): void;
+  waitUntilReady(timeoutMs?: number): Promise<void>;
+  signal(name: NodeJS.Signals): void;
+  /** Kills it, stopped or not, and waits until it is gone. */
+  kill(): Promise<void>;
+  exited(): Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
+  /** From now on calls wait at this phase; resolves when one does. */
+  hold(phase: Phase): Promise<void>;
+  release(): void;
+  /** Texts that the process has embedded since its start. */
+  computed(): Promise<number>;
+  /** 0 where it does not run. */
+  residentBytes(): Promise<number>;
+  /** Ends the process and its network. */
+  close(): Promise<void>;
+}
+
+type Message = { ready: number } | { held: Phase } | { answer: number; computed: number };
+
+const hashing = fileURLToPath(new URL("../../test/faults/worker-program.mjs", import.meta.url));
+const program = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
+const LOG_CHARS = 20_000;
+
+/** @param onExit called for every end of the process, wanted or not */
+export async function createSlot(
+  cluster: Cluster,
+  name: string,
+  settings: WorkerSettings,
+  onExit: (slot: WorkerSlot, code: number | null, signal: NodeJS.Signals | null) => void = () => undefined,
+): Promise<WorkerSlot> {
+  const proxy = await createProxy(cluster.port);
+  const databaseUrl = cluster.url(WORKER_ROLE, proxy.port);
+  let child: ChildProcess | null = null;
+  let ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }> | null = null;
+  let ready = false;
+  let wasReady = false;
+  let log = "";
+  let asked = 0;
+  const answers = new Map<number, (computed: number) => void>();
+  let onHeld: () => void = () => undefined;
+
+  function onMessage(message: Message): void {
+    if ("ready" in message) ready = wasReady = true;
+    else if ("held" in message) onHeld();
+    else answers.get(message.answer)?.(message.computed);
+  }
+
+  function start(): void {
+    if (child !== null) throw new Error(`${name} runs already`);
+    ready = wasReady = false;
+    log = "";
+    const env = Object.fromEntries(
+      Object.entries(process.env).filter(([key]) => !/^(DATABASE_URL|EMBEDD_|VITEST|NODE_OPTIONS)/.test(key)),
+    );
+    const next = spawn(process.execPath, settings.provider === "hash" ? [hashing] : [program, "run"], {
+      env:
+        settings.provider === "hash"
+          ? {
+              ...env,
+              FAULTS_WORKER: JSON.stringify({ ...settings, worker: { ...settings.worker, databaseUrl } }),
+            }
+          : { ...env, DATABASE_URL: databaseUrl, ...commandSettings(settings) },
+      stdio: ["ignore", "ignore", "pipe", "ipc"],
+    });
+    child = next;
+    next.stderr?.setEncoding("utf8").on("data", (text: string) => {
+      log = (log + text).slice(-LOG_CHARS);
+      if (!ready && text.includes('"ready"')) ready = wasReady = true;
+    });
+    next.on("message", onMessage);
+    next.on("error", () => undefined);
+    ended = new Promise((resolve) => {
+      next.once("close", (code, signal) => {
+        child = null;
+        ready = false;
+        resolve({ code, signal });
+        onExit(slot, code, signal);
+      });
+    });
+  }
+
+  const slot: WorkerSlot = {
+    name,
+    proxy,
+    get pid() {
+      return child?.pid;
+    },
+    get running() {
+      return child !== null;
+    },
+    get ready() {
+      return ready;
+    },
+    get wasReady() {
+      return wasReady;
+    },
+    get log() {
+      return log;
+    },
+    start,
+    async waitUntilReady(timeoutMs = 20_000) {
+      await waitFor(
+        () => {
+          if (child === null) throw new Error(`${name} ended before it was ready: ${log}`);
+          return ready;
+        },
+        { timeoutMs, what: `${name} to be ready`, intervalMs: 5 },
+      );
+    },
+    signal(signal) {
+      child?.kill(signal);
+    },
+    async kill() {
+      child?.kill("SIGKILL");
+      await ended;
+    },
+    async exited() {
+      if (ended === null) throw new Error(`${name} was never started`);
+      return ended;
+    },
+    hold(phase) {
+      const held = new Promise<void>((resolve) => (onHeld = resolve));
+      child?.send({ hold: phase });
+      return held;
+    },
+    release() {
+      child?.send({ hold: null });
+    },
+    computed() {
+      const id = ++asked;
+      return new Promise((resolve) => {
+        answers.set(id, (computed) => {
+          answers.delete(id);
+          resolve(computed);
+        });
+        child?.send({ ask: id });
+      });
+    },
+    async residentBytes() {
+      const status = await readFile(`/proc/${child?.pid ?? 0}/status`, "utf8").catch(() => "");
+      return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1] ?? 0) * 1024;
+    },
+    async close() {
+      await slot.kill();
+      await proxy.close();
+    },
+  };
+  return slot;
+}
+
+function commandSettings({ worker, shutdownMs }: WorkerSettings): Record<string, string> {
+  const given = {
+    EMBEDD_LEASE_MS: worker.leaseMs,
+    EMBEDD_POLL_INTERVAL_MS: worker.pollIntervalMs,
+    EMBEDD_MAX_BATCH_ROWS: worker.maxBatchRows,
+    EMBEDD_MAX_ATTEMPTS: worker.maxAttempts,
+    EMBEDD_RETRY_DELAY_MS: worker.retryDelayMs,
+    EMBEDD_SHUTDOWN_MS: shutdownMs,
+    EMBEDD_THREADS: 1,
+    EMBEDD_LOG_FORMAT: "json",
+  };
+  return Object.fromEntries(
+    Object.entries(given).flatMap(([key, value]) => (value === undefined ? [] : [[key, String(value)]])),
+  );
+}

@@ -1,0 +1,149 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import pg from "pg";
+import { between, pick, seededRandom } from "./random.js";
+import type { Random } from "./random.js";
+
+/** Applications that insert, edit and delete all the time, each on a connection of its own. */
+export interface Writers {
+  /** Transactions that were committed, as far as the writers know. */
+  readonly committed: number;
+  /** Resolves when none is in a transaction. */
+  pause(): Promise<void>;
+  resume(): void;
+  stop(): Promise<void>;
+}
+
+export interface WriterOptions {
+  url: string;
+  count: number;
+  seed: number;
+  /** Between two transactions of one writer, at most. */
+  pauseMs: number;
+  /** About how many rows the table is kept at. */
+  rows: number;
+  /** A writer felt something that it should not have. */
+  onError: (error: unknown) => void;
+}
+
+/** Few enough that a row often gets a text back that it has had before. */
+const TEXTS = 40;
+
+function text(random: Random): string | null {
+  const share = random();
+  if (share < 0.02) return `poison ${between(random, 1, 5)}`;
+  if (share < 0.05) return pick(random, [null, "", " \n"]);
+  return `A note about subject number ${between(random, 1, TEXTS)}.`;
+}
+
+export function startWriters(options: WriterOptions): Writers {
+  let committed = 0;
+  let paused = false;
+  let stopped = false;
+  let resume: () => void = () => undefined;
+  let resumed = Promise.resolve();
+  const busy = new Set<number>();
+  const loops = Array.from({ length: options.count }, (_, i) => write(i).catch(options.onError));
+
+  async function write(index: number): Promise<void> {
+    const random = seededRandom(options.seed * 1_000 + index);
+    let client: pg.Client | null = null;
+    while (!stopped) {
+      if (paused) {
+        await resumed;
+        continue;
+      }
+      busy.add(index);
+      try {
+        client ??= await connect(options.url);
+        await transaction(client, random, options.rows);
+        committed++;
+      } catch (error) {
+        // Only what the connection or a deadlock did may happen to a writer; embedd must never be felt.
+        if (error instanceof pg.DatabaseError && error.code !== "40P01" && !/^(57|08)/.test(error.code ?? ""))
+          throw error;
+        if (!(error instanceof pg.DatabaseError) || error.code !== "40P01") {
+          await client?.end().catch(() => undefined);
+          client = null;
+          await sleep(50);
+        }
+      } finally {
+        busy.delete(index);
+      }
+      await sleep(random() * options.pauseMs);
+    }
+    await client?.end().catch(() => undefined);
+  }
+
+  return {
+    get committed() {
+      return committed;
+    },
+    async pause() {
+      if (!paused) {
+        paused = true;
+        resumed = new Promise((resolve) => (resume = resolve));
+      }
+      while (busy.size > 0) await sleep(5);
+    },
+    resume() {
+      paused = false;
+      resume();
+    },
+    async stop() {
+      stopped = true;
+      paused = false;
+      resume();
+      await Promise.all(loops);
+    },
+  };
+}
+
+async function connect(url: string): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: url, application_name: "faults writer" });
+  client.on("error", () => undefined);
+  await client.connect();
+  return client;
+}
+
+async function transaction(client: pg.Client, random: Random, rows: number): Promise<void> {
+  await client.query("begin");
+  try {
+    for (let i = between(random, 1, 3); i > 0; i--) await change(client, random, rows);
+    // Applications think, with their locks held.
+    if (random() < 0.05) await sleep(random() * 400);
+    await client.query(random() < 0.1 ? "rollback" : "commit");
+  } catch (error) {
+    await client.query("rollback").catch(() => undefined);
+    throw error;
+  }
+}
+
+/** Some rows, the newest more often than others: they are in flight. */
+const some = `id in (select id from notes where id >= (select coalesce(max(id), 0) * $1::float8 from notes) order by id limit $2)`;
+
+async function change(client: pg.Client, random: Random, rows: number): Promise<void> {
+  const where = [
+    random() < 0.5 ? 0.98 + random() / 50 : random(),
+    random() < 0.05 ? 40 : between(random, 1, 3),
+  ];
+  const share = random();
+  if (share < 0.4) {
+    const texts = Array.from({ length: random() < 0.05 ? 60 : between(random, 1, 4) }, () => text(random));
+    await client.query("insert into notes (body) select unnest($1::text[])", [texts]);
+  } else if (share < 0.75) {
+    await client.query(
+      `update notes set body = $3, version = version + (body is distinct from $3)::integer where ${some}`,
+      [...where, text(random)],
+    );
+  } else if (share < 0.82) {
+    // A fresh vector is asked for.
+    await client.query(`update notes set embedding = null, version = version + 1 where ${some}`, where);
+  } else if (share < 0.86) {
+    await client.query(`select from notes where ${some} for update`, where);
+  } else {
+    await client.query(`delete from notes where ${some} or id < (select max(id) from notes) - $3::bigint`, [
+      ...where,
+      rows,
+    ]);
+  }
+}
