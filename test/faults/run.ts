@@ -5,7 +5,7 @@ import { waitFor } from "../helpers/wait.js";
 import { check, checkConnections, Violation } from "./checker.js";
 import type { Reference } from "./checker.js";
 import { mend, pickFault } from "./faults.js";
-import type { FaultContext } from "./faults.js";
+import type { FaultContext } from "./fault.js";
 import { between, seededRandom } from "./random.js";
 import { WORKER_ROLE } from "./schema.js";
 import { openStage } from "./stage.js";

@@ -1,0 +1,104 @@
+import { expect, it } from "vitest";
+import { CLAIM_LOCK, COMPLETION_LOCK } from "./schema.js";
+import { describeFaults, letTimePass, useStage } from "./use-stage.js";
+import type { WorkerSlot } from "./workers.js";
+
+/** A silent worker's rows are another's after this, and so is a worker back on a connection that works. */
+const SILENT_MS = 15_000;
+/** For looking, claiming and writing. */
+const SMALL_MS = 3_000;
+const ROWS = 20;
+
+describeFaults("a worker whose network", () => {
+  const stage = useStage(2);
+
+  async function start(index: number): Promise<WorkerSlot> {
+    const slot = stage.slots[index];
+    if (slot === undefined) throw new Error("two workers");
+    slot.start();
+    await slot.waitUntilReady();
+    return slot;
+  }
+
+  it("is cut, and refuses connections for a while", async () => {
+    const slot = await start(0);
+    const held = slot.hold("inferring");
+    await stage.write(ROWS);
+    await held;
+    slot.proxy.refuse();
+    slot.release();
+    await letTimePass(1_000);
+    slot.proxy.accept();
+    expect(await stage.embedded(10_000)).toBeLessThan(SMALL_MS);
+    expect(slot.ready).toBe(true);
+    expect(await stage.check()).toMatchObject({ rows: ROWS, writes: ROWS });
+  });
+
+  it.each(["both", "from-server"] as const)("stalls (%s) in a completion, and goes on", async (direction) => {
+    const slot = await start(0);
+    const unlock = await stage.lock(COMPLETION_LOCK);
+    await stage.write(ROWS);
+    await stage.blocked("written as");
+    slot.proxy.stall(direction);
+    await unlock();
+    await letTimePass(2_000);
+    slot.proxy.resume();
+    expect(await stage.embedded(10_000)).toBeLessThan(SMALL_MS);
+    expect(await stage.check()).toMatchObject({ rows: ROWS, writes: ROWS });
+    expect(await slot.computed()).toBe(ROWS);
+  });
+
+  it("falls silent while it embeds: another worker does its rows", async () => {
+    const victim = await start(0);
+    const held = victim.hold("inferring");
+    await stage.write(ROWS);
+    await held;
+    const heir = await start(1);
+    victim.proxy.silence();
+    victim.proxy.refuse();
+    const silent = performance.now();
+    expect(await stage.embedded(SILENT_MS + 2 * SMALL_MS, silent)).toBeLessThan(SILENT_MS + SMALL_MS);
+    expect(await heir.computed()).toBe(ROWS);
+    victim.release();
+    victim.proxy.accept();
+    expect(await stage.check()).toMatchObject({ rows: ROWS, writes: ROWS });
+  });
+
+  it("falls silent in the middle of a claim: another worker is not held up for longer", async () => {
+    const victim = await start(0);
+    const unlock = await stage.lock(CLAIM_LOCK);
+    await stage.write(ROWS);
+    await stage.blocked("lease as");
+    await start(1);
+    victim.proxy.silence();
+    victim.proxy.refuse();
+    const silent = performance.now();
+    await unlock();
+    expect(await stage.embedded(SILENT_MS + 2 * SMALL_MS, silent)).toBeLessThan(SILENT_MS + SMALL_MS);
+    expect(await stage.check()).toMatchObject({ rows: ROWS, writes: ROWS });
+  });
+
+  it.each([
+    ["while it sleeps", null, ""],
+    ["in a claim", CLAIM_LOCK, "lease as"],
+    ["in a completion", COMPLETION_LOCK, "written as"],
+  ])("falls silent %s, with nobody else there: it finds out by itself", async (_, lock, words) => {
+    const slot = await start(0);
+    await stage.write(1);
+    await stage.embedded(5_000);
+    const unlock = lock === null ? undefined : await stage.lock(lock);
+    if (lock !== null) {
+      await stage.write(ROWS - 1);
+      await stage.blocked(words);
+    }
+    slot.proxy.silence();
+    const silent = performance.now();
+    if (lock === null) await stage.write(ROWS - 1);
+    await unlock?.();
+    expect(await stage.embedded(SILENT_MS + 2 * SMALL_MS, silent)).toBeLessThan(SILENT_MS + SMALL_MS);
+    expect(slot.ready).toBe(true);
+    await stage.write(1);
+    expect(await stage.embedded(SILENT_MS + SMALL_MS)).toBeLessThan(SILENT_MS);
+    expect(await stage.check(SILENT_MS)).toMatchObject({ rows: ROWS + 1, writes: ROWS + 1 });
+  });
+});
