@@ -116,7 +116,7 @@ async function answer(pool: Pool, provider: Provider, question: string): Promise
   const { pipelines } = await loadPipelines(pool);
   const chunks = pipelines.find((pipeline) => pipeline.relation === "embedd.chunks");
   if (chunks === undefined) throw new Error("embedd.chunks is not watched");
-  const vector = await embedQuery(provider, question);
+  const vector = await embedQuery(provider, question, { dimensions: chunks.dimensions });
   const { rows } = await pool.query<{ source: string; distance: number; content: string }>(
     `select source, content, embedding operator(${chunks.vectorSchema}.<=>) $1::${chunks.embeddingType} as distance
      from embedd.chunks where embedding_model = $2 order by distance limit 3`,

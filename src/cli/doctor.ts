@@ -1,5 +1,7 @@
 import type { Command } from "commander";
 import { EmbeddError, messageOf } from "../errors.js";
+import { dimensionMisfit } from "../worker/misfit.js";
+import type { Provider } from "../providers/provider.js";
 import { createProvider } from "../providers/create-provider.js";
 import { inspectConnection, inspectPipelines, inspectServer } from "../sql/inspect.js";
 import type { PipelineInspection, ServerInspection } from "../sql/inspect.js";
@@ -49,11 +51,8 @@ async function* diagnose({ databaseUrl, config }: Context): AsyncGenerator<Findi
     for (const pipeline of await inspectPipelines(client)) {
       const loaded = pipelines.find(({ id }) => id === pipeline.id);
       const misfit =
-        model.dimensions !== null &&
-        loaded !== undefined &&
-        loaded.model === null &&
-        loaded.dimensions !== model.dimensions
-          ? `column ${loaded.embedding} is ${loaded.embeddingType}, the model makes ${model.dimensions} dimensions`
+        model.provider !== null && loaded !== undefined && loaded.model === null
+          ? dimensionMisfit(loaded, model.provider)
           : null;
       found.push(...checkPipeline(pipeline, server.role, loaded === undefined, misfit));
     }
@@ -70,18 +69,15 @@ async function* diagnose({ databaseUrl, config }: Context): AsyncGenerator<Findi
 
 async function checkModel(
   config: Context["config"],
-): Promise<{ finding: Finding; dimensions: number | null }> {
+): Promise<{ finding: Finding; provider: Provider | null }> {
   try {
     const provider = await createProvider(config);
     try {
       await provider.embed(["doctor"]);
-      return {
-        finding: {
-          state: "ok",
-          what: `model ${provider.model}: files, checksum and a vector of ${provider.dimensions} dimensions`,
-        },
-        dimensions: provider.dimensions,
-      };
+      const how =
+        config.provider === "local" ? "files, checksum" : `${config.provider} took the key and the address`;
+      const what = `model ${provider.model}: ${how} and a vector of ${provider.dimensions} dimensions`;
+      return { finding: { state: "ok", what }, provider };
     } finally {
       await provider.close();
     }
@@ -93,7 +89,7 @@ async function checkModel(
         what: `model: ${messageOf(error)}`,
         ...(cure !== undefined && { try: cure }),
       },
-      dimensions: null,
+      provider: null,
     };
   }
 }
@@ -151,15 +147,14 @@ function checkPipeline(
   p: PipelineInspection,
   role: string,
   broken: boolean,
-  misfit: string | null,
+  misfit: { what: string; cure: string } | null,
 ): Finding[] {
   const name = `${p.relation}.${p.embedding}`;
   const again = `embedd unwatch ${p.relation} && embedd watch ${p.relation} --content …`;
   const found: Finding[] = [];
   if (broken)
     found.push({ state: "FAIL", what: `${name}: ${p.error ?? "its table or a column is gone"}`, try: again });
-  if (misfit !== null)
-    found.push({ state: "FAIL", what: `${name}: ${misfit}`, try: `embedd watch --model, or another column` });
+  if (misfit !== null) found.push({ state: "FAIL", what: `${name}: ${misfit.what}`, try: misfit.cure });
   if (p.missingPrivileges !== null) {
     found.push({
       state: "FAIL",

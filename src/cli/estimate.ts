@@ -40,7 +40,7 @@ export function addEstimate(program: Command): void {
       await withContext(
         command,
         async ({ pool, config, log }) => {
-          const provider = await createProvider(config);
+          const provider = await createProvider({ ...config, log });
           const limits = { tokens: config.maxTokensPerDay ?? null, usd: config.maxUsdPerDay ?? null };
           const usage = createUsage(pool, provider, limits, log);
           const estimates: TableEstimate[] = [];

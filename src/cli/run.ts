@@ -21,7 +21,7 @@ export function addRun(program: Command): void {
     .addHelpText("after", "\nExample:\n  DATABASE_URL=postgres://me@localhost/app embedd run")
     .action(async (flags: { once?: boolean }, command: Command) => {
       await withContext(command, async (context) => {
-        const provider = await createProvider(context.config);
+        const provider = await createProvider({ ...context.config, log: context.log });
         try {
           await (flags.once === true ? runOnce(context, provider) : runUntilStopped(context, provider));
         } finally {

@@ -31,9 +31,9 @@ export function addSearch(program: Command): void {
     .action(async (query: string, flags: SearchFlags, command: Command) => {
       await withContext(
         command,
-        async ({ pool, config }) => {
+        async ({ pool, config, log }) => {
           await pickPipeline(pool, flags);
-          const provider = await createProvider(config);
+          const provider = await createProvider({ ...config, log });
           try {
             const { pipeline, results } = await search(pool, provider, query, flags);
             process.stdout.write(

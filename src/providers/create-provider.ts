@@ -1,19 +1,28 @@
+import type { ApiProviderOptions } from "./openai/index.js";
+import type { PresetName } from "./openai/presets.js";
 import type { EmbedOptions, Provider } from "./provider.js";
 
-export interface ProviderOptions {
-  provider: "local";
-  /** A directory in the Hugging Face layout instead of the built-in all-MiniLM-L6-v2. */
+export interface ProviderOptions extends Omit<ApiProviderOptions, "provider"> {
+  provider: "local" | PresetName;
+  /** Local: a directory in the Hugging Face layout instead of the built-in all-MiniLM-L6-v2. */
   modelPath?: string | undefined;
-  /** Threads of a matrix product. @default all cores */
+  /** Local: threads of a matrix product. @default all cores */
   threads?: number | undefined;
-  /** Tokens of a micro-batch, padding included. */
+  /** Local: tokens of a micro-batch, padding included. */
   tokenBudget?: number | undefined;
 }
 
-/** Loads a model, or connects to one. */
+/**
+ * Loads a model, or connects to a server. Options of other providers than the wanted one are ignored.
+ * @throws EmbeddError of kind `configuration` where something is missing or wrong
+ */
 export async function createProvider(options: ProviderOptions): Promise<Provider> {
+  // Their libraries take a while to load, and most commands don't need them.
+  if (options.provider !== "local") {
+    const { createApiProvider } = await import("./openai/index.js");
+    return createApiProvider({ ...options, provider: options.provider });
+  }
   const { modelPath, threads, tokenBudget } = options;
-  // Its libraries take a while to load, and most commands don't need them.
   const { createLocalProvider } = await import("./local/index.js");
   return createLocalProvider({
     ...(modelPath !== undefined && { modelPath }),

@@ -1,12 +1,7 @@
-/** Components of a vector by model, as its makers say; a name may carry its publisher, as `openai/…`. */
-const DIMENSIONS: Readonly<Record<string, number>> = {
-  "all-MiniLM-L6-v2": 384,
-  "text-embedding-3-small": 1_536,
-  "text-embedding-3-large": 3_072,
-  "text-embedding-ada-002": 1_536,
-};
+import { knownModel } from "./openai/models.js";
 
-/** A model's own number of dimensions, or undefined where it is not known here. */
+/** A model's own number of dimensions, or undefined where its name does not tell; it may carry its publisher. */
 export function knownDimensions(model: string): number | undefined {
-  return DIMENSIONS[model.replace(/^.*\//, "")];
+  const own = model.replace(/^.*\//, "");
+  return own === "all-MiniLM-L6-v2" ? 384 : knownModel(own)?.dimensions;
 }

@@ -27,6 +27,11 @@ export interface Provider {
   readonly concurrency: number;
   /** The most texts that one `embed` call should be given. */
   readonly maxBatchRows: number;
+  /**
+   * Where a call's price hardly depends on its texts, such as a request of 150 a day: a batch is this large
+   * where there are rows enough, however long it takes. @default none
+   */
+  readonly minBatchRows?: number;
   /** US dollars for a million input tokens, by the list price; 0: it costs nothing; null: unknown. */
   readonly usdPerMillionTokens: number | null;
   /** Whether vectors of this many components can be asked for. */

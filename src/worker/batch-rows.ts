@@ -7,12 +7,18 @@ export interface BatchSize {
   rows: number;
   /** Rows of the last full batch by rows that were computed for it. */
   rowsPerComputed: number;
+  /** What the provider asks for at least. */
+  minRows: number;
 }
 
 /** Where kept vectors are found, claims are larger by up to this. */
 const MAX_ROWS_PER_COMPUTED = 16;
 
-export const newBatchSize = (): BatchSize => ({ rows: 2 * MIN_BATCH_ROWS, rowsPerComputed: 1 });
+export const newBatchSize = (minRows = 0): BatchSize => ({
+  rows: Math.max(2 * MIN_BATCH_ROWS, minRows),
+  rowsPerComputed: 1,
+  minRows,
+});
 
 /** How many rows to claim next. */
 export function claimRows({ rows, rowsPerComputed }: BatchSize, maxRows: number): number {
@@ -29,7 +35,8 @@ export function learnFrom(
   size.rowsPerComputed = Math.min(ratio, MAX_ROWS_PER_COMPUTED);
   // Fewer say little about the model's speed.
   if (batch.computed < MIN_BATCH_ROWS) return;
-  size.rows = nextBatchRows(size.rows, { rows: batch.computed, ms: batch.embedMs }, { targetMs, maxRows });
+  const next = nextBatchRows(size.rows, { rows: batch.computed, ms: batch.embedMs }, { targetMs, maxRows });
+  size.rows = Math.max(next, Math.min(size.minRows, maxRows));
 }
 
 /**

@@ -3,7 +3,7 @@ import { messageOf } from "../errors.js";
 import type { Logger } from "../logger.js";
 import { clientConfig } from "../sql/pool.js";
 import type { ConnectOptions } from "../sql/pool.js";
-import { backoffMs } from "./backoff.js";
+import { backoffMs } from "../backoff.js";
 
 /** The one channel; its payload is the id of a pipeline that has work, or `pipelines`. */
 const CHANNEL = "embedd";

@@ -3,7 +3,7 @@ import { releaseLease } from "../sql/leases.js";
 import type { Pipeline } from "../sql/pipeline.js";
 import { finishRows } from "./batch.js";
 import type { BatchContext, FinishOutcome } from "./batch.js";
-import { backoffMs } from "./backoff.js";
+import { backoffMs } from "../backoff.js";
 import { isShapeError } from "./shape-error.js";
 import { sleep } from "./sleep.js";
 

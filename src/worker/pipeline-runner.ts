@@ -1,7 +1,7 @@
 import { EmbeddError, messageOf } from "../errors.js";
 import type { Logger } from "../logger.js";
 import { clearWait, markCaughtUp, setWait } from "../sql/pipeline-state.js";
-import { backoffMs } from "./backoff.js";
+import { backoffMs } from "../backoff.js";
 import type { BatchContext } from "./batch.js";
 import type { Presence } from "./presence.js";
 import { createReembedding } from "./reembed.js";
@@ -38,7 +38,7 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
   const { pipeline } = batchContext;
   const abort = new AbortController();
   const context = { ...batchContext, signal: AbortSignal.any([batchContext.signal, abort.signal]) };
-  const memory = newSweepMemory();
+  const memory = newSweepMemory(batchContext.provider.minBatchRows);
   const stopping = new AbortController();
   const sweepOptions = { ...options, stopping: () => stopping.signal.aborted };
   const reembedding = createReembedding(context, sweepOptions);

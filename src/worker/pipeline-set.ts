@@ -6,6 +6,7 @@ import { loadPipelines } from "../sql/load-pipelines.js";
 import type { Pipeline } from "../sql/pipeline.js";
 import { setPipelineError } from "../sql/pipeline-state.js";
 import { isBusy } from "../sql/serve.js";
+import { dimensionMisfit } from "./misfit.js";
 import type { PipelineRunner, RunnerState } from "./pipeline-runner.js";
 import type { Presence } from "./presence.js";
 import { parseTemplate } from "./template.js";
@@ -194,12 +195,8 @@ function waitReason(
 
 /** Why this provider cannot serve a pipeline, or null. */
 function misfit(pipeline: Pipeline, provider: Provider): string | null {
-  if (!provider.supportsDimensions(pipeline.dimensions)) {
-    return (
-      `column ${pipeline.embedding} of ${pipeline.relation} is ${pipeline.embeddingType}, ` +
-      `but ${provider.model} makes ${provider.dimensions} dimensions`
-    );
-  }
+  const dimensions = dimensionMisfit(pipeline, provider);
+  if (dimensions !== null) return `${dimensions.what}; try: ${dimensions.cure}`;
   try {
     if (pipeline.template !== null) parseTemplate(pipeline.template, pipeline.contentNames);
     return null;

@@ -8,7 +8,7 @@ import { serve, unserve } from "../sql/serve.js";
 import type { ServeAnswer } from "../sql/serve.js";
 import { clientConfig, sessionSettings } from "../sql/pool.js";
 import type { ConnectOptions } from "../sql/pool.js";
-import { backoffMs } from "./backoff.js";
+import { backoffMs } from "../backoff.js";
 import { sleep } from "./sleep.js";
 
 /**

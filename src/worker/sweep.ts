@@ -29,8 +29,8 @@ const LOOK_BACK_EVERY = 4;
 /** Until a vacuum, looking back walks over the entries of rows that are done; it may not cost more than this. */
 const LOOK_BACK_MS = 50;
 
-export const newSweepMemory = (): SweepMemory => ({
-  size: newBatchSize(),
+export const newSweepMemory = (minBatchRows = 0): SweepMemory => ({
+  size: newBatchSize(minBatchRows),
   lookBackEvery: LOOK_BACK_EVERY,
 });
 

@@ -1,0 +1,69 @@
+/** What a server answered, looked at with distrust: a wrong vector in a row is worse than none. */
+
+export interface Answer {
+  /** L2-normalized, in the order of the inputs; null: not finite, or zero. */
+  vectors: (Float32Array | null)[];
+  /** null: the server does not say. */
+  tokens: number | null;
+}
+
+/** Not an answer to what was asked. Its message holds nothing of the answer. */
+export class WrongAnswer extends Error {
+  override readonly name = "WrongAnswer";
+}
+
+/** @throws WrongAnswer when it is not exactly one vector an input, all of one length */
+export function parseAnswer(body: unknown, inputs: number): Answer {
+  const data = field(body, "data");
+  if (!Array.isArray(data)) throw new WrongAnswer("something that is not a list of embeddings");
+  if (data.length !== inputs) throw new WrongAnswer(`${data.length} embeddings for ${inputs} texts`);
+  const vectors = new Array<Float32Array | null | undefined>(inputs).fill(undefined);
+  let length: number | null = null;
+  for (const item of data as unknown[]) {
+    const index = field(item, "index");
+    if (typeof index !== "number" || !Number.isInteger(index) || index < 0 || index >= inputs) {
+      throw new WrongAnswer("an embedding without a usable index");
+    }
+    if (vectors[index] !== undefined) throw new WrongAnswer(`index ${index} twice`);
+    const vector = decode(field(item, "embedding"));
+    length ??= vector.length;
+    if (vector.length !== length || length === 0) throw new WrongAnswer("embeddings of different lengths");
+    vectors[index] = normalize(vector);
+  }
+  return { vectors: vectors.map((vector) => vector ?? null), tokens: usage(body) };
+}
+
+/** Components of the vectors; null: none is usable. */
+export function dimensionsOf({ vectors }: Answer): number | null {
+  return vectors.find((vector) => vector !== null)?.length ?? null;
+}
+
+/** Little-endian float32 in base64, or the numbers themselves where the server has no base64. */
+function decode(embedding: unknown): Float32Array {
+  if (typeof embedding === "string") {
+    const bytes = Buffer.from(embedding, "base64");
+    if (bytes.length % 4 !== 0) throw new WrongAnswer("base64 that is not float32");
+    return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
+  }
+  if (!Array.isArray(embedding)) throw new WrongAnswer("an embedding that is neither numbers nor base64");
+  // JSON has no NaN; servers write null.
+  return Float32Array.from(embedding as unknown[], (value) => (typeof value === "number" ? value : NaN));
+}
+
+function normalize(vector: Float32Array): Float32Array | null {
+  let squares = 0;
+  for (const component of vector) squares += component * component;
+  if (!Number.isFinite(squares) || squares === 0) return null;
+  const scale = 1 / Math.sqrt(squares);
+  return vector.map((component) => component * scale);
+}
+
+function usage(body: unknown): number | null {
+  const said = field(body, "usage");
+  const tokens = field(said, "prompt_tokens") ?? field(said, "total_tokens");
+  return typeof tokens === "number" && Number.isFinite(tokens) && tokens >= 0 ? tokens : null;
+}
+
+function field(value: unknown, name: string): unknown {
+  return typeof value === "object" && value !== null ? (Reflect.get(value, name) as unknown) : undefined;
+}

@@ -1,0 +1,66 @@
+import { OpenAI } from "openai";
+import type { Answer } from "./answer.js";
+import { parseAnswer } from "./answer.js";
+import type { ApiSettings } from "./settings.js";
+
+/** One request over the wire, by OpenAI's SDK. */
+export interface Client {
+  /** @throws what `classify` understands */
+  create(request: WireRequest, signal: AbortSignal): Promise<Answer & { headers: Headers }>;
+}
+
+export interface WireRequest {
+  texts: readonly string[];
+  /** null: whatever the model makes. */
+  dimensions: number | null;
+  encoding: "base64" | "float";
+}
+
+/**
+ * Keeps the SDK from everything but the transport: it retries nothing, since its retries know no breaker
+ * and no meter; it logs nothing, since its log has inputs; and the environment sets nothing. Its timeout
+ * ends with the answer's first byte, so the caller's signal bounds the whole. The connections are those of
+ * Node's `fetch`: kept alive, as many as there are requests in flight.
+ */
+export function createClient(settings: ApiSettings): Client {
+  const { key, keyHeader, baseUrl, query, headers, wireModel, timeoutMs } = settings;
+  const sdk = new OpenAI({
+    baseURL: baseUrl,
+    defaultQuery: query,
+    // Never sent: the header below comes last, and a key may change.
+    apiKey: "unused",
+    adminAPIKey: null,
+    organization: null,
+    project: null,
+    webhookSecret: null,
+    maxRetries: 0,
+    timeout: timeoutMs,
+    logLevel: "off",
+  });
+
+  return {
+    async create({ texts, dimensions, encoding }, signal) {
+      const current = key.current();
+      const authorization = keyHeader === "authorization" && current !== null ? `Bearer ${current}` : null;
+      const { data, response } = await sdk.embeddings
+        .create(
+          {
+            model: wireModel,
+            input: [...texts],
+            encoding_format: encoding,
+            ...(dimensions !== null && { dimensions }),
+          },
+          {
+            signal,
+            headers: {
+              Authorization: authorization,
+              ...(keyHeader === "api-key" && current !== null && { "api-key": current }),
+              ...headers.reveal(),
+            },
+          },
+        )
+        .withResponse();
+      return { ...parseAnswer(data, texts.length), headers: response.headers };
+    },
+  };
+}

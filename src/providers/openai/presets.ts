@@ -1,0 +1,103 @@
+/** The hosts that embedd knows: what is different about each, all of it a default that a setting may replace. */
+export interface Preset {
+  /** Before `/embeddings`; null: it must be given. */
+  baseUrl: string | null;
+  /** As the host calls it; null: it must be given. */
+  model: string | null;
+  /** Where the key is looked for after EMBEDD_API_KEY and EMBEDD_API_KEY_FILE; null: none is needed. */
+  keyVariable: string | null;
+  /** Where to get a key. */
+  keyFrom: string;
+  keyHeader: "authorization" | "api-key";
+  /** Whether the host writes a publisher before the model's name. */
+  publisher: string | null;
+  requestTokens: number;
+  requestInputs: number;
+  concurrency: number;
+  timeoutMs: number;
+  /** Whether requests are limited, or charged, in a way that makes full batches worth a wait. */
+  fullBatches: boolean;
+  /** Whether a request has a price: the model's list price, nothing, or one that depends on the account. */
+  price: "list" | "free" | "unknown";
+}
+
+/** Source of both: OpenAI's API reference, "Create embeddings". */
+const OPENAI_LIMITS = { requestTokens: 300_000, requestInputs: 2_048 };
+
+export const PRESETS = {
+  openai: {
+    baseUrl: "https://api.openai.com/v1",
+    model: "text-embedding-3-small",
+    keyVariable: "OPENAI_API_KEY",
+    keyFrom: "platform.openai.com, API keys",
+    keyHeader: "authorization",
+    publisher: null,
+    ...OPENAI_LIMITS,
+    concurrency: 8,
+    timeoutMs: 60_000,
+    fullBatches: true,
+    price: "list",
+  },
+  /** Embedding models on all free tiers: 64,000 tokens a request, 5 requests at once. Source: GitHub Models' rate limits. */
+  github: {
+    baseUrl: "https://models.github.ai/inference",
+    model: "openai/text-embedding-3-small",
+    keyVariable: "GITHUB_TOKEN",
+    keyFrom:
+      "github.com, Settings, Developer settings, a fine-grained token with the permission models: read",
+    keyHeader: "authorization",
+    publisher: "openai",
+    requestTokens: 64_000,
+    requestInputs: 2_048,
+    concurrency: 5,
+    timeoutMs: 60_000,
+    fullBatches: true,
+    price: "unknown",
+  },
+  azure: {
+    baseUrl: null,
+    model: "text-embedding-3-small",
+    keyVariable: "AZURE_OPENAI_API_KEY",
+    keyFrom: "the Azure portal, the resource's Keys and Endpoint",
+    keyHeader: "api-key",
+    publisher: null,
+    ...OPENAI_LIMITS,
+    concurrency: 8,
+    timeoutMs: 60_000,
+    fullBatches: true,
+    price: "list",
+  },
+  /** A CPU behind it, perhaps: small requests, and time to load the model. */
+  ollama: {
+    baseUrl: "http://127.0.0.1:11434/v1",
+    model: "nomic-embed-text",
+    keyVariable: null,
+    keyFrom: "whoever runs the server",
+    keyHeader: "authorization",
+    publisher: null,
+    requestTokens: 32_000,
+    requestInputs: 64,
+    concurrency: 2,
+    timeoutMs: 120_000,
+    fullBatches: false,
+    price: "free",
+  },
+  /** 32 inputs is the default of its --max-client-batch-size. */
+  tei: {
+    baseUrl: "http://127.0.0.1:8080/v1",
+    model: null,
+    keyVariable: null,
+    keyFrom: "whoever runs the server",
+    keyHeader: "authorization",
+    publisher: null,
+    requestTokens: 64_000,
+    requestInputs: 32,
+    concurrency: 8,
+    timeoutMs: 120_000,
+    fullBatches: false,
+    price: "free",
+  },
+} as const satisfies Record<string, Preset>;
+
+export type PresetName = keyof typeof PRESETS;
+export const PRESET_NAMES = Object.keys(PRESETS) as PresetName[];

@@ -1,0 +1,220 @@
+import { describe, expect, it } from "vitest";
+import { EmbeddError } from "#embedd/errors.js";
+import { createBreaker } from "#embedd/providers/openai/breaker.js";
+import { durationMs, rateWindow, retryAfterMs } from "#embedd/providers/openai/headers.js";
+import { createLimiter } from "#embedd/providers/openai/limiter.js";
+import { planRequests } from "#embedd/providers/openai/plan.js";
+import { apiError } from "../../helpers/api-server.js";
+import { numbered, start } from "./start.js";
+
+const signal = new AbortController().signal;
+const settled = async (promise: Promise<unknown>): Promise<boolean> =>
+  Promise.race([promise.then(() => true), new Promise<boolean>((resolve) => setImmediate(resolve, false))]);
+
+describe("headers", () => {
+  it.each([
+    ["20ms", 20],
+    ["1s", 1_000],
+    ["6m0s", 360_000],
+    ["1h2m3.5s", 3_723_500],
+    ["2d", 172_800_000],
+    ["12", 12_000],
+    ["0.5", 500],
+    ["", null],
+    ["soon", null],
+    ["-1", null],
+    ["5 parsecs", null],
+  ])("%j is %s ms", (text, ms) => {
+    expect(durationMs(text)).toBe(ms);
+  });
+
+  it.each([
+    [{ "retry-after": "3" }, 3_000],
+    [{ "retry-after": "Thu, 01 Jan 1970 00:01:40 GMT" }, 90_000],
+    [{ "retry-after": "Thu, 01 Jan 1970 00:00:01 GMT" }, 0],
+    [{ "retry-after": "3", "retry-after-ms": "250" }, 250],
+    [{ "retry-after": "soon" }, null],
+    [{}, null],
+  ])("%j is waited for %s ms", (headers, ms) => {
+    expect(retryAfterMs(new Headers(headers as Record<string, string>), 10_000)).toBe(ms);
+  });
+
+  it("of half a window are none", () => {
+    expect(rateWindow(new Headers({ "x-ratelimit-remaining-tokens": "5" }), "tokens")).toBeNull();
+    const all = {
+      "x-ratelimit-remaining-tokens": "5",
+      "x-ratelimit-limit-tokens": "9",
+      "x-ratelimit-reset-tokens": "1s",
+    };
+    expect(rateWindow(new Headers(all), "tokens")).toEqual({ remaining: 5, limit: 9, resetMs: 1_000 });
+    expect(rateWindow(new Headers(all), "requests")).toBeNull();
+  });
+});
+
+describe("planning", () => {
+  const input = (tokens: number, index: number) => ({ index, text: "x", tokens });
+  it("keeps the order and the limits", () => {
+    const plan = planRequests([5, 5, 5, 20, 1, 1, 1].map(input), { requestTokens: 10, requestInputs: 2 });
+    expect(plan.map((request) => request.map(({ tokens }) => tokens))).toEqual([
+      [5, 5],
+      [5],
+      [20],
+      [1, 1],
+      [1],
+    ]);
+    expect(plan.flat().map(({ index }) => index)).toEqual([0, 1, 2, 3, 4, 5, 6]);
+    expect(planRequests([], { requestTokens: 10, requestInputs: 2 })).toEqual([]);
+  });
+});
+
+describe("the limiter", () => {
+  it("halves on a 429, once for all that were in flight, and grows again", async () => {
+    let now = 0;
+    const limiter = createLimiter(8, "host", () => now);
+    const places = await Promise.all(Array.from({ length: 8 }, () => limiter.acquire(1, signal)));
+    now = 10;
+    for (const place of places) {
+      place.overloaded(0);
+      place.leave();
+    }
+    expect(limiter.limit).toBe(4);
+    const again = await limiter.acquire(1, signal);
+    now = 20;
+    again.overloaded(0);
+    again.leave();
+    expect(limiter.limit).toBe(2);
+    for (let i = 0; i < 100; i++) {
+      const place = await limiter.acquire(1, signal);
+      place.succeeded(new Headers());
+      place.leave();
+    }
+    expect(limiter.limit).toBe(8);
+  });
+
+  it("never goes below one, nor beyond its limit", async () => {
+    let now = 0;
+    const limiter = createLimiter(2, "host", () => now);
+    for (let i = 0; i < 5; i++) {
+      const place = await limiter.acquire(1, signal);
+      now++;
+      place.overloaded(0);
+      place.leave();
+    }
+    expect(limiter.limit).toBe(1);
+    const held = await limiter.acquire(1, signal);
+    const waiting = limiter.acquire(1, signal);
+    expect(await settled(waiting)).toBe(false);
+    held.leave();
+    (await waiting).leave();
+  });
+
+  it("does not overdraw what the server says is left", async () => {
+    const limiter = createLimiter(8, "host");
+    const first = await limiter.acquire(100, signal);
+    first.succeeded(
+      new Headers({
+        "x-ratelimit-limit-tokens": "1000",
+        "x-ratelimit-remaining-tokens": "250",
+        "x-ratelimit-reset-tokens": "300ms",
+      }),
+    );
+    first.leave();
+    const began = performance.now();
+    const places = [await limiter.acquire(100, signal), await limiter.acquire(100, signal)];
+    expect(performance.now() - began).toBeLessThan(50);
+    // 50 are missing of 1,000 in 300 ms.
+    places.push(await limiter.acquire(100, signal));
+    expect(performance.now() - began).toBeGreaterThan(10);
+    for (const place of places) place.leave();
+  });
+
+  it("tells whoever would have to wait for long", async () => {
+    const limiter = createLimiter(8, "host");
+    const first = await limiter.acquire(1, signal);
+    first.succeeded(
+      new Headers({ "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6m0s" }),
+    );
+    first.leave();
+    await expect(limiter.acquire(1, signal)).rejects.toMatchObject({
+      kind: "provider",
+      code: "rate_limited",
+    });
+  });
+
+  it("lets who is aborted leave the queue, and the next one in", async () => {
+    const limiter = createLimiter(1, "host");
+    const held = await limiter.acquire(1, signal);
+    const controller = new AbortController();
+    const aborted = limiter.acquire(1, controller.signal);
+    const next = limiter.acquire(1, signal);
+    controller.abort(new Error("never mind"));
+    await expect(aborted).rejects.toThrow("never mind");
+    held.leave();
+    (await next).leave();
+  });
+
+  it("follows a server that lets only so many through", async () => {
+    let inFlight = 0;
+    const { provider, server } = await start(
+      {
+        latencyMs: 20,
+        script: () => {
+          inFlight++;
+          setTimeout(() => inFlight--, 20);
+          return inFlight > 2 ? apiError(429, {}, { "retry-after-ms": "10" }) : undefined;
+        },
+      },
+      { requestInputs: 1, concurrency: 8 },
+    );
+    expect(provider.concurrency).toBe(8);
+    await provider.embed(numbered(60), { dimensions: 4 });
+    expect(provider.concurrency).toBeLessThanOrEqual(4);
+    expect(server.requests.length).toBeLessThan(120);
+  });
+});
+
+describe("the breaker", () => {
+  const error = new EmbeddError("it is down", { kind: "provider", code: "unavailable", hint: "wait" });
+
+  it("opens after ten failures in a row, lets one through after a time, and closes on success", () => {
+    let now = 0;
+    const breaker = createBreaker(
+      () => now,
+      () => 1,
+    );
+    for (let i = 0; i < 9; i++) breaker.failed(error);
+    breaker.succeeded();
+    for (let i = 0; i < 10; i++) {
+      breaker.enter();
+      breaker.failed(error);
+    }
+    expect(() => breaker.enter()).toThrow("it is down");
+    now = 1_499;
+    expect(() => breaker.enter()).toThrow(
+      expect.objectContaining({ retryAfterMs: 1, code: "unavailable", hint: "wait" }),
+    );
+    now = 1_500;
+    breaker.enter();
+    expect(() => breaker.enter(), "only one").toThrow("it is down");
+    breaker.failed(error);
+    now = 1_500 + 2_499;
+    expect(() => breaker.enter(), "for longer the second time").toThrow("it is down");
+    now = 1_500 + 2_500;
+    breaker.enter();
+    breaker.abandoned();
+    breaker.enter();
+    breaker.succeeded();
+    breaker.enter();
+    breaker.enter();
+  });
+
+  it("opens at once where it is told to", () => {
+    let now = 0;
+    const breaker = createBreaker(() => now);
+    breaker.stop(error, 60_000);
+    now = 59_999;
+    expect(() => breaker.enter()).toThrow("it is down");
+    now = 60_000;
+    breaker.enter();
+  });
+});
