@@ -148,7 +148,13 @@ async function embedRows(
     pipeline,
     provider.model,
     usable.map(({ text }) => text),
-    { maxComputed, compute: (missing) => embedBatch(provider, missing, options) },
+    {
+      maxComputed,
+      compute: (missing) => {
+        signal.throwIfAborted();
+        return embedBatch(provider, missing, options);
+      },
+    },
   );
   const embedded: EmbeddedRow[] = [];
   const failed: Refused[] = rows

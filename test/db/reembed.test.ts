@@ -4,7 +4,7 @@ import type { Provider } from "#embedd/providers/provider.js";
 import { findStale } from "#embedd/sql/find-stale.js";
 import { loadPipelines } from "#embedd/sql/load-pipelines.js";
 import { endReembedding, pipelinesOf, startReembedding, stopReembedding } from "#embedd/sql/reembed.js";
-import { useDatabase } from "../helpers/database.js";
+import { describeServer, useDatabase } from "../helpers/database.js";
 import { hashProvider, hashVector, parseVector } from "../helpers/providers.js";
 import { spawnCli } from "../helpers/process.js";
 import { waitFor } from "../helpers/wait.js";
@@ -344,12 +344,28 @@ describe("stale rows", () => {
   });
 });
 
-describe("embedd reembed", () => {
-  const embedd = (...args: string[]) =>
-    spawnCli(["reembed", ...args], { env: { DATABASE_URL: db.url } }).exited;
-  const serve = (model: string) =>
-    db.query("update embedd.pipelines set served_model = $2 where relation = $1::regclass", [table, model]);
+const embedd = (...args: string[]) =>
+  spawnCli(["reembed", ...args], { env: { DATABASE_URL: db.url } }).exited;
+const serve = (model: string) =>
+  db.query("update embedd.pipelines set served_model = $2 where relation = $1::regclass", [table, model]);
 
+// With one session for all, a worker of an earlier test still seems to be connected.
+describeServer("embedd reembed without a worker", () => {
+  it("says what to start where there is no worker, and can be stopped", async () => {
+    await staleTable({ rows: 10 });
+    await serve("b");
+    const started = await embedd();
+    expect(started).toMatchObject({ code: 3 });
+    expect(started.stderr).toMatch(/no worker is connected.*embedd run/);
+    expect(await flag()).toBe(true);
+    expect(await embedd("--stop")).toMatchObject({ code: 0 });
+    expect(await flag()).toBe(false);
+    expect((await embedd("--stop")).stdout).toMatch(/nothing is being embedded again/);
+    expect(await models()).toEqual([{ model: "a", n: 10 }]);
+  });
+});
+
+describe("embedd reembed", () => {
   it("says what it replaces, shows the end, and has nothing to do the second time", async () => {
     await staleTable({ rows: 200 });
     await db.query(`update ${table} set embedding_model = null where id = 7`);
@@ -368,19 +384,6 @@ describe("embedd reembed", () => {
     const second = await embedd("--table", table);
     expect(second).toMatchObject({ code: 0 });
     expect(second.stdout).toMatch(/no row has a vector of another model/);
-  });
-
-  it("says what to start where there is no worker, and can be stopped", async () => {
-    await staleTable({ rows: 10 });
-    await serve("b");
-    const started = await embedd();
-    expect(started).toMatchObject({ code: 3 });
-    expect(started.stderr).toMatch(/no worker is connected.*embedd run/);
-    expect(await flag()).toBe(true);
-    expect(await embedd("--stop")).toMatchObject({ code: 0 });
-    expect(await flag()).toBe(false);
-    expect((await embedd("--stop")).stdout).toMatch(/nothing is being embedded again/);
-    expect(await models()).toEqual([{ model: "a", n: 10 }]);
   });
 
   it("goes on after Ctrl-C, which ends only the watching", async () => {

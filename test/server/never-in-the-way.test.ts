@@ -86,9 +86,9 @@ describeServer("applications and the worker never wait for each other", () => {
   it("a row that an application holds locked for a minute is written after it, all others at once, and computed once", async () => {
     const provider = hashProvider();
     // The lease must be renewed all the while.
-    await startTestWorker(db, provider, { leaseMs: 2_000 });
+    await startTestWorker(db, provider, { leaseMs: 2_000, reuse: false });
     const helper = hashProvider();
-    await startTestWorker(db, helper, { leaseMs: 2_000 });
+    await startTestWorker(db, helper, { leaseMs: 2_000, reuse: false });
     const pipeline = await watchTable(db, { relation: "locked" });
     const pause = (paused: boolean) =>
       db.query("update embedd.pipelines set paused = $2 where id = $1", [pipeline, paused]);
