@@ -21,7 +21,7 @@ async function embedded(table: string): Promise<number> {
 describeServer("applications and the worker never wait for each other", () => {
   it("while a provider's call takes 5 s, its rows are updated and deleted at once", async () => {
     const { provider, hold, release } = heldProvider(hashProvider());
-    await startTestWorker(db, provider);
+    await startTestWorker(db, provider, { reuse: false });
     await watchTable(db, { relation: "busy" });
     const held = hold();
     await insert("busy");
@@ -57,7 +57,7 @@ describeServer("applications and the worker never wait for each other", () => {
   });
 
   it("a stop writes the row that was let go a moment ago, and gives back the one that was not", async () => {
-    const worker = await startTestWorker(db, hashProvider());
+    const worker = await startTestWorker(db, hashProvider(), { reuse: false });
     const pipeline = await watchTable(db, { relation: "parting" });
     await db.query("update embedd.pipelines set paused = true where id = $1", [pipeline]);
     await db.query("insert into parting values (1, 'free in time'), (2, 'never free')");
