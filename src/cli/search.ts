@@ -70,6 +70,7 @@ async function search(
 ): Promise<{ pipeline: Pipeline; results: SearchResult[] }> {
   const pipeline = await pickPipeline(pool, flags);
   const attempt = async (p: Pipeline): Promise<SearchResult[]> => {
+    if (!provider.supportsDimensions(p.dimensions)) return [];
     const vector = await embedQuery(provider, query, { dimensions: p.dimensions });
     return searchRows(pool, p, provider.model, vector, { limit: flags.limit, maxChars: 400 });
   };

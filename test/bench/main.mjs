@@ -1,5 +1,5 @@
 /**
- * npm run bench [-- --quick] [-- --only inference,end-to-end,latency,trigger,memory,pipeline,reuse]
+ * npm run bench [-- --quick] [-- --only inference,end-to-end,latency,trigger,memory,pipeline,reuse,switch-model]
  * One table of ratios, all measured in this run on the same texts. Absolute numbers are this machine's.
  */
 import { parseArgs } from "node:util";
@@ -9,6 +9,7 @@ import { benchEndToEnd, benchLatency, benchMemory, benchPipeline } from "./end-t
 import { benchInference } from "./inference.mjs";
 import { benchReuse } from "./reuse.mjs";
 import { median, table } from "./statistics.mjs";
+import { benchSwitchModel } from "./switch-model.mjs";
 import { benchTrigger } from "./trigger.mjs";
 
 const { values: flags } = parseArgs({ options: { quick: { type: "boolean" }, only: { type: "string" } } });
@@ -53,6 +54,7 @@ try {
   }
   if (wanted("pipeline")) await reportPipeline();
   if (wanted("reuse")) await reportReuse();
+  if (wanted("switch-model")) await reportSwitchModel();
 } catch (error) {
   failed = true;
   console.error(error);
@@ -143,4 +145,22 @@ async function reportReuse() {
     "0 computed",
     computedOfHits === 0,
   ]);
+}
+
+async function reportSwitchModel() {
+  if (!database.server) {
+    report("switch-model", "needs a server: TEST_DATABASE_URL=… npm run bench");
+    return;
+  }
+  const rows = flags.quick ? 20_000 : 100_000;
+  const result = await benchSwitchModel(database.url, rows);
+  const { lockedMs, seconds, searches, failures, mixed, slowestMs, writes } = result;
+  report(`switch-model of ${rows} rows: the swap's lock`, `${lockedMs.toFixed(0)} ms`, [
+    "≤ 100 ms",
+    lockedMs <= 100,
+  ]);
+  report("  searches that failed", `${failures} of ${searches}`, ["0", failures === 0]);
+  report("  rows found of another model than the query", String(mixed), ["0", mixed === 0]);
+  report("  slowest search", `${slowestMs.toFixed(0)} ms`);
+  report("  the whole switch", `${seconds.toFixed(0)} s, ${writes} edits and inserts meanwhile`);
 }
