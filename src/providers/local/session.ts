@@ -100,10 +100,12 @@ function startThread(model: ModelOptions): Thread {
 
 function settle(thread: Thread, response: Extract<Response, { id: number }>): void {
   const call = thread.waiting.get(response.id);
+  // Rejected when the session was closed; the process has to stay until the thread has ended.
+  if (call === undefined) return;
   thread.waiting.delete(response.id);
   holdProcess(thread);
-  if (response.type === "vectors") call?.resolve(response.vectors);
-  else call?.reject(asError(response.failure));
+  if (response.type === "vectors") call.resolve(response.vectors);
+  else call.reject(asError(response.failure));
 }
 
 function holdProcess({ worker, waiting }: Thread): void {
