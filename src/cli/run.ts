@@ -86,7 +86,14 @@ async function runUntilStopped(context: Context, provider: LoadedProvider): Prom
     }
   });
   log.info({ signal }, "stopping");
+  let stopped = false;
+  if (context.embedded === null) {
+    // A connection that is only half open, or a text that is still computed, would keep the process.
+    const exit = () => process.exit(stopped ? EXIT.ok : EXIT.fault);
+    setTimeout(exit, config.shutdownMs + 1_000).unref();
+  }
   await worker.stop({ deadlineMs: config.shutdownMs });
+  stopped = true;
   clearInterval(report);
   log.info({}, "stopped");
 }

@@ -4,6 +4,7 @@ import type { Logger } from "../logger.js";
 import { clientConfig } from "../sql/pool.js";
 import type { ConnectOptions } from "../sql/pool.js";
 import { backoffMs } from "../backoff.js";
+import { atMost } from "./sleep.js";
 
 /** The one channel; its payload is the id of a pipeline that has work, or `pipelines`. */
 const CHANNEL = "embedd";
@@ -63,7 +64,8 @@ export async function openListener(options: ListenerOptions): Promise<Listener> 
           new Promise<void>((resolve) => setTimeout(resolve, 3_000).unref()),
         ]);
       }
-      await subscriber.close().catch(() => undefined);
+      // A connection that is only half open does not end by itself.
+      await atMost(1_000, subscriber.close());
     },
   };
 }

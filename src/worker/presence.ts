@@ -9,7 +9,7 @@ import type { ServeAnswer } from "../sql/serve.js";
 import { clientConfig, sessionSettings } from "../sql/pool.js";
 import type { ConnectOptions } from "../sql/pool.js";
 import { backoffMs } from "../backoff.js";
-import { sleep } from "./sleep.js";
+import { atMost, sleep } from "./sleep.js";
 
 /**
  * The connection whose life is the worker's life: it holds the lock that keeps the worker's leases valid,
@@ -135,8 +135,11 @@ export async function openPresence(options: PresenceOptions): Promise<Presence> 
     async stop() {
       stopping.abort();
       await reconnecting;
-      await client?.end().catch(() => undefined);
+      const last = client;
       client = null;
+      // One that is only half open would not end by itself.
+      if (last !== null) await atMost(1_000, last.end());
+      last?.connection.stream.destroy();
     },
   };
 }

@@ -18,3 +18,8 @@ export async function untilDone(work: Promise<unknown>, signal: AbortSignal): Pr
   await Promise.race([work, aborted]);
   signal.removeEventListener("abort", onAbort);
 }
+
+/** Waits for work to end, in whatever way, but no longer than `ms`. What is left of the wait holds no process. */
+export async function atMost(ms: number, work: Promise<unknown>): Promise<void> {
+  await Promise.race([work.catch(() => undefined), timeout(ms, undefined, { ref: false })]);
+}

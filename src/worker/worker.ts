@@ -15,6 +15,7 @@ import { createPipelineSet } from "./pipeline-set.js";
 import { openPresence } from "./presence.js";
 import { createReuse, noReuse } from "./reuse.js";
 import { createUsage } from "./usage.js";
+import { atMost } from "./sleep.js";
 import { createVectorIndexes } from "./vector-index.js";
 import { templateOf } from "./template.js";
 
@@ -65,6 +66,11 @@ export interface Worker {
 
 /** How often what falls due is looked for: void leases, retries, pipelines whose workers are gone. */
 const DUE_MS = 1_000;
+
+/** Of a stop's deadline; the rest is for writing what is computed, and for giving back what is not. */
+const COMPUTING_SHARE = 7 / 8;
+/** Closing connections takes some time even where there is none. */
+const MIN_CLOSE_MS = 1_000;
 
 /**
  * Starts a worker in this process: it serves every pipeline of its provider's model until it is stopped.
@@ -200,15 +206,26 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     );
   }
 
+  /** A network that is dead must not keep anybody beyond the deadline. */
   async function shutDown(deadlineMs: number): Promise<void> {
     for (const timer of timers) clearInterval(timer);
-    const deadline = setTimeout(() => {
+    const stopComputing = setTimeout(() => {
       abort.abort(new EmbeddError("the worker stops", { kind: "provider", code: "stopping" }));
-    }, deadlineMs);
-    await listener?.stop();
-    await pipelines.stop();
+    }, deadlineMs * COMPUTING_SHARE);
+    let closed = false;
+    const closing = close().finally(() => {
+      closed = true;
+      clearTimeout(stopComputing);
+    });
+    await atMost(Math.max(deadlineMs, MIN_CLOSE_MS), closing);
+    if (closed) return closing;
+    log.warn({}, "stopped without an answer from the database; leases end by themselves");
+    dropConnections();
+  }
+
+  async function close(): Promise<void> {
+    await Promise.all([listener?.stop(), pipelines.stop()]);
     await Promise.all([locked.stop(), indexes.stop()]);
-    clearTimeout(deadline);
     await usage.stop();
     await releaseWorker(pool, presence.workerId).catch(() => undefined);
     await presence.stop();
