@@ -6,7 +6,7 @@ import type { WorkerSlot } from "./workers.js";
 
 const SHUTDOWN_MS = 2_000;
 /** What the model is computing at that moment is waited for; on a busy machine that takes a while. */
-const BUSY_MS = 5_000;
+const BUSY_MS = 10_000;
 
 async function ready(slot: WorkerSlot | undefined): Promise<WorkerSlot> {
   if (slot === undefined) throw new Error("one worker");
