@@ -7,6 +7,7 @@ import type { EmbeddedRow } from "../sql/complete.js";
 import { chargeFailure } from "../sql/failures.js";
 import { releaseLease, trimLease } from "../sql/leases.js";
 import type { Pipeline, WorkKind } from "../sql/pipeline.js";
+import { nextBatchRows } from "./batch-rows.js";
 import { embedBatch } from "./embed-batch.js";
 import type { Reuse } from "./reuse.js";
 import { isBlank, renderTemplate } from "./template.js";
@@ -21,6 +22,8 @@ export interface BatchContext {
   meter: UsageMeter;
   reuse: Reuse;
   retry: { maxAttempts: number; baseDelayMs: number; maxDelayMs: number };
+  /** What batches have taught. */
+  memory: { writeRows: number };
   /** Ends computing at the shutdown's deadline. */
   signal: AbortSignal;
 }
@@ -100,15 +103,54 @@ export async function finishRows(
 }
 
 /**
- * Writes what can be written. A row that the table itself refuses (a user's trigger, a constraint) is
- * found by halving, so that it alone is charged. PostgreSQL reports an error before it lets go of the failed
- * statement's locks, so the next one, on another connection, may find its rows locked; they come back later.
+ * An UPDATE that takes longer is cut: an application that wants one of its rows waits until it ends. Rows of a
+ * table with a vector index take 10 ms each, others 0.1.
  */
+const WRITE_MS = 250;
+const MAX_WRITE_ROWS = 4_096;
+/** Rows of the first UPDATE, when nothing is known yet. */
+export const FIRST_WRITE_ROWS = 32;
+
 async function writeRows(
   context: BatchContext,
   leaseId: string,
   rows: readonly EmbeddedRow[],
-): Promise<{ written: Set<string>; refused: Refused[] }> {
+): Promise<Written> {
+  const written = new Set<string>();
+  const refused: Refused[] = [];
+  for (let start = 0; start < rows.length;) {
+    const { writeRows: size } = context.memory;
+    const part = rows.slice(start, start + size);
+    const started = performance.now();
+    const outcome = await writeOrHalve(context, leaseId, part);
+    const ms = performance.now() - started;
+    if (part.length === size || ms > WRITE_MS) {
+      const limits = { targetMs: WRITE_MS, maxRows: MAX_WRITE_ROWS };
+      context.memory.writeRows = nextBatchRows(size, { rows: part.length, ms }, limits);
+    }
+    for (const key of outcome.written) written.add(key);
+    refused.push(...outcome.refused);
+    start += part.length;
+  }
+  return { written, refused };
+}
+
+interface Written {
+  /** Key texts. */
+  written: Set<string>;
+  refused: Refused[];
+}
+
+/**
+ * Writes what can be written. A row that the table itself refuses (a user's trigger, a constraint) is
+ * found by halving, so that it alone is charged. PostgreSQL reports an error before it lets go of the failed
+ * statement's locks, so the next one, on another connection, may find its rows locked; they come back later.
+ */
+async function writeOrHalve(
+  context: BatchContext,
+  leaseId: string,
+  rows: readonly EmbeddedRow[],
+): Promise<Written> {
   const [first] = rows;
   if (first === undefined) return { written: new Set(), refused: [] };
   try {
@@ -122,8 +164,8 @@ async function writeRows(
     if (rows.length === 1)
       return { written: new Set(), refused: [{ row: first, code, message: "the table refused the UPDATE" }] };
     const half = Math.ceil(rows.length / 2);
-    const a = await writeRows(context, leaseId, rows.slice(0, half));
-    const b = await writeRows(context, leaseId, rows.slice(half));
+    const a = await writeOrHalve(context, leaseId, rows.slice(0, half));
+    const b = await writeOrHalve(context, leaseId, rows.slice(half));
     return { written: new Set([...a.written, ...b.written]), refused: [...a.refused, ...b.refused] };
   }
 }

@@ -5,6 +5,7 @@ import type { Provider } from "../providers/provider.js";
 import { releaseWorker, renewLeases } from "../sql/leases.js";
 import type { Pipeline } from "../sql/pipeline.js";
 import { connectionDropper, createPool } from "../sql/pool.js";
+import { FIRST_WRITE_ROWS } from "./batch.js";
 import type { BatchOutcome } from "./batch.js";
 import { PIPELINES_CHANGED, openListener } from "./listener.js";
 import type { Listener } from "./listener.js";
@@ -175,6 +176,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
         provider,
         meter: usage.meter(pipeline.id),
         reuse,
+        memory: { writeRows: FIRST_WRITE_ROWS },
         signal: abort.signal,
         template: templateOf(pipeline),
         retry: {
