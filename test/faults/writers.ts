@@ -32,7 +32,9 @@ function text(random: Random): string | null {
   const share = random();
   if (share < 0.02) return `poison ${between(random, 1, 5)}`;
   if (share < 0.05) return pick(random, [null, "", " \n"]);
-  return `A note about subject number ${between(random, 1, TEXTS)}.`;
+  // Half of them never seen before, so that they have to be computed.
+  const subject = random() < 0.5 ? between(random, 1, TEXTS) : Math.floor(random() * 1e12);
+  return `A note about subject number ${subject}.`;
 }
 
 export function startWriters(options: WriterOptions): Writers {
