@@ -18,6 +18,20 @@ async function embedded(table: string): Promise<number> {
   return rows[0]?.n ?? -1;
 }
 
+/** Paused, it is left alone from when this resolves; a pause takes a moment. */
+async function setPaused(pipeline: number, paused: boolean): Promise<void> {
+  await db.query("update embedd.pipelines set paused = $2 where id = $1", [pipeline, paused]);
+  await waitFor(
+    async () => {
+      const { rows } = await db.query<{ served: boolean }>("select embedd.is_served($1) as served", [
+        pipeline,
+      ]);
+      return rows[0]?.served === !paused;
+    },
+    { timeoutMs: 5_000, what: "the workers to hear of the pause" },
+  );
+}
+
 describeServer("applications and the worker never wait for each other", () => {
   it("while a provider's call takes 5 s, its rows are updated and deleted at once", async () => {
     const { provider, hold, release } = heldProvider(hashProvider());
@@ -79,12 +93,12 @@ describeServer("applications and the worker never wait for each other", () => {
   it("a stop writes the row that was let go a moment ago, and gives back the one that was not", async () => {
     const worker = await startTestWorker(db, hashProvider(), { reuse: false });
     const pipeline = await watchTable(db, { relation: "parting" });
-    await db.query("update embedd.pipelines set paused = true where id = $1", [pipeline]);
+    await setPaused(pipeline, true);
     await db.query("insert into parting values (1, 'free in time'), (2, 'never free')");
     const [first, second] = [await connectWriter(db.url), await connectWriter(db.url)];
     await first.query("begin; select from parting where id = 1 for update");
     await second.query("begin; select from parting where id = 2 for update");
-    await db.query("update embedd.pipelines set paused = false where id = $1", [pipeline]);
+    await setPaused(pipeline, false);
     await worker.idle();
     await waitFor(async () => (await db.query("select from embedd.leases")).rowCount === 1, {
       timeoutMs: 10_000,
@@ -110,13 +124,11 @@ describeServer("applications and the worker never wait for each other", () => {
     const helper = hashProvider();
     await startTestWorker(db, helper, { leaseMs: 2_000, reuse: false });
     const pipeline = await watchTable(db, { relation: "locked" });
-    const pause = (paused: boolean) =>
-      db.query("update embedd.pipelines set paused = $2 where id = $1", [pipeline, paused]);
-    await pause(true);
+    await setPaused(pipeline, true);
     const locker = await connectWriter(db.url);
     await locker.query("insert into locked values (0, 'text 0')");
     await locker.query("begin; select from locked where id = 0 for update");
-    await pause(false);
+    await setPaused(pipeline, false);
     const started = performance.now();
     await insert("locked");
     await waitFor(async () => (await embedded("locked")) >= ROWS, {
