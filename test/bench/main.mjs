@@ -1,11 +1,12 @@
 /**
- * npm run bench [-- --quick] [-- --only inference,end-to-end,latency,trigger,memory,pipeline,reuse,switch-model]
+ * npm run bench [-- --quick] [-- --only inference,end-to-end,latency,trigger,memory,pipeline,reuse,switch-model,api]
  * One table of ratios, all measured in this run on the same texts. Absolute numbers are this machine's.
  */
 import { parseArgs } from "node:util";
 import { readDocumentation } from "#embedd/cli/demo-text.js";
 import { openDatabase } from "./database.mjs";
 import { benchEndToEnd, benchLatency, benchMemory, benchPipeline } from "./end-to-end.mjs";
+import { benchApi } from "./api.mjs";
 import { benchInference } from "./inference.mjs";
 import { benchReuse } from "./reuse.mjs";
 import { median, table } from "./statistics.mjs";
@@ -53,6 +54,7 @@ try {
     ]);
   }
   if (wanted("pipeline")) await reportPipeline();
+  if (wanted("api")) await reportApi(texts);
   if (wanted("reuse")) await reportReuse();
   if (wanted("switch-model")) await reportSwitchModel();
 } catch (error) {
@@ -163,4 +165,12 @@ async function reportSwitchModel() {
   report("  rows found of another model than the query", String(mixed), ["0", mixed === 0]);
   report("  slowest search", `${slowestMs.toFixed(0)} ms`);
   report("  the whole switch", `${seconds.toFixed(0)} s, ${writes} edits and inserts meanwhile`);
+}
+
+async function reportApi(texts) {
+  const { provider, worker, ideal, requests } = await benchApi(database.url, texts, rounds);
+  const rate = (share) => `${share.toFixed(3)} × (${(share * ideal).toFixed(0)} of ${ideal} rows/s)`;
+  report("(f) an API of 200 ms, provider alone", rate(provider), ["≥ 0.95", provider >= 0.95]);
+  report("(f) an API of 200 ms, into PostgreSQL", rate(worker), ["≥ 0.95", worker >= 0.95]);
+  report("(f) requests with 20 % random failures", `${requests.toFixed(2)} ×`, ["≤ 1.35", requests <= 1.35]);
 }

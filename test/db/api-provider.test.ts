@@ -1,0 +1,246 @@
+import { readFile } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { migrate } from "#embedd/sql/migrate.js";
+import { apiError, seededRandom, startApiServer } from "../helpers/api-server.js";
+import type { ApiServer, ApiServerOptions, Reply } from "../helpers/api-server.js";
+import { useDatabase } from "../helpers/database.js";
+import type { Database } from "../helpers/database.js";
+import { spawnCli } from "../helpers/process.js";
+import type { CliProcess } from "../helpers/process.js";
+import { cosine, hashVector, parseVector } from "../helpers/providers.js";
+import { waitFor } from "../helpers/wait.js";
+
+const db = useDatabase();
+const KEY = "sk-live-27182818284590452353";
+const MODEL = "text-embedding-3-small";
+
+async function serve(options: ApiServerOptions = {}): Promise<ApiServer> {
+  const server = await startApiServer(options);
+  onTestFinished(() => server.stop());
+  return server;
+}
+
+/** A database with a watched table of so many rows, `text 0` and on. */
+async function withDocs(rows: number, type = "vector(384)"): Promise<Database> {
+  const database = await db.createDatabase();
+  await migrate(database.url);
+  await database.query(`create table docs (id int primary key, body text, embedding ${type}, embedding_model text);
+    insert into docs select i, 'text ' || i from generate_series(0, ${rows - 1}) i`);
+  await database.query("select embedd.watch('docs', '{body}')");
+  return database;
+}
+
+const embedd = (
+  database: Database,
+  server: { url: string },
+  args: string[],
+  env: Record<string, string> = {},
+): CliProcess =>
+  spawnCli(args, {
+    env: {
+      DATABASE_URL: database.url,
+      EMBEDD_PROVIDER: "openai",
+      EMBEDD_BASE_URL: server.url,
+      OPENAI_API_KEY: KEY,
+      EMBEDD_LOG_LEVEL: "debug",
+      ...env,
+    },
+  });
+
+async function expectEmbedded({ query }: Database, dimensions = 384): Promise<void> {
+  const { rows } = await query<{ body: string; embedding: string; embedding_model: string }>("table docs");
+  for (const { body, embedding, embedding_model } of rows) {
+    expect(embedding_model).toBe(MODEL);
+    expect(cosine(parseVector(embedding), hashVector(body, dimensions)), body).toBeGreaterThan(0.9999);
+  }
+}
+
+describe("EMBEDD_PROVIDER=openai and a key", () => {
+  it("embeds a vector(384) column, searches it, and passes doctor", async () => {
+    const server = await serve();
+    const docs = await withDocs(700);
+    const once = await embedd(docs, server, ["run", "--once"]).exited;
+    expect(once, once.stderr).toMatchObject({ code: 0 });
+    expect(once.stdout).toMatch(/^700 rows in /);
+    await expectEmbedded(docs);
+    expect(server.requests.every((r) => r.dimensions === 384 && r.model === MODEL)).toBe(true);
+    expect(server.requests.length, "full batches").toBeLessThanOrEqual(4);
+    const search = await embedd(docs, server, ["search", "text 42", "--table", "docs", "--limit", "1"])
+      .exited;
+    expect(search.stdout).toContain("text 42");
+    const doctor = await embedd(docs, server, ["doctor"]).exited;
+    expect(doctor.stdout).toContain(
+      "ok    model text-embedding-3-small: openai took the key and the address",
+    );
+    expect(doctor.stdout).not.toMatch(/FAIL.*docs/);
+  });
+
+  it("loses nothing to 1 in 5 requests that fail at random", async () => {
+    const random = seededRandom(7);
+    const server = await serve({
+      script: (): Reply | undefined => {
+        const draw = random();
+        if (draw < 0.05) return { reset: "middle" };
+        if (draw < 0.1) return { status: 502, body: "<html>", headers: { "content-type": "text/html" } };
+        if (draw < 0.15) return apiError(500);
+        if (draw < 0.2) return { change: (items) => items.slice(1) };
+        return undefined;
+      },
+    });
+    const docs = await withDocs(1_000);
+    const env = { EMBEDD_REQUEST_INPUTS: "10" };
+    const { code, stderr } = await embedd(docs, server, ["run", "--once"], env).exited;
+    expect(code, stderr).toBe(0);
+    await expectEmbedded(docs);
+    const { rowCount } = await docs.query("select from embedd.failures");
+    expect(rowCount).toBe(0);
+    expect(server.requests.length / 100).toBeLessThanOrEqual(1.35);
+  });
+
+  it("charges the one row that the server refuses", async () => {
+    const server = await serve({
+      script: ({ texts }) => (texts.includes("text 77") ? apiError(400) : undefined),
+    });
+    const docs = await withDocs(200);
+    const { code, stderr } = await embedd(docs, server, ["run", "--once"], { EMBEDD_MAX_ATTEMPTS: "1" })
+      .exited;
+    expect(code, stderr).toBe(3);
+    const { rows } = await docs.query("select key, dead, code from embedd.failures");
+    expect(rows).toEqual([{ key: "77", dead: true, code: "refused_input" }]);
+    const left = await docs.query("select id from docs where embedding is null");
+    expect(left.rows).toEqual([{ id: 77 }]);
+  });
+
+  it("refuses a column that the model cannot fill, and says the cure", async () => {
+    const server = await serve();
+    const docs = await withDocs(1, "vector(2000)");
+    for (const args of [["run", "--once"], ["doctor"]]) {
+      const { stdout, stderr } = await embedd(docs, server, args).exited;
+      expect(stdout + stderr).toMatch(
+        /column embedding of (public\.)?docs is vector\(2000\), but text-embedding-3-small makes 1536 dimensions/,
+      );
+      expect(stdout + stderr).toMatch(
+        /try: .*ALTER TABLE \S*docs ALTER COLUMN embedding TYPE vector\(1536\)/,
+      );
+    }
+  });
+
+  it("without a key says which variable, and where to get one", async () => {
+    const docs = await withDocs(1);
+    for (const [provider, variable] of [
+      ["openai", "OPENAI_API_KEY"],
+      ["github", "GITHUB_TOKEN"],
+    ] as const) {
+      const { code, stderr } = await spawnCli(["run"], {
+        env: { DATABASE_URL: docs.url, EMBEDD_PROVIDER: provider, [variable]: "" },
+      }).exited;
+      expect(code).toBe(2);
+      expect(stderr).toContain(variable);
+      expect(stderr).toMatch(/try: export /);
+    }
+  });
+
+  it("waits quietly for a quota, and says so in the status", async () => {
+    const server = await serve({ script: () => apiError(429, {}, { "retry-after": "24367" }) });
+    const docs = await withDocs(3);
+    const worker = embedd(docs, server, ["run"]);
+    await waitFor(
+      async () =>
+        (
+          await docs.query(
+            "select from embedd.status where wait_reason like '%quota%' and wait_until > now() + interval '6 hours'",
+          )
+        ).rowCount === 1,
+      { timeoutMs: 20_000, what: "the status to say it" },
+    );
+    expect(server.requests).toHaveLength(1);
+    worker.child.kill("SIGTERM");
+    expect(await worker.exited).toMatchObject({ code: 0 });
+  });
+});
+
+describe("a key and a password", () => {
+  /** Whatever embedd wrote into the database. */
+  async function dump({ query }: Database): Promise<string> {
+    const { rows } = await query<{ name: string }>(
+      "select c.oid::regclass::text as name from pg_class c where c.relnamespace = 'embedd'::regnamespace and c.relkind in ('r', 'v')",
+    );
+    const parts = ["docs", ...rows.map((row) => row.name)].map(async (name) =>
+      JSON.stringify((await query(`select t::text from ${name} t`)).rows),
+    );
+    return (await Promise.all(parts)).join("\n");
+  }
+
+  const PASSWORD = "pw-57721566490153286";
+  const texts: [string, ApiServerOptions, Record<string, string>][] = [
+    ["all goes well", {}, {}],
+    ["the key is refused", { key: () => "another" }, {}],
+    ["the key is from a file", { key: () => KEY }, { OPENAI_API_KEY: "" }],
+    [
+      "the server repeats it with 403",
+      { script: ({ headers }) => apiError(403, { message: String(headers.authorization), code: KEY }) },
+      {},
+    ],
+    ["the server repeats it with 400", { script: () => apiError(400, { message: KEY, param: KEY }) }, {}],
+    ["the server repeats it in HTML", { script: () => ({ status: 200, body: `<p>${KEY}` }) }, {}],
+    ["the connection breaks", { script: () => ({ reset: "middle" }) }, {}],
+    ["the server is not there", {}, { EMBEDD_BASE_URL: "http://127.0.0.1:1/v1" }],
+    ["a quota is used up", { script: () => apiError(429, { code: "insufficient_quota", message: KEY }) }, {}],
+    ["settings are wrong", {}, { EMBEDD_LEASE_MS: "x", EMBEDD_HEADERS: `{"x-key": "${KEY}"` }],
+    ["OpenAI's SDK is told to log", {}, { OPENAI_LOG: "debug" }],
+  ];
+
+  it.each(texts)("are shown nowhere when %s", async (_, options, env) => {
+    const folder = await mkdtemp(join(tmpdir(), "embedd-key-"));
+    onTestFinished(() => rm(folder, { recursive: true }));
+    await writeFile(join(folder, "key"), KEY);
+    const server = await serve(options);
+    const docs = await withDocs(3);
+    const url = new URL(docs.url);
+    url.password = PASSWORD;
+    const all = {
+      DATABASE_URL: url.toString(),
+      EMBEDD_HEADERS: `{"x-second-key": "${KEY}"}`,
+      ...(env["OPENAI_API_KEY"] === "" && { EMBEDD_API_KEY_FILE: join(folder, "key") }),
+      ...env,
+    };
+    const worker = embedd(docs, server, ["run"], all);
+    const cmdline = await readFile(`/proc/${worker.child.pid ?? 0}/cmdline`, "utf8").catch(() => "");
+    await waitFor(
+      async () =>
+        worker.child.exitCode !== null ||
+        (await docs.query("select from docs where embedding is not null")).rowCount === 3 ||
+        /"msg":"the provider failed/.test(worker.stderr),
+      { timeoutMs: 30_000, what: "an outcome" },
+    );
+    const others = await Promise.all(
+      (Object.keys(env).length === 0 ? [["status", "--json"], ["doctor"]] : []).map(
+        (args) => embedd(docs, server, args, all).exited,
+      ),
+    );
+    const stored = await dump(docs);
+    worker.child.kill("SIGTERM");
+    const ended = await worker.exited;
+    for (const shown of [cmdline, stored, ...[ended, ...others].flatMap((o) => [o.stdout, o.stderr])]) {
+      expect(shown).not.toContain(KEY);
+      expect(shown).not.toContain(PASSWORD);
+    }
+    expect(ended.stderr, "no text in the log").not.toContain("text 1");
+  });
+
+  it("of a database that is out of reach are not shown either", async () => {
+    const { stderr, code } = await spawnCli(["status"], {
+      env: { DATABASE_URL: `postgres://me:${PASSWORD}@127.0.0.1:1/none` },
+    }).exited;
+    expect(code).toBe(4);
+    expect(stderr).not.toContain(PASSWORD);
+  });
+
+  it("are taken by no flag", async () => {
+    const { stdout } = await spawnCli(["run", "--help"]).exited;
+    expect(stdout).not.toMatch(/--\S*(key|token\b|password|secret)/i);
+  });
+});
