@@ -50,7 +50,7 @@ const open = (server) =>
 
 const rowsOf = (texts, count) => Array.from({ length: count }, (_, i) => `${i} ${texts[i % texts.length]}`);
 
-/** Rows per second of embed calls of one request each, as many at once as may be in flight, and one that waits. */
+/** Rows per second of embed calls of one request each, as many at once as the provider says. */
 async function providerRate(server, texts, rounds) {
   const provider = await open(server);
   const rows = rowsOf(texts, BATCH * IN_FLIGHT * rounds);
@@ -65,7 +65,7 @@ async function providerRate(server, texts, rounds) {
   };
   await provider.embed(["warm"], { dimensions: 384 });
   await server.report();
-  await Promise.all(Array.from({ length: IN_FLIGHT + 1 }, caller));
+  await Promise.all(Array.from({ length: provider.concurrency }, caller));
   await provider.close();
   return ((total * BATCH) / (await server.report()).ms) * 1_000;
 }

@@ -1,3 +1,4 @@
+import { setImmediate as turn } from "node:timers/promises";
 import { OpenAI } from "openai";
 import type { Answer } from "./answer.js";
 import { parseAnswer } from "./answer.js";
@@ -5,8 +6,15 @@ import type { ApiSettings } from "./settings.js";
 
 /** One request over the wire, by OpenAI's SDK. */
 export interface Client {
-  /** @throws what `classify` understands */
-  create(request: WireRequest, signal: AbortSignal): Promise<Answer & { headers: Headers }>;
+  /**
+   * @param onReceived called once the last byte is there, before what it says is looked at
+   * @throws what `classify` understands
+   */
+  create(
+    request: WireRequest,
+    signal: AbortSignal,
+    onReceived: () => void,
+  ): Promise<Answer & { headers: Headers }>;
 }
 
 export interface WireRequest {
@@ -39,10 +47,10 @@ export function createClient(settings: ApiSettings): Client {
   });
 
   return {
-    async create({ texts, dimensions, encoding }, signal) {
+    async create({ texts, dimensions, encoding }, signal, onReceived) {
       const current = key.current();
       const authorization = keyHeader === "authorization" && current !== null ? `Bearer ${current}` : null;
-      const { data, response } = await sdk.embeddings
+      const response = await sdk.embeddings
         .create(
           {
             model: wireModel,
@@ -59,8 +67,12 @@ export function createClient(settings: ApiSettings): Client {
             },
           },
         )
-        .withResponse();
-      return { ...parseAnswer(data, texts.length), headers: response.headers };
+        .asResponse();
+      const body = await response.text();
+      onReceived();
+      // The next request goes out before this answer is taken apart, which takes some milliseconds.
+      await turn();
+      return { ...parseAnswer(JSON.parse(body), texts.length), headers: response.headers };
     },
   };
 }

@@ -64,7 +64,8 @@ export async function createApiProvider(options: ApiProviderOptions): Promise<Pr
     ...(settings.fullBatches && { minBatchRows: MAX_BATCH_ROWS }),
     usdPerMillionTokens: settings.usdPerMillionTokens,
     get concurrency() {
-      return limiter.limit;
+      // Some are counted, or written, while as many as may be are in flight.
+      return limiter.limit + Math.ceil(limiter.limit / 4);
     },
     supportsDimensions: (asked) => supports(stages.settings, asked),
     async countTokens(texts) {

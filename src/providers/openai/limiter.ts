@@ -22,8 +22,8 @@ export interface Place {
   succeeded(headers: Headers): void;
   /** The server has too much to do, and wants nothing for a while. */
   overloaded(pauseMs: number): void;
-  /** Always, last, and once. */
-  leave(): void;
+  /** Always, as soon as nothing is in flight. Safe to call twice. */
+  leave: () => void;
 }
 
 interface Waiter {
@@ -105,6 +105,7 @@ export function createLimiter(
 
   function place(): Place {
     const startedAt = now();
+    let left = false;
     return {
       succeeded(headers) {
         limit = Math.min(max, limit + 1 / limit);
@@ -118,6 +119,8 @@ export function createLimiter(
         lastCut = now();
       },
       leave() {
+        if (left) return;
+        left = true;
         inFlight--;
         pump();
       },

@@ -85,7 +85,7 @@ export function createRequester(parts: RequesterParts): Requester {
       try {
         breaker.enter();
         spent = { requests: 1, tokens };
-        const result = await attempt(request);
+        const result = await attempt(request, place.leave);
         if ("answer" in result) {
           const { vectors, tokens: charged, headers } = result.answer;
           spent.tokens = charged ?? tokens;
@@ -127,7 +127,10 @@ export function createRequester(parts: RequesterParts): Requester {
 
   type Attempt = { answer: Awaited<ReturnType<Client["create"]>> } | { failure: Failure };
 
-  async function attempt({ texts, dimensions, signal }: EmbeddingRequest): Promise<Attempt> {
+  async function attempt(
+    { texts, dimensions, signal }: EmbeddingRequest,
+    onReceived: () => void,
+  ): Promise<Attempt> {
     const abort = new AbortController();
     const onAbort = (): void => abort.abort();
     signal.addEventListener("abort", onAbort, { once: true });
@@ -138,7 +141,11 @@ export function createRequester(parts: RequesterParts): Requester {
     }, settings.timeoutMs);
     try {
       signal.throwIfAborted();
-      const answer = await client.create({ texts, dimensions: asked(dimensions), encoding }, abort.signal);
+      const answer = await client.create(
+        { texts, dimensions: asked(dimensions), encoding },
+        abort.signal,
+        onReceived,
+      );
       const got = dimensionsOf(answer);
       if (dimensions !== null && got !== null && got !== dimensions) {
         return { failure: wrongDimensions(settings, dimensions, got) };

