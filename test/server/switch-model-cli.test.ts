@@ -184,7 +184,8 @@ describeServer("while a model is switched", () => {
             ? Promise.reject(new EmbeddError("input refused", { kind: "row", code: "bad_input" }))
             : inner.embed(texts, options),
       },
-      { maxAttempts: 1 },
+      // What other tests embedded must not be taken over.
+      { maxAttempts: 1, reuse: false },
     );
     const args = ["switch-model", "failing", "--max-behind", "0"];
     expect(await embedd(...args)).toMatchObject({
