@@ -26,8 +26,12 @@ export interface SweepMemory {
 }
 
 const LOOK_BACK_EVERY = 4;
-/** Until a vacuum, looking back walks over the entries of rows that are done; it may not cost more than this. */
+/**
+ * Until a vacuum, looking back walks over the entries of rows that are done. It is worth this, or so many
+ * times what the claim before it took, where all is slow.
+ */
 const LOOK_BACK_MS = 50;
+const LOOK_BACK_SHARE = 4;
 
 export const newSweepMemory = (minBatchRows = 0): SweepMemory => ({
   size: newBatchSize(minBatchRows),
@@ -53,6 +57,7 @@ export async function sweep(
   const failures: unknown[] = [];
   let cursor: string[] | null = null;
   let claims = 0;
+  let claimMs = 0;
   let claimed = 0;
   let settled = 0;
   const goesOn = () => failures.length === 0 && !options.stopping();
@@ -87,10 +92,11 @@ export async function sweep(
     }
     const batch = next;
     if (lookBack) {
-      const slow = performance.now() - claimStarted > LOOK_BACK_MS;
+      const slow = performance.now() - claimStarted > Math.max(LOOK_BACK_MS, LOOK_BACK_SHARE * claimMs);
       memory.lookBackEvery = slow ? memory.lookBackEvery * 2 : LOOK_BACK_EVERY;
     } else {
       cursor = batch.last ?? cursor;
+      claimMs = performance.now() - claimStarted;
     }
     claimed += batch.rows.length;
     const done = runBatch(context, options, { claim: batch, limit, size: memory.size })

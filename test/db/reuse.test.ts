@@ -7,9 +7,12 @@ import type { BatchOutcome } from "#embedd/worker/batch.js";
 import { useDatabase } from "../helpers/database.js";
 import { hashProvider, hashVector } from "../helpers/providers.js";
 import { waitFor } from "../helpers/wait.js";
-import { startTestWorker } from "../helpers/worker.js";
+import { startTestWorker as startWorker } from "../helpers/worker.js";
 
 const db = useDatabase();
+
+const startTestWorker: typeof startWorker = (database, provider, options) =>
+  startWorker(database, provider, { reuse: true, ...options });
 
 const pending = async (relation: string) =>
   (await db.query(`select from ${relation} where embedding is null`)).rowCount;

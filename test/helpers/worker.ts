@@ -4,7 +4,10 @@ import { createWorker } from "#embedd/worker/worker.js";
 import type { Worker, WorkerOptions } from "#embedd/worker/worker.js";
 import type { TestDatabase } from "./database.js";
 
-/** A worker on the test's database, stopped when the test ends. */
+/**
+ * A worker on the test's database, stopped when the test ends. It computes every text, unless told to reuse
+ * what other tests of the file have embedded.
+ */
 export async function startTestWorker(
   db: TestDatabase,
   provider: Provider,
@@ -13,6 +16,7 @@ export async function startTestWorker(
   const worker = await createWorker({
     databaseUrl: db.url,
     provider,
+    reuse: false,
     ...options,
   });
   onTestFinished(() => worker.stop());
