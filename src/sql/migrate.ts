@@ -13,8 +13,8 @@ const folder = fileURLToPath(new URL("../../migrations", import.meta.url));
 /** 'embs', so that a second migration waits for the first. */
 const MIGRATE_LOCK = 0x656d6273;
 
-/** duplicate_schema, duplicate_table, duplicate_function, duplicate_object, unique_violation */
-const SOMEBODY_ELSE_DID = new Set(["42P06", "42P07", "42723", "42710", "23505"]);
+/** duplicate_schema, duplicate_table, duplicate_column, duplicate_function, duplicate_object, unique_violation */
+const SOMEBODY_ELSE_DID = new Set(["42P06", "42P07", "42701", "42723", "42710", "23505"]);
 
 /** The migrations that this version of embedd brings, in order. */
 export async function committedMigrations(): Promise<{ name: string; hash: string; body: string }[]> {
