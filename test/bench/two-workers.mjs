@@ -29,6 +29,7 @@ async function measure(count, threads) {
         ...process.env,
         DATABASE_URL: database.url,
         EMBEDD_THREADS: String(threads),
+        EMBEDD_REUSE: "off",
         EMBEDD_LOG_FORMAT: "json",
       },
       stdio: ["ignore", "ignore", "pipe"],
