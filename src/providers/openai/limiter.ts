@@ -108,7 +108,8 @@ export function createLimiter(
     let left = false;
     return {
       succeeded(headers) {
-        limit = Math.min(max, limit + 1 / limit);
+        // Places that nobody wanted prove nothing.
+        if (inFlight >= limit / 2) limit = Math.min(max, limit + 1 / limit);
         hear(headers);
       },
       overloaded(pauseMs) {

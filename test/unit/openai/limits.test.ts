@@ -83,11 +83,16 @@ describe("the limiter", () => {
     again.overloaded(0);
     again.leave();
     expect(limiter.limit).toBe(2);
-    for (let i = 0; i < 100; i++) {
-      const place = await limiter.acquire(1, signal);
-      place.succeeded(new Headers());
-      place.leave();
-    }
+    const answered = async (count: number): Promise<void> => {
+      const held = await Promise.all(Array.from({ length: count }, () => limiter.acquire(1, signal)));
+      for (const place of held) {
+        place.succeeded(new Headers());
+        place.leave();
+      }
+    };
+    for (let i = 0; i < 100; i++) await answered(1);
+    expect(limiter.limit, "one at a time says nothing of three").toBeLessThan(4);
+    for (let i = 0; i < 20; i++) await answered(limiter.limit);
     expect(limiter.limit).toBe(8);
   });
 
