@@ -77,10 +77,12 @@ async function runUntilStopped(context: Context, provider: LoadedProvider): Prom
   }, 1_000);
   log.info({ worker: worker.id, model: provider.model, dimensions: provider.dimensions }, "ready");
   const signal = await new Promise<NodeJS.Signals>((resolve) => {
+    let stopping = false;
     for (const name of ["SIGINT", "SIGTERM"] as const) {
-      process.once(name, () => {
+      process.on(name, () => {
         // A second signal forces.
-        process.once(name, () => process.exit(EXIT.fault));
+        if (stopping) process.exit(EXIT.fault);
+        stopping = true;
         resolve(name);
       });
     }
@@ -105,9 +107,10 @@ async function runOnce(context: Context, provider: LoadedProvider): Promise<void
   });
   let interrupted = false;
   for (const name of ["SIGINT", "SIGTERM"] as const) {
-    process.once(name, () => {
+    process.on(name, () => {
+      // A second signal forces.
+      if (interrupted) process.exit(EXIT.fault);
       interrupted = true;
-      process.once(name, () => process.exit(EXIT.fault));
       void worker.stop({ deadlineMs: context.config.shutdownMs });
     });
   }

@@ -84,7 +84,7 @@ describeFaults("embedd run, with the built-in model,", () => {
     const ended = await slot.exited();
     expect(ended, slot.log).toEqual({ code: 0, signal: null });
     expect(performance.now() - started).toBeLessThan(SHUTDOWN_MS + BUSY_MS);
-    expect(await inFlight()).toBe(false);
+    expect(await inFlight(), slot.log).toBe(false);
 
     await ready(slot);
     await waitFor(inFlight, { timeoutMs: 10_000, what: "a batch in flight" });

@@ -89,12 +89,29 @@ async function embed(
     signal?.throwIfAborted();
     const current = infer(batch);
     current.catch(() => undefined);
-    await previous;
+    await orAborted(previous, signal);
     previous = current;
   }
-  await previous;
-  signal?.throwIfAborted();
+  await orAborted(previous, signal);
   return vectors;
+}
+
+/** The thread cannot be interrupted, but who gives up need not wait for it. */
+async function orAborted(work: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  if (signal === undefined) return work;
+  signal.throwIfAborted();
+  let giveUp: (() => void) | undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    giveUp = () => {
+      reject(signal.reason as Error);
+    };
+    signal.addEventListener("abort", giveUp, { once: true });
+  });
+  try {
+    await Promise.race([work, aborted]);
+  } finally {
+    if (giveUp !== undefined) signal.removeEventListener("abort", giveUp);
+  }
 }
 
 interface PackedBatch {
