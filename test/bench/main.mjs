@@ -168,8 +168,9 @@ async function reportSwitchModel() {
 }
 
 async function reportApi(texts) {
-  const { provider, worker, ideal, requests } = await benchApi(database.url, texts, rounds);
+  const { fetch, provider, worker, ideal, requests } = await benchApi(database.url, texts, rounds);
   const rate = (share) => `${share.toFixed(3)} × (${(share * ideal).toFixed(0)} of ${ideal} rows/s)`;
+  report("(f) an API of 200 ms, bare fetch", rate(fetch));
   report("(f) an API of 200 ms, provider alone", rate(provider), ["≥ 0.95", provider >= 0.95]);
   report("(f) an API of 200 ms, into PostgreSQL", rate(worker), ["≥ 0.95", worker >= 0.95]);
   report("(f) requests with 20 % random failures", `${requests.toFixed(2)} ×`, ["≤ 1.35", requests <= 1.35]);
