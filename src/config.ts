@@ -74,7 +74,8 @@ const schema = z.object({
 });
 
 export type Config = Readonly<{
-  databaseUrl: string | undefined;
+  /** It may hold a password. */
+  databaseUrl: Secret | undefined;
   dataDir: string;
   provider: "local" | PresetName;
   /** The first that is set of EMBEDD_API_KEY, EMBEDD_API_KEY_FILE (then undefined here) and the provider's own variable. */
@@ -140,7 +141,8 @@ export function loadConfig(
   }
   const value = parsed.data;
   return Object.freeze({
-    databaseUrl: value.DATABASE_URL,
+    databaseUrl:
+      value.DATABASE_URL === undefined ? undefined : new Secret(value.DATABASE_URL, "DATABASE_URL"),
     dataDir: value.EMBEDD_DATA_DIR,
     provider: value.EMBEDD_PROVIDER,
     apiKey: apiKey(value),

@@ -49,7 +49,7 @@ export async function openContext(command: Command, { quiet = false } = {}): Pro
   const config = readConfig(command);
   const log = createLogger({ level: config.logLevel, format: config.logFormat });
   const embedded = config.databaseUrl === undefined ? await openOwn(config.dataDir) : null;
-  const databaseUrl = config.databaseUrl ?? embedded?.connectionString ?? "";
+  const databaseUrl = config.databaseUrl?.reveal() ?? embedded?.connectionString ?? "";
   try {
     if (embedded !== null) {
       if (!quiet) process.stderr.write(`embedded PostgreSQL: psql "${databaseUrl}"\n`);

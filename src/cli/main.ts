@@ -18,6 +18,9 @@ import { addStatus } from "./status.js";
 import { addSwitchModel } from "./switch-model.js";
 import { addUnwatch, addWatch } from "./watch.js";
 
+// What ps shows, instead of the arguments: --database-url may hold a password.
+process.title = "embedd";
+
 const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
   version: string;
 };
@@ -31,6 +34,9 @@ const program = new Command("embedd")
   .option("--log-level <level>", "debug, info, warn, error or silent (EMBEDD_LOG_LEVEL)")
   .configureHelp({ showGlobalOptions: true })
   .showHelpAfterError("(embedd --help lists the commands)")
+  .hook("preAction", (_, command) => {
+    process.title = `embedd ${command.name()}`;
+  })
   .exitOverride((error) => {
     process.exit(error.exitCode === 0 ? EXIT.ok : EXIT.usage);
   })

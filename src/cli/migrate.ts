@@ -19,7 +19,7 @@ export function addMigrate(program: Command): void {
         await withContext(command, () => Promise.resolve(process.stdout.write("up to date\n")));
         return;
       }
-      const done = await migrate(databaseUrl);
+      const done = await migrate(databaseUrl.reveal());
       process.stdout.write(done.length === 0 ? "up to date\n" : `ran ${done.join(", ")}\n`);
     });
 }

@@ -1,5 +1,4 @@
-import { readFile } from "node:fs/promises";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
@@ -202,13 +201,12 @@ describe("a key and a password", () => {
     const url = new URL(docs.url);
     url.password = PASSWORD;
     const all = {
-      DATABASE_URL: url.toString(),
       EMBEDD_HEADERS: `{"x-second-key": "${KEY}"}`,
       ...(env["OPENAI_API_KEY"] === "" && { EMBEDD_API_KEY_FILE: join(folder, "key") }),
       ...env,
     };
-    const worker = embedd(docs, server, ["run"], all);
-    const cmdline = await readFile(`/proc/${worker.child.pid ?? 0}/cmdline`, "utf8").catch(() => "");
+    const database = ["--database-url", url.toString()];
+    const worker = embedd(docs, server, [...database, "run"], all);
     await waitFor(
       async () =>
         worker.child.exitCode !== null ||
@@ -218,17 +216,29 @@ describe("a key and a password", () => {
     );
     const others = await Promise.all(
       (Object.keys(env).length === 0 ? [["status", "--json"], ["doctor"]] : []).map(
-        (args) => embedd(docs, server, args, all).exited,
+        (args) => embedd(docs, server, [...database, ...args], all).exited,
       ),
     );
     const stored = await dump(docs);
     worker.child.kill("SIGTERM");
     const ended = await worker.exited;
-    for (const shown of [cmdline, stored, ...[ended, ...others].flatMap((o) => [o.stdout, o.stderr])]) {
+    for (const shown of [stored, ...[ended, ...others].flatMap((o) => [o.stdout, o.stderr])]) {
       expect(shown).not.toContain(KEY);
       expect(shown).not.toContain(PASSWORD);
     }
     expect(ended.stderr, "no text in the log").not.toContain("text 1");
+  });
+
+  it.runIf(process.platform === "linux")("are not in what ps shows", async () => {
+    const docs = await withDocs(1);
+    const url = new URL(docs.url);
+    url.password = PASSWORD;
+    const worker = embedd(docs, await serve(), ["--database-url", url.toString(), "run"]);
+    await waitFor(() => worker.stderr.includes('"ready"'), { timeoutMs: 30_000, what: "the worker" });
+    const cmdline = await readFile(`/proc/${worker.child.pid ?? 0}/cmdline`, "utf8");
+    expect(cmdline).toMatch(/^embedd run\0*$/);
+    worker.child.kill("SIGTERM");
+    expect(await worker.exited).toMatchObject({ code: 0 });
   });
 
   it("of a database that is out of reach are not shown either", async () => {

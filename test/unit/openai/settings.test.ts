@@ -119,7 +119,12 @@ describe("settings", () => {
   it("can be dumped without their secrets", () => {
     const config = loadConfig(
       {},
-      { EMBEDD_PROVIDER: "openai", OPENAI_API_KEY: KEY, EMBEDD_HEADERS: `{"x-key": "${KEY}"}` },
+      {
+        EMBEDD_PROVIDER: "openai",
+        OPENAI_API_KEY: KEY,
+        EMBEDD_HEADERS: `{"x-key": "${KEY}"}`,
+        DATABASE_URL: `postgres://me:${KEY}@localhost/app`,
+      },
     );
     const dumped = [
       inspect(config, { depth: 9, showHidden: true }),
