@@ -1,6 +1,9 @@
 import type { Command } from "commander";
+import type { Pool } from "pg";
+import { configurationError } from "../errors.js";
 import { createProvider } from "../providers/create-provider.js";
 import { loadPipelines } from "../sql/load-pipelines.js";
+import type { Pipeline } from "../sql/pipeline.js";
 import { readStatus } from "../sql/status.js";
 import { estimateBacklog } from "../worker/estimate.js";
 import type { Estimate } from "../worker/estimate.js";
@@ -11,6 +14,7 @@ import { matchesTable } from "./text.js";
 
 interface EstimateFlags {
   table?: string;
+  stale?: boolean;
   sample: number;
   trial: number;
   json?: boolean;
@@ -27,6 +31,7 @@ export function addEstimate(program: Command): void {
     .command("estimate")
     .description("tokens, time and price of the backlog, before it is run")
     .option("--table <name>", "only this table")
+    .option("--stale", "rows with vectors of other models, as reembed or switch-model would make them again")
     .option("--sample <n>", "rows to count the tokens of", wholeNumber, 500)
     .option(
       "--trial <n>",
@@ -35,7 +40,10 @@ export function addEstimate(program: Command): void {
       64,
     )
     .option("--json", "for scripts")
-    .addHelpText("after", "\nExample:\n  EMBEDD_PROVIDER=openai embedd estimate --table docs")
+    .addHelpText(
+      "after",
+      "\nExample:\n  EMBEDD_PROVIDER=openai embedd estimate --table docs\n  embedd estimate --stale",
+    )
     .action(async (flags: EstimateFlags, command: Command) => {
       await withContext(
         command,
@@ -45,12 +53,9 @@ export function addEstimate(program: Command): void {
           const usage = createUsage(pool, provider, limits, log);
           const estimates: TableEstimate[] = [];
           try {
-            const waiting = new Map((await readStatus(pool)).map((s) => [s.pipeline, s.pending ?? 0]));
-            for (const pipeline of (await loadPipelines(pool)).pipelines) {
-              const rows = waiting.get(pipeline.id) ?? 0;
-              if (rows === 0 || !matchesTable(pipeline.relation, flags.table)) continue;
-              if (pipeline.model !== null && pipeline.model !== provider.model) continue;
+            for (const { pipeline, rows } of await backlog(pool, provider.model, flags)) {
               const estimate = await estimateBacklog(pool, pipeline, provider, {
+                kind: flags.stale === true ? "stale" : "pending",
                 rows,
                 maxChars: config.maxChars,
                 sampleRows: flags.sample,
@@ -71,6 +76,31 @@ export function addEstimate(program: Command): void {
         { quiet: true },
       );
     });
+}
+
+/** The pipelines with rows for a model; says which rows wait for another one. */
+async function backlog(
+  pool: Pool,
+  model: string,
+  { table, stale = false }: EstimateFlags,
+): Promise<{ pipeline: Pipeline; rows: number }[]> {
+  const status = new Map((await readStatus(pool)).map((s) => [s.pipeline, s]));
+  const { pipelines } = await loadPipelines(pool);
+  const named = pipelines.filter((p) => matchesTable(p.relation, table));
+  if (named.length === 0 && table !== undefined) {
+    throw configurationError("not_watched", `${table} is not watched`, `embedd watch ${table} --content …`);
+  }
+  return named.flatMap((pipeline) => {
+    const { pending, doneByModel } = status.get(pipeline.id) ?? {};
+    const others = Object.entries(doneByModel ?? {}).filter(([name]) => name !== model);
+    const rows = stale ? others.reduce((sum, [, count]) => sum + count, 0) : (pending ?? 0);
+    if (rows === 0) return [];
+    if (!stale && pipeline.model !== null && pipeline.model !== model) {
+      process.stderr.write(`${rows} rows of ${pipeline.relation} wait for ${pipeline.model}\n`);
+      return [];
+    }
+    return [{ pipeline, rows }];
+  });
 }
 
 function formatEstimates(estimates: readonly TableEstimate[]): string {

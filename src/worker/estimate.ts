@@ -1,6 +1,6 @@
 import type { Pool } from "pg";
 import type { EmbedOptions, Provider, UsageMeter } from "../providers/provider.js";
-import type { Pipeline } from "../sql/pipeline.js";
+import type { Pipeline, WorkKind } from "../sql/pipeline.js";
 import { sampleBacklog } from "../sql/sample.js";
 import { isBlank, renderTemplate, templateOf } from "./template.js";
 
@@ -20,6 +20,7 @@ export interface Estimate {
 }
 
 export interface EstimateOptions {
+  kind: WorkKind;
   rows: number;
   maxChars: number;
   /** Rows to count the tokens of. */
@@ -35,9 +36,14 @@ export async function estimateBacklog(
   pool: Pool,
   pipeline: Pipeline,
   provider: Provider,
-  { rows, maxChars, sampleRows, trialRows, meter }: EstimateOptions,
+  { kind, rows, maxChars, sampleRows, trialRows, meter }: EstimateOptions,
 ): Promise<Estimate> {
-  const contents = await sampleBacklog(pool, pipeline, { limit: sampleRows, maxChars });
+  const contents = await sampleBacklog(pool, pipeline, {
+    kind,
+    model: provider.model,
+    limit: sampleRows,
+    maxChars,
+  });
   const template = templateOf(pipeline);
   const texts = contents.map((content) => renderTemplate(template, content)).filter((text) => !isBlank(text));
   const counts = await provider.countTokens(texts);
@@ -54,19 +60,37 @@ export async function estimateBacklog(
   };
 }
 
-/** Texts a second, with as many calls at once as a worker makes. */
+/**
+ * Texts a second of a worker. One call's requests to a server are timed, and as many are taken to run at once as
+ * a worker makes; without any, as many calls as a worker makes run at once.
+ */
 async function trial(
   provider: Provider,
   texts: readonly string[],
-  options: EmbedOptions,
+  { dimensions, meter }: { dimensions: number; meter: UsageMeter },
 ): Promise<number | null> {
-  if (texts.length === 0) return null;
-  const size = Math.ceil(texts.length / provider.concurrency);
+  const [first] = texts;
+  if (first === undefined) return null;
+  let requests = 0;
+  const counting: UsageMeter = {
+    reserve: (tokens) => meter.reserve(tokens),
+    settle(reserved, spent) {
+      requests += spent.requests;
+      meter.settle(reserved, spent);
+    },
+  };
+  const options: EmbedOptions = { dimensions, meter: counting };
+  // A connection, or a model's first call, takes longer.
+  await provider.embed([first], options);
+  const viaServer = requests > 0;
+  requests = 0;
+  const size = viaServer ? texts.length : Math.ceil(texts.length / provider.concurrency);
   const started = performance.now();
   const calls: Promise<unknown>[] = [];
   for (let i = 0; i < texts.length; i += size) calls.push(provider.embed(texts.slice(i, i + size), options));
   await Promise.all(calls);
-  return texts.length / ((performance.now() - started) / 1_000);
+  const rate = texts.length / ((performance.now() - started) / 1_000);
+  return viaServer ? rate * Math.max(1, provider.concurrency / Math.max(1, requests)) : rate;
 }
 
 function meanWithMargin(values: readonly number[]): { mean: number; margin: number } {
