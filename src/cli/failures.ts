@@ -6,22 +6,33 @@ import { wholeNumber } from "./arguments.js";
 import { withContext } from "./context.js";
 import { EXIT } from "./exit.js";
 
+interface FailuresFlags {
+  table?: string;
+  dead?: boolean;
+  limit: number;
+  json?: boolean;
+}
+
 export function addFailures(program: Command): void {
   program
     .command("failures")
     .description("the rows that could not be embedded, why, and when they are tried again")
+    .option("--table <name>", "only this table")
     .option("--dead", "only those that are not tried again")
     .option("--limit <n>", "how many rows", wholeNumber, 100)
     .option("--json", "for scripts")
-    .addHelpText("after", "\nExample:\n  embedd failures --dead")
-    .action(async (flags: { dead?: boolean; limit: number; json?: boolean }, command: Command) => {
+    .addHelpText("after", "\nExample:\n  embedd failures --table docs --dead")
+    .action(async (flags: FailuresFlags, command: Command) => {
       await withContext(
         command,
         async ({ pool }) => {
-          const rows = await listFailures(pool, { deadOnly: flags.dead ?? false, limit: flags.limit });
+          const { table: relation, dead: deadOnly = false, limit } = flags;
+          const found = await callSchema(() => listFailures(pool, { relation, deadOnly, limit: limit + 1 }));
+          const rows = found.slice(0, limit);
           process.stdout.write(
             flags.json === true ? `${JSON.stringify(rows, null, 2)}\n` : formatFailures(rows),
           );
+          if (found.length > limit) process.stderr.write("there are more: --limit\n");
         },
         { quiet: true },
       );

@@ -93,19 +93,19 @@ export interface FailureEntry {
   dead: boolean;
 }
 
-/** The rows that failed, the latest first. */
+/** The rows that failed, the latest first. @param relation as SQL names it; without it all tables */
 export async function listFailures(
   pool: Pool,
-  { deadOnly, limit }: { deadOnly: boolean; limit: number },
+  { relation, deadOnly, limit }: { relation?: string | undefined; deadOnly: boolean; limit: number },
 ): Promise<FailureEntry[]> {
   const { rows } = await pool.query<FailureEntry>(
     `
 select p.relation::text as relation, p.embedding_column as embedding, f.key, f.attempts, f.code, f.error,
   f.failed_at as "failedAt", f.next_attempt_at as "nextAttemptAt", f.dead
 from embedd.failures f join embedd.pipelines p on p.id = f.pipeline_id
-where f.dead or not $1
+where (f.dead or not $1) and ($3::text is null or p.relation = embedd.resolve($3))
 order by f.failed_at desc, f.key limit $2`,
-    [deadOnly, limit],
+    [deadOnly, limit, relation],
   );
   return rows;
 }

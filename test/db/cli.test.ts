@@ -20,6 +20,7 @@ const COMMANDS = [
   "estimate",
   "failures",
   "retry",
+  "reembed",
   "switch-model",
   "doctor",
   "demo",
@@ -138,6 +139,10 @@ describe("failed rows", () => {
     const dead = await embedd(["failures", "--dead"]);
     expect(dead.stdout).toMatch(/embedd\.chunks\.embedding {2}key 42 {2}bad_input: input refused\n.*dead/);
     expect(dead.stdout).not.toContain("43");
+    const one = await embedd(["failures", "--table", "embedd.chunks", "--limit", "1", "--json"]);
+    expect(JSON.parse(one.stdout)).toHaveLength(1);
+    expect(one.stderr).toBe("there are more: --limit\n");
+    expect(await embedd(["failures", "--table", "nowhere"])).toMatchObject({ code: 2 });
     expect(await embedd(["retry", "--table", "embedd.chunks", "--key", "42"])).toMatchObject({
       code: 0,
       stdout: "1 row to be tried again\n",
