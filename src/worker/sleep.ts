@@ -1,9 +1,12 @@
 import { setTimeout as timeout } from "node:timers/promises";
 
+/** Longer timers fire at once. */
+const LONGEST_MS = 2 ** 31 - 1;
+
 /** Waits; an abort ends the wait early and is no error. */
 export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   try {
-    await timeout(ms, undefined, signal === undefined ? {} : { signal });
+    await timeout(Math.min(ms, LONGEST_MS), undefined, signal === undefined ? {} : { signal });
   } catch (error) {
     if (signal?.aborted !== true) throw error;
   }

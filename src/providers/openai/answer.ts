@@ -61,7 +61,7 @@ function normalize(vector: Float32Array): Float32Array | null {
 function usage(body: unknown): number | null {
   const said = field(body, "usage");
   const tokens = field(said, "prompt_tokens") ?? field(said, "total_tokens");
-  return typeof tokens === "number" && Number.isFinite(tokens) && tokens >= 0 ? tokens : null;
+  return typeof tokens === "number" && Number.isFinite(tokens) && tokens >= 0 ? Math.ceil(tokens) : null;
 }
 
 function field(value: unknown, name: string): unknown {

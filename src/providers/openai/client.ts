@@ -45,6 +45,8 @@ export function createClient(settings: ApiSettings): Client {
     timeout: timeoutMs,
     logLevel: "off",
   });
+  // No option says so: headers of OPENAI_CUSTOM_HEADERS, maybe with a key, would go to whatever host.
+  Reflect.set(Reflect.get(sdk, "_options") as object, "defaultHeaders", undefined);
 
   return {
     async create({ texts, dimensions, encoding }, signal, onReceived) {

@@ -17,6 +17,8 @@ export interface Failure {
   meaning: "retry" | "stop" | "input" | "unclear" | "base64";
   /** The server has more than it can do. */
   overload: boolean;
+  /** What it says about its limits. */
+  headers?: Headers;
   /** Whether the server may have computed, and charged, what it was asked for. */
   maybeSpent: boolean;
 }
@@ -25,7 +27,6 @@ export interface Failure {
 export const STOP_MS = 60_000;
 /** A limit that lasts longer than this is a quota. */
 const QUOTA_MS = 600_000;
-const QUOTA_CAP_MS = 86_400_000;
 
 const QUOTA_CODES = new Set(["insufficient_quota", "billing_hard_limit_reached", "billing_not_active"]);
 const INPUT_CODES = new Set(["context_length_exceeded", "string_above_max_length", "content_filter"]);
@@ -81,7 +82,8 @@ function classifyStatus(thrown: StatusError, settings: Named, host: string): Fai
     const daily = thrown.headers?.get("x-ratelimit-type")?.includes("ByDay") === true;
     if (daily || (wait ?? 0) >= QUOTA_MS)
       return stop("quota", `${said}: a quota is used up`, wait ?? QUOTA_MS);
-    return passing("rate_limited", `${said}: too many requests or tokens`, { wait, overload: true });
+    const failure = passing("rate_limited", `${said}: too many requests or tokens`, { wait, overload: true });
+    return thrown.headers === undefined ? failure : { ...failure, headers: thrown.headers };
   }
   if (status === 401) {
     return stop(
@@ -128,10 +130,8 @@ export function badRequest(said: string): Failure {
 
 export function wrongDimensions(settings: ApiSettings, asked: number, got: number): Failure {
   const { wireModel } = settings;
-  return stop(
-    "wrong_dimensions",
-    `${wireModel} was asked for ${asked} dimensions and made ${got}: a column of vector(${got}) fits, or set EMBEDD_DIMENSIONS or EMBEDD_MODEL`,
-  );
+  const message = `${wireModel} was asked for ${asked} dimensions and made ${got}: a column of vector(${got}) fits, or set EMBEDD_DIMENSIONS or EMBEDD_MODEL`;
+  return { ...stop("wrong_dimensions", message), maybeSpent: true };
 }
 
 export function unusableVector(model: string): EmbeddError {
@@ -169,8 +169,7 @@ function passing(code: string, message: string, options: PassingOptions = {}): F
   };
 }
 
-function stop(code: string, message: string, ms = STOP_MS): Failure {
-  const retryAfterMs = Math.min(ms, QUOTA_CAP_MS);
+function stop(code: string, message: string, retryAfterMs = STOP_MS): Failure {
   return {
     error: new EmbeddError(message, { kind: "provider", code, retryAfterMs }),
     meaning: "stop",

@@ -1,7 +1,15 @@
 /** What a server's headers say about its limits. */
 
+/** Whatever a server says, it is asked again after a day. */
+const LONGEST_MS = 86_400_000;
+
 /** Retry-After of seconds or an HTTP date, or OpenAI's retry-after-ms; milliseconds from now, null: not said. */
 export function retryAfterMs(headers: Headers, now: number): number | null {
+  const ms = toldMs(headers, now);
+  return ms === null ? null : Math.min(ms, LONGEST_MS);
+}
+
+function toldMs(headers: Headers, now: number): number | null {
   const ms = Number(headers.get("retry-after-ms") ?? NaN);
   if (Number.isFinite(ms) && ms >= 0) return ms;
   const text = headers.get("retry-after")?.trim();
@@ -42,5 +50,9 @@ export function rateWindow(headers: Headers, what: "requests" | "tokens"): RateW
   const resetMs = durationMs(headers.get(`x-ratelimit-reset-${what}`));
   if (!Number.isFinite(remaining) || remaining < 0 || resetMs === null) return null;
   const limit = Number(headers.get(`x-ratelimit-limit-${what}`) ?? NaN);
-  return { remaining, limit: Number.isFinite(limit) && limit > 0 ? limit : null, resetMs };
+  return {
+    remaining,
+    limit: Number.isFinite(limit) && limit > 0 ? limit : null,
+    resetMs: Math.min(resetMs, LONGEST_MS),
+  };
 }

@@ -20,8 +20,8 @@ export interface Limiter {
 export interface Place {
   /** It was answered; the headers may say what is left. */
   succeeded(headers: Headers): void;
-  /** The server has too much to do, and wants nothing for a while. */
-  overloaded(pauseMs: number): void;
+  /** The server has too much to do, and wants nothing for a while; the headers may say what is left. */
+  overloaded(pauseMs: number, headers?: Headers): void;
   /** Always, as soon as nothing is in flight. Safe to call twice. */
   leave: () => void;
 }
@@ -48,6 +48,7 @@ export function createLimiter(
 ): Limiter {
   const queue: Waiter[] = [];
   const windows: { requests: Window | null; tokens: Window | null } = { requests: null, tokens: null };
+  const sent = { requests: 0, tokens: 0 };
   let limit = max;
   let inFlight = 0;
   let pausedUntil = 0;
@@ -91,28 +92,35 @@ export function createLimiter(
         inFlight++;
         spend(windows.requests, 1);
         spend(windows.tokens, next.tokens);
+        sent.requests++;
+        sent.tokens += next.tokens;
         next.start();
       }
     }
   }
 
-  function hear(headers: Headers): void {
+  /** The server may not have counted what was sent after the request that it answers. */
+  function hear(headers: Headers, before: typeof sent): void {
     for (const what of ["requests", "tokens"] as const) {
       const heard = rateWindow(headers, what);
-      if (heard !== null) windows[what] = { ...heard, resetAt: now() + heard.resetMs };
+      if (heard === null) continue;
+      windows[what] = { ...heard, resetAt: now() + heard.resetMs };
+      spend(windows[what], sent[what] - before[what]);
     }
   }
 
   function place(): Place {
     const startedAt = now();
+    const before = { ...sent };
     let left = false;
     return {
       succeeded(headers) {
         // Places that nobody wanted prove nothing.
         if (inFlight >= limit / 2) limit = Math.min(max, limit + 1 / limit);
-        hear(headers);
+        hear(headers, before);
       },
-      overloaded(pauseMs) {
+      overloaded(pauseMs, headers) {
+        if (headers !== undefined) hear(headers, before);
         pausedUntil = Math.max(pausedUntil, now() + pauseMs);
         // Those that were sent before the last cut say nothing about what is in flight since.
         if (startedAt < lastCut) return;

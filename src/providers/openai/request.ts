@@ -96,7 +96,7 @@ export function createRequester(parts: RequesterParts): Requester {
         }
         const { failure } = result;
         if (!failure.maybeSpent) spent.tokens = 0;
-        if (failure.overload) place.overloaded(failure.error.retryAfterMs ?? 0);
+        if (failure.overload) place.overloaded(failure.error.retryAfterMs ?? 0, failure.headers);
         return { failure, again: settle(failure) };
       } finally {
         place.leave();
@@ -114,7 +114,7 @@ export function createRequester(parts: RequesterParts): Requester {
       breaker.succeeded();
       return true;
     }
-    if (error.code === "unauthorized" && settings.key.reload()) {
+    if ((error.code === "unauthorized" || error.code === "forbidden") && settings.key.reload()) {
       breaker.abandoned();
       return true;
     }

@@ -6,7 +6,7 @@ import { describe, expect, it, onTestFinished } from "vitest";
 import type { EmbeddError } from "#embedd/errors.js";
 import { embedBatch } from "#embedd/worker/embed-batch.js";
 import { apiError, seededRandom, startApiServer } from "../../helpers/api-server.js";
-import type { Reply } from "../../helpers/api-server.js";
+import type { ApiRequest, Reply } from "../../helpers/api-server.js";
 import { cosine, hashVector } from "../../helpers/providers.js";
 import { KEY, numbered, start } from "./start.js";
 
@@ -149,13 +149,15 @@ describe("what a person has to mend stops the provider, and says what", () => {
     expect(server.requests.length).toBeLessThanOrEqual(3);
   });
 
-  it("a key file that was mended is read again on a refusal", async () => {
+  it.each([401, 403])("a key file that was mended is read again on a refusal with %i", async (status) => {
     const folder = await mkdtemp(join(tmpdir(), "embedd-key-"));
     onTestFinished(() => rm(folder, { recursive: true }));
     const file = join(folder, "key");
     await writeFile(file, "old-key\n");
     let right = "old-key";
-    const { provider, server } = await start({ key: () => right }, { apiKey: undefined, apiKeyFile: file });
+    const script = ({ headers }: ApiRequest): Reply | undefined =>
+      headers.authorization === `Bearer ${right}` ? undefined : apiError(status);
+    const { provider, server } = await start({ script }, { apiKey: undefined, apiKeyFile: file });
     await provider.embed(["a"]);
     right = "new-key";
     await writeFile(`${file}.new`, "new-key\n");
@@ -168,7 +170,7 @@ describe("what a person has to mend stops the provider, and says what", () => {
     ]);
     right = "third";
     const error = await failure(provider.embed(["c"]));
-    expect(error).toMatchObject({ code: "unauthorized" });
+    expect(error).toMatchObject({ code: status === 401 ? "unauthorized" : "forbidden" });
     expect(error.message).toContain("EMBEDD_API_KEY_FILE");
   });
 });

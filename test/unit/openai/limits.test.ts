@@ -33,6 +33,7 @@ describe("headers", () => {
     [{ "retry-after": "Thu, 01 Jan 1970 00:01:40 GMT" }, 90_000],
     [{ "retry-after": "Thu, 01 Jan 1970 00:00:01 GMT" }, 0],
     [{ "retry-after": "3", "retry-after-ms": "250" }, 250],
+    [{ "retry-after": "Sat, 01 Jan 2099 00:00:00 GMT" }, 86_400_000],
     [{ "retry-after": "soon" }, null],
     [{}, null],
   ])("%j is waited for %s ms", (headers, ms) => {
@@ -131,6 +132,35 @@ describe("the limiter", () => {
     places.push(await limiter.acquire(100, signal));
     expect(performance.now() - began).toBeGreaterThan(10);
     for (const place of places) place.leave();
+  });
+
+  it("does not overdraw it when all of a burst hear the same", async () => {
+    const limiter = createLimiter(8, "host");
+    const burst = await Promise.all(Array.from({ length: 8 }, () => limiter.acquire(1, signal)));
+    const twoLeft = new Headers({
+      "x-ratelimit-remaining-requests": "2",
+      "x-ratelimit-reset-requests": "19s",
+    });
+    const next = Array.from({ length: 8 }, () => limiter.acquire(1, signal));
+    let started = 0;
+    for (const acquired of next) acquired.then(() => started++).catch(() => undefined);
+    for (const place of burst) {
+      place.succeeded(twoLeft);
+      place.leave();
+    }
+    await settled(Promise.all(next));
+    expect(started).toBe(2);
+  });
+
+  it("hears what a 429 says is left", async () => {
+    const limiter = createLimiter(8, "host");
+    const first = await limiter.acquire(1, signal);
+    first.overloaded(
+      0,
+      new Headers({ "x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "30s" }),
+    );
+    first.leave();
+    await expect(limiter.acquire(1, signal)).rejects.toMatchObject({ code: "rate_limited" });
   });
 
   it("tells whoever would have to wait for long", async () => {

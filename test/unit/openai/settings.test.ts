@@ -171,6 +171,7 @@ describe("what is sent", () => {
       OPENAI_ORG_ID: "org-1",
       OPENAI_PROJECT_ID: "p-1",
       OPENAI_BASE_URL: "http://127.0.0.1:1",
+      OPENAI_CUSTOM_HEADERS: `x-custom: ${KEY}`,
     })) {
       process.env[name] = value;
     }
@@ -183,7 +184,13 @@ describe("what is sent", () => {
       expect(sent).not.toContain(KEY);
       expect(sent).not.toMatch(/openai-organization|openai-project/i);
     } finally {
-      for (const name of ["OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_BASE_URL"]) {
+      for (const name of [
+        "OPENAI_API_KEY",
+        "OPENAI_ORG_ID",
+        "OPENAI_PROJECT_ID",
+        "OPENAI_BASE_URL",
+        "OPENAI_CUSTOM_HEADERS",
+      ]) {
         Reflect.deleteProperty(process.env, name);
       }
     }
