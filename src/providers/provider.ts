@@ -4,9 +4,12 @@ export interface UsageMeter {
    * Called before each request of about `tokens` input tokens.
    * @throws EmbeddError of kind `provider` where a limit would be overstepped; the request is then not made
    */
-  reserve(tokens: number): Promise<void>;
-  /** Called after each request, whatever came of it, with what the server says that it spent. */
-  settle(reservedTokens: number, spent: { requests: number; tokens: number }): void;
+  reserve(tokens: number): Promise<Reservation>;
+}
+
+export interface Reservation {
+  /** Called once after the request, whatever came of it, with what the server says that it spent. */
+  settle(spent: { requests: number; tokens: number }): void;
 }
 
 export interface EmbedOptions {

@@ -10,6 +10,8 @@ export interface DailyLimits {
 
 export interface Spent {
   pipelineId: number;
+  /** On which it was reserved, as PostgreSQL writes it; null: today. */
+  day: string | null;
   model: string;
   requests: number;
   tokens: number;
@@ -24,16 +26,16 @@ const today = "(now() at time zone 'UTC')::date";
 /**
  * Reserves tokens of the day for one request, unless that would overstep a limit. Workers take turns, so
  * that together they don't either.
- * @returns null when reserved; else in how many milliseconds the next day begins
+ * @returns `msLeft`: in how many milliseconds the next day begins
  */
 export async function reserveTokens(
   pool: Pool,
   { pipelineId, model, tokens, usd }: { pipelineId: number; model: string; tokens: number; usd: number },
   limits: DailyLimits,
-): Promise<number | null> {
+): Promise<{ reserved: boolean; day: string; msLeft: number }> {
   return inTransaction(pool, async (client) => {
     await client.query(`select pg_advisory_xact_lock(${USAGE_CLASS}, 0)`);
-    const { rows } = await client.query<{ reserved: boolean; msLeft: number }>(
+    const { rows } = await client.query<{ reserved: boolean; day: string; msLeft: number }>(
       `
 with spent as (
   select coalesce(sum(tokens + reserved_tokens), 0) as tokens, coalesce(sum(usd), 0) as usd from embedd.usage where day = ${today}
@@ -45,11 +47,11 @@ with spent as (
     set reserved_tokens = u.reserved_tokens + excluded.reserved_tokens, usd = u.usd + excluded.usd
   returning true
 )
-select exists (select from reserved) as reserved,
+select exists (select from reserved) as reserved, ${today}::text as day,
   (extract(epoch from (${today} + 1)::timestamp at time zone 'UTC' - now()) * 1000)::float8 as "msLeft"`,
       [pipelineId, model, tokens, usd, limits.tokens, limits.usd],
     );
-    return rows[0]?.reserved === true ? null : (rows[0]?.msLeft ?? 0);
+    return rows[0] ?? { reserved: false, day: "", msLeft: 0 };
   });
 }
 
@@ -58,14 +60,14 @@ export async function bookUsage(pool: Pool, entries: readonly Spent[]): Promise<
   await pool.query(
     `
 insert into embedd.usage as u (pipeline_id, day, model, requests, tokens, reserved_tokens, usd)
-select e.pipeline_id, ${today}, e.model, e.requests, e.tokens, 0, e.usd
-from unnest($1::integer[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::numeric[])
-  as e (pipeline_id, model, requests, tokens, reserved_tokens, usd)
+select e.pipeline_id, coalesce(e.day, ${today}), e.model, e.requests, e.tokens, 0, e.usd
+from unnest($1::integer[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::numeric[], $7::date[])
+  as e (pipeline_id, model, requests, tokens, reserved_tokens, usd, day)
 on conflict (day, pipeline_id, model) do update set
   requests = u.requests + excluded.requests, tokens = u.tokens + excluded.tokens, usd = u.usd + excluded.usd,
   reserved_tokens = greatest(u.reserved_tokens - (
-    select sum(e.reserved_tokens) from unnest($1::integer[], $2::text[], $5::bigint[]) as e (pipeline_id, model, reserved_tokens)
-    where e.pipeline_id = u.pipeline_id and e.model = u.model), 0)`,
+    select sum(e.reserved_tokens) from unnest($1::integer[], $2::text[], $5::bigint[], $7::date[]) as e (pipeline_id, model, reserved_tokens, day)
+    where e.pipeline_id = u.pipeline_id and e.model = u.model and coalesce(e.day, ${today}) = u.day), 0)`,
     [
       entries.map((entry) => entry.pipelineId),
       entries.map((entry) => entry.model),
@@ -73,6 +75,7 @@ on conflict (day, pipeline_id, model) do update set
       entries.map((entry) => entry.tokens),
       entries.map((entry) => entry.reservedTokens),
       entries.map((entry) => entry.usd),
+      entries.map((entry) => entry.day),
     ],
   );
 }

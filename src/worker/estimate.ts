@@ -73,10 +73,14 @@ async function trial(
   if (first === undefined) return null;
   let requests = 0;
   const counting: UsageMeter = {
-    reserve: (tokens) => meter.reserve(tokens),
-    settle(reserved, spent) {
-      requests += spent.requests;
-      meter.settle(reserved, spent);
+    async reserve(tokens) {
+      const reservation = await meter.reserve(tokens);
+      return {
+        settle(spent) {
+          requests += spent.requests;
+          reservation.settle(spent);
+        },
+      };
     },
   };
   const options: EmbedOptions = { dimensions, meter: counting };

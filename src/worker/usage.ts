@@ -8,6 +8,9 @@ import type { DailyLimits, Spent } from "../sql/usage.js";
 /** Books are written this often, and at the end. */
 const BOOK_MS = 1_000;
 
+/** What is reserved may come back as soon as a request ends. */
+const OPEN_MS = 1_000;
+
 /** What a worker's provider spends, by pipeline. */
 export interface Usage {
   meter(pipelineId: number): UsageMeter;
@@ -18,7 +21,9 @@ export interface Usage {
 export function createUsage(pool: Pool, provider: Provider, limits: DailyLimits, log: Logger): Usage {
   const usdPerToken = (provider.usdPerMillionTokens ?? 0) / 1_000_000;
   const limited = limits.tokens !== null || limits.usd !== null;
-  let unbooked = new Map<number, Spent>();
+  let unbooked = new Map<string, Spent>();
+  /** Reservations of requests in flight. */
+  let open = 0;
 
   async function book(): Promise<void> {
     if (unbooked.size === 0) return;
@@ -33,8 +38,10 @@ export function createUsage(pool: Pool, provider: Provider, limits: DailyLimits,
   }
 
   function note(spent: Omit<Spent, "model">): void {
-    const entry = unbooked.get(spent.pipelineId) ?? {
+    const key = `${spent.pipelineId} ${spent.day ?? ""}`;
+    const entry = unbooked.get(key) ?? {
       pipelineId: spent.pipelineId,
+      day: spent.day,
       model: provider.model,
       requests: 0,
       tokens: 0,
@@ -45,7 +52,20 @@ export function createUsage(pool: Pool, provider: Provider, limits: DailyLimits,
     entry.tokens += spent.tokens;
     entry.reservedTokens += spent.reservedTokens;
     entry.usd += spent.usd;
-    unbooked.set(spent.pipelineId, entry);
+    unbooked.set(key, entry);
+  }
+
+  /** @returns the day on which it is reserved */
+  async function reserve(pipelineId: number, tokens: number): Promise<string> {
+    const request = { pipelineId, model: provider.model, tokens, usd: tokens * usdPerToken };
+    const first = await reserveTokens(pool, request, limits);
+    if (first.reserved) return first.day;
+    // What requests did not spend comes back with the books.
+    booking = booking.then(book);
+    await booking;
+    const { reserved, day, msLeft } = await reserveTokens(pool, request, limits);
+    if (!reserved) throw limitReached(limits, open > 0 ? OPEN_MS : msLeft, open > 0);
+    return day;
   }
 
   let booking: Promise<void> = Promise.resolve();
@@ -55,15 +75,16 @@ export function createUsage(pool: Pool, provider: Provider, limits: DailyLimits,
   return {
     meter: (pipelineId) => ({
       async reserve(tokens) {
-        if (!limited) return;
-        const request = { pipelineId, model: provider.model, tokens, usd: tokens * usdPerToken };
-        const msLeft = await reserveTokens(pool, request, limits);
-        if (msLeft !== null) throw limitReached(limits, msLeft);
-      },
-      settle(reservedTokens, { requests, tokens }) {
-        const reserved = limited ? reservedTokens : 0;
-        const usd = (tokens - reserved) * usdPerToken;
-        note({ pipelineId, requests, tokens, reservedTokens: reserved, usd });
+        const day = limited ? await reserve(pipelineId, tokens) : null;
+        const reservedTokens = limited ? tokens : 0;
+        open++;
+        return {
+          settle(spent) {
+            open--;
+            const usd = (spent.tokens - reservedTokens) * usdPerToken;
+            note({ pipelineId, day, requests: spent.requests, tokens: spent.tokens, reservedTokens, usd });
+          },
+        };
       },
     }),
     async stop() {
@@ -76,11 +97,11 @@ export function createUsage(pool: Pool, provider: Provider, limits: DailyLimits,
 
 export const DAILY_LIMIT = "daily_limit";
 
-function limitReached({ tokens, usd }: DailyLimits, msLeft: number): EmbeddError {
+function limitReached({ tokens, usd }: DailyLimits, retryAfterMs: number, byReserved: boolean): EmbeddError {
   const limits = [tokens === null ? [] : `${tokens} tokens`, usd === null ? [] : `$${usd}`].flat();
-  return new EmbeddError(`the daily limit of ${limits.join(" or ")} is reached`, {
-    kind: "provider",
-    code: DAILY_LIMIT,
-    retryAfterMs: msLeft,
-  });
+  const reached = `the daily limit of ${limits.join(" or ")} is reached`;
+  const [message, code] = byReserved
+    ? [`${reached} if requests in flight spend all that they may`, "daily_limit_reserved"]
+    : [reached, DAILY_LIMIT];
+  return new EmbeddError(message, { kind: "provider", code, retryAfterMs });
 }

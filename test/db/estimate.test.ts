@@ -8,7 +8,7 @@ import { spawnCli } from "../helpers/process.js";
 import { paidProvider } from "../helpers/providers.js";
 
 const db = useDatabase();
-const meter = { reserve: () => Promise.resolve(), settle: () => undefined };
+const meter = { reserve: () => Promise.resolve({ settle: () => undefined }) };
 
 async function chunks() {
   const { pipelines } = await loadPipelines(db.pool);

@@ -1,5 +1,8 @@
-import { beforeEach, expect, it } from "vitest";
+import { beforeEach, expect, it, onTestFinished } from "vitest";
 import { readStatus } from "#embedd/sql/status.js";
+import { createLogger } from "#embedd/logger.js";
+import { bookUsage } from "#embedd/sql/usage.js";
+import { createUsage } from "#embedd/worker/usage.js";
 import { useDatabase } from "../helpers/database.js";
 import { paidProvider } from "../helpers/providers.js";
 import { waitFor } from "../helpers/wait.js";
@@ -73,6 +76,36 @@ it.each([
     expect((await db.query("select from embedd.leases")).rowCount).toBe(0);
   },
 );
+
+it("what a request did not spend is there at once; what others may spend is waited for a moment", async () => {
+  const provider = paidProvider();
+  const usage = createUsage(
+    db.pool,
+    provider,
+    { tokens: 1_000, usd: null },
+    createLogger({ level: "silent", format: "json" }),
+  );
+  onTestFinished(() => usage.stop());
+  const meter = usage.meter(1);
+  const failed = await meter.reserve(600);
+  await expect(meter.reserve(600)).rejects.toMatchObject({ retryAfterMs: 1_000 });
+  failed.settle({ requests: 1, tokens: 0 });
+  const good = await meter.reserve(600);
+  good.settle({ requests: 1, tokens: 600 });
+  await expect(meter.reserve(600)).rejects.toMatchObject({ code: "daily_limit" });
+});
+
+it("is booked on the day on which it was reserved", async () => {
+  await db.query(
+    "insert into embedd.usage (pipeline_id, day, model, reserved_tokens, usd) values (1, '2020-02-02', 'paid', 50, 5)",
+  );
+  const spent = { pipelineId: 1, model: "paid", requests: 1, tokens: 20, reservedTokens: 50, usd: -3 };
+  await bookUsage(db.pool, [{ ...spent, day: "2020-02-02" }]);
+  const { rows } = await db.query(
+    "select day::text, requests, tokens, reserved_tokens, usd from embedd.usage",
+  );
+  expect(rows).toEqual([{ day: "2020-02-02", requests: "1", tokens: "20", reserved_tokens: "0", usd: "2" }]);
+});
 
 it("what a dead worker had reserved counts as spent", async () => {
   await db.query(

@@ -62,8 +62,8 @@ export function paidProvider(options: { usdPerMillionTokens?: number | null; mod
     usdPerMillionTokens,
     async embed(texts, { meter } = {}) {
       const tokens = 10 * texts.length;
-      await meter?.reserve(tokens);
-      meter?.settle(tokens, { requests: 1, tokens });
+      const reservation = await meter?.reserve(tokens);
+      reservation?.settle({ requests: 1, tokens });
       return inner.embed(texts);
     },
   };

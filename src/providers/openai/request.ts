@@ -78,7 +78,7 @@ export function createRequester(parts: RequesterParts): Requester {
 
   async function once(request: EmbeddingRequest): Promise<Outcome> {
     const { tokens, signal, meter } = request;
-    await meter?.reserve(tokens);
+    const reservation = await meter?.reserve(tokens);
     let spent = { requests: 0, tokens: 0 };
     try {
       const place = await limiter.acquire(tokens, signal);
@@ -102,7 +102,7 @@ export function createRequester(parts: RequesterParts): Requester {
         place.leave();
       }
     } finally {
-      meter?.settle(tokens, spent);
+      reservation?.settle(spent);
     }
   }
 

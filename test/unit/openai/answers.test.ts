@@ -152,13 +152,15 @@ describe("usage", () => {
     const { provider } = await start({ tokens: () => 11 });
     const calls: unknown[] = [];
     const meter = {
-      reserve: (tokens: number) => Promise.resolve(void calls.push(["reserve", tokens])),
-      settle: (reserved: number, spent: object) => void calls.push(["settle", reserved, spent]),
+      reserve(tokens: number) {
+        calls.push(["reserve", tokens]);
+        return Promise.resolve({ settle: (spent: object) => void calls.push(["settle", spent]) });
+      },
     };
     await provider.embed(TEXTS, { meter });
     expect(calls).toEqual([
       ["reserve", 15],
-      ["settle", 15, { requests: 1, tokens: 55 }],
+      ["settle", { requests: 1, tokens: 55 }],
     ]);
   });
 
@@ -168,7 +170,7 @@ describe("usage", () => {
     });
     const settled: unknown[] = [];
     await provider.embed(TEXTS, {
-      meter: { reserve: () => Promise.resolve(), settle: (_, spent) => void settled.push(spent) },
+      meter: { reserve: () => Promise.resolve({ settle: (spent) => void settled.push(spent) }) },
     });
     expect(settled).toEqual([
       { requests: 1, tokens: 0 },
@@ -180,9 +182,9 @@ describe("usage", () => {
   it("that may not grow ends the call before its request", async () => {
     const { provider, server } = await start();
     const limit = new Error("enough for today");
-    await expect(
-      provider.embed(TEXTS, { meter: { reserve: () => Promise.reject(limit), settle: () => undefined } }),
-    ).rejects.toBe(limit);
+    await expect(provider.embed(TEXTS, { meter: { reserve: () => Promise.reject(limit) } })).rejects.toBe(
+      limit,
+    );
     expect(server.requests).toHaveLength(0);
   });
 });
