@@ -56,7 +56,7 @@ const schema = z.object({
   EMBEDD_MODEL_PATH: z.string().min(1).optional(),
   EMBEDD_THREADS: count(1, 256).optional(),
   EMBEDD_TOKEN_BUDGET: count(16, 65_536).optional(),
-  EMBEDD_MAX_BATCH_ROWS: count(1, 10_000).default(512),
+  EMBEDD_MAX_BATCH_ROWS: count(1, 10_000).optional(),
   EMBEDD_BATCH_MS: milliseconds(500, 10, 60_000),
   EMBEDD_MAX_CHARS: count(256, 10_000_000).default(65_536),
   EMBEDD_MAX_CLAIM_CHARS: count(256, 1_000_000_000).default(4_000_000),
@@ -94,7 +94,7 @@ export type Config = Readonly<{
   modelPath: string | undefined;
   threads: number | undefined;
   tokenBudget: number | undefined;
-  maxBatchRows: number;
+  maxBatchRows: number | undefined;
   batchMs: number;
   maxChars: number;
   maxClaimChars: number;
@@ -189,7 +189,9 @@ function apiKey(value: z.output<typeof schema>): Secret | undefined {
 /** null: not an object of strings. Its text is never repeated, it may hold a key. */
 function parseHeaders(text: string): Record<string, string> | null {
   try {
-    return z.record(z.string().regex(/^[\w!#$%&'*+.^`|~-]+$/), z.string()).parse(JSON.parse(text));
+    return z
+      .record(z.string().regex(/^[\w!#$%&'*+.^`|~-]+$/), z.string().regex(/^[\t\x20-\x7e\x80-\xff]*$/))
+      .parse(JSON.parse(text));
   } catch {
     return null;
   }

@@ -1,8 +1,11 @@
 import type { Command } from "commander";
+import { backoffMs } from "../backoff.js";
+import { EmbeddError } from "../errors.js";
 import { createProvider } from "../providers/create-provider.js";
 import { readStatus } from "../sql/status.js";
 import { createWorker } from "../worker/worker.js";
 import type { Worker } from "../worker/worker.js";
+import { sleep } from "../worker/sleep.js";
 import { withContext } from "./context.js";
 import type { Context } from "./context.js";
 import { EXIT } from "./exit.js";
@@ -21,7 +24,7 @@ export function addRun(program: Command): void {
     .addHelpText("after", "\nExample:\n  DATABASE_URL=postgres://me@localhost/app embedd run")
     .action(async (flags: { once?: boolean }, command: Command) => {
       await withContext(command, async (context) => {
-        const provider = await createProvider({ ...context.config, log: context.log });
+        const provider = await loadProvider(context, flags.once === true);
         try {
           await (flags.once === true ? runOnce(context, provider) : runUntilStopped(context, provider));
         } finally {
@@ -32,6 +35,23 @@ export function addRun(program: Command): void {
 }
 
 type LoadedProvider = Awaited<ReturnType<typeof createProvider>>;
+
+/** A server that has to be asked what its model makes, and is down, is waited for; not to do the backlog once. */
+async function loadProvider({ config, log }: Context, once: boolean): Promise<LoadedProvider> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await createProvider({ ...config, log });
+    } catch (error) {
+      if (once || !(error instanceof EmbeddError) || error.kind !== "provider") throw error;
+      const ms = error.retryAfterMs ?? 1_000 + backoffMs(attempt, 1_000, 30_000);
+      log.warn(
+        { code: error.code, cause: error.message, retryInMs: Math.round(ms) },
+        "the provider failed, trying again",
+      );
+      await sleep(ms);
+    }
+  }
+}
 
 /** A worker with the settings of the command line. */
 export function startWorker(

@@ -55,7 +55,7 @@ export function formatStatus(workers: number, pipelines: readonly PipelineStatus
       lines.push(`  waiting   ${p.waitReason}, until ${p.waitUntil?.toISOString() ?? "?"}`);
     if (p.requestsToday > 0)
       lines.push(
-        `  today     ${p.requestsToday} requests, ${p.tokensToday} tokens, about $${p.usdToday.toFixed(4)}`,
+        `  today     ${p.requestsToday} requests, ${p.tokensToday} tokens${p.usdToday > 0 ? `, about $${p.usdToday.toFixed(p.usdToday < 0.01 ? 6 : 2)}` : ""}`,
       );
     const models = Object.entries(p.doneByModel ?? {});
     lines.push(

@@ -26,8 +26,8 @@ export interface WorkerOptions {
   provider: Provider;
   /** @default silent */
   log?: Logger;
-  /** The most rows a claim. @default 512 */
-  maxBatchRows?: number;
+  /** The most rows a claim. @default 512, or what fills a provider's request */
+  maxBatchRows?: number | undefined;
   /** How long a batch should take to embed; the rows of a claim follow. @default 500 */
   batchMs?: number;
   /** A net for what no trigger sees, such as replication. @default 30000 */
@@ -192,7 +192,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
         leases,
         locked,
         workerId: () => presence.workerId,
-        maxBatchRows: options.maxBatchRows ?? 512,
+        maxBatchRows: options.maxBatchRows ?? Math.max(512, provider.minBatchRows ?? 0),
         batchMs: options.batchMs ?? 500,
         maxChars: options.maxChars ?? 65_536,
         maxClaimChars: options.maxClaimChars ?? 4_000_000,

@@ -66,7 +66,7 @@ describe("EMBEDD_PROVIDER=openai and a key", () => {
     expect(once.stdout).toMatch(/^700 rows in /);
     await expectEmbedded(docs);
     expect(server.requests.every((r) => r.dimensions === 384 && r.model === MODEL)).toBe(true);
-    expect(server.requests.length, "full batches").toBeLessThanOrEqual(4);
+    expect(server.requests.length, "full batches").toBeLessThanOrEqual(2);
     const search = await embedd(docs, server, ["search", "text 42", "--table", "docs", "--limit", "1"])
       .exited;
     expect(search.stdout).toContain("text 42");
@@ -97,6 +97,23 @@ describe("EMBEDD_PROVIDER=openai and a key", () => {
     const { rowCount } = await docs.query("select from embedd.failures");
     expect(rowCount).toBe(0);
     expect(server.requests.length / 100).toBeLessThanOrEqual(1.35);
+  });
+
+  it("waits for a server that is down when it has to be asked what its model makes", async () => {
+    const server = await serve({
+      dimensions: 384,
+      script: ({ number }) => (number < 6 ? apiError(500) : undefined),
+    });
+    const docs = await withDocs(3);
+    const env = { EMBEDD_PROVIDER: "tei", EMBEDD_MODEL: "their-model" };
+    const worker = embedd(docs, server, ["run"], env);
+    await waitFor(
+      async () => (await docs.query("select from docs where embedding is not null")).rowCount === 3,
+      { timeoutMs: 30_000, what: "the rows" },
+    );
+    expect(worker.stderr).toMatch(/answered 500.*the provider failed, trying again/);
+    worker.child.kill("SIGTERM");
+    expect(await worker.exited).toMatchObject({ code: 0 });
   });
 
   it("charges the one row that the server refuses", async () => {

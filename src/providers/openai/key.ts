@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { configurationError } from "../../errors.js";
+import { configurationError, EmbeddError } from "../../errors.js";
 import { Secret } from "../../secret.js";
 
 /** Where the API's key comes from. */
@@ -12,8 +12,18 @@ export interface KeySource {
   reload(): boolean;
 }
 
+/** @throws EmbeddError `configuration`/`api_key` when no header can carry the key */
 export function givenKey(key: Secret | null, variable: string): KeySource {
+  if (key !== null) checkKey(key.reveal(), variable);
   return { variable, current: () => key?.reveal() ?? null, reload: () => false };
+}
+
+function checkKey(key: string, variable: string): void {
+  if (/^[\x21-\x7e]+$/.test(key)) return;
+  throw configurationError(
+    "api_key",
+    `${variable} holds a character that no key has, such as a space, a line's end or an ellipsis; copy it anew`,
+  );
 }
 
 /** @throws EmbeddError `configuration`/`api_key` when there is no key in the file */
@@ -21,12 +31,15 @@ export function fileKey(path: string): KeySource {
   const variable = "EMBEDD_API_KEY_FILE";
   const read = (): Secret | null => {
     const key = readFileSync(path, "utf8").trim();
-    return key === "" ? null : new Secret(key, variable);
+    if (key === "") return null;
+    checkKey(key, variable);
+    return new Secret(key, variable);
   };
   let key: Secret | null;
   try {
     key = read();
   } catch (error) {
+    if (error instanceof EmbeddError) throw error;
     const code = (error as NodeJS.ErrnoException).code ?? "unreadable";
     throw configurationError("api_key", `${variable}: cannot read ${path} (${code})`, `ls -l ${path}`);
   }

@@ -165,6 +165,12 @@ describe("what is sent", () => {
     expect(server.requests[1]?.url).toBe("/v1/openai/deployments/mine/embeddings?api-version=2024-10-21");
   });
 
+  it.each(["sk-abc…def", "sk-abc\ndef", "sk abc"])("is nothing where no header can carry %j", (apiKey) => {
+    const resolve = (): unknown => resolveSettings({ provider: "openai", apiKey });
+    expect(resolve).toThrow(/character that no key has/);
+    expect(resolve).not.toThrow(apiKey);
+  });
+
   it("has no key where there is none, and nothing of OpenAI's own variables", async () => {
     for (const [name, value] of Object.entries({
       OPENAI_API_KEY: KEY,
