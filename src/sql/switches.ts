@@ -70,6 +70,15 @@ export async function countBehind(db: Pool | ClientBase, shadow: number): Promis
   return rows[0] ?? { waiting: 0, behind: 0, dead: 0 };
 }
 
+/** With more waiting rows than this the swap would hold its lock for too long, and is refused. */
+export async function mostWaiting(db: Pool | ClientBase, shadow: number, maxBehind: number): Promise<number> {
+  const { rows } = await db.query<{ most: number }>("select embedd.most_waiting($1, $2)::float8 as most", [
+    shadow,
+    maxBehind,
+  ]);
+  return rows[0]?.most ?? 0;
+}
+
 /** How many rows have a text. Reads the whole table. */
 export async function countTexts(db: Pool | ClientBase, shadow: number): Promise<number> {
   const { rows } = await db.query<{ texts: number }>(
