@@ -95,6 +95,7 @@ async function beginSwitch(
   const { model, dimensions } = options;
   const [there] = await readSwitches(client, options);
   if (there !== undefined) {
+    if (!there.whole) throw notWhole(there);
     if (
       (model !== undefined && model !== there.toModel) ||
       (dimensions !== undefined && dimensions !== there.toDimensions)
@@ -153,6 +154,7 @@ async function fill(
   for (;;) {
     const running = (await readSwitches(client)).find((s) => s.shadow === shadow);
     if (running === undefined) throw ended(relation);
+    if (!running.whole) throw notWhole(running);
     const started = performance.now();
     const counts = await countBehind(client, shadow);
     const most = await mostWaiting(client, shadow, maxBehind);
@@ -229,6 +231,13 @@ const tooSlow = ({ relation }: Switch, cause: unknown): EmbeddError =>
     hint: "run it again when the server has less to do; it goes on where it was",
     cause,
   });
+
+const notWhole = ({ relation }: Switch): EmbeddError =>
+  configurationError(
+    "not_whole",
+    `a column that the switch of ${relation} needs is gone`,
+    `embedd switch-model ${relation} --abort`,
+  );
 
 const ended = (relation: string): EmbeddError =>
   configurationError("no_switch", `the switch of ${relation} was ended meanwhile`, "embedd status");
