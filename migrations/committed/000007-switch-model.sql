@@ -1,5 +1,5 @@
 --! Previous: sha1:a8f8e386eed250468c0bb17e66c1f8a1eea71177
---! Hash: sha1:f9db2771860dd8ff941519daaf843292fbf31768
+--! Hash: sha1:2426a4e1e62fd876d4a8c47d2ab970cab6cb135c
 --! Message: switch model
 
 -- Which model serves a pipeline, and switching to another without an outage: a shadow pipeline fills columns
@@ -231,15 +231,21 @@ begin
   select * into strict pipeline from embedd.pipelines p where p.id = shadow.shadow_of;
   execute format($sql$
     with failed as materialized (select f.key from embedd.failures f where f.pipeline_id = $1 and f.dead)
-    select count(*), count(*) filter (where old is not null), count(*) filter (where old is not null and key in (select failed.key from failed))
-    from (select t.%1$I is not null as old, (%2$s)::text as key from %3$s t where %4$s and (t.%1$I is not null or $2 is null) limit $2) as waiting
+    select count(*), count(*) filter (where old), count(*) filter (where old and key in (select failed.key from failed))
+    from (select t.%1$I is not null as old, (%2$s)::text as key from %3$s t where %4$s limit $2) as waiting
     $sql$, pipeline.embedding_column,
     (select case when count(*) = 1 then min(format('t.%I', k)) else 'row(' || string_agg(format('t.%I', k), ', ' order by ordinality) || ')' end
       from unnest(shadow.key_columns) with ordinality u (k, ordinality)),
     shadow.relation, embedd.pending_predicate(shadow.relation, shadow.content_columns, shadow.embedding_column))
   using shadow_id, at_most into waiting, behind, dead;
 end $$;
-comment on function embedd.count_behind is 'Of a switch: rows that wait for a new vector; those of them that have an old one, which at_most limits; those of these that are dead.';
+comment on function embedd.count_behind is 'Of a switch: rows that wait for a new vector; those of them that have an old one; those of these that are dead. No more than at_most waiting rows are looked at.';
+
+create function embedd.most_waiting(shadow_id integer, max_behind bigint) returns bigint
+language sql stable as $$
+  select 20000 + max_behind + (select count(*) from embedd.failures f where f.pipeline_id = shadow_id and f.dead)
+$$;
+comment on function embedd.most_waiting is 'How many waiting rows the swap looks at while it holds the table''s lock; where more wait it is refused.';
 
 create function embedd.swap_index_names(old_index regclass, new_index regclass) returns void
 language plpgsql as $$
@@ -276,13 +282,12 @@ begin
   select * into strict shadow from embedd.pipelines p where p.id = shadow_id for update;
   select * into strict pipeline from embedd.pipelines p where p.id = shadow.shadow_of for update;
   execute format('lock table %s in access exclusive mode', shadow.relation);
-  select * into counted from embedd.count_behind(shadow_id,
-    at_most => max_behind + 1 + (select count(*) from embedd.failures f where f.pipeline_id = shadow_id and f.dead));
+  select * into counted from embedd.count_behind(shadow_id, at_most => embedd.most_waiting(shadow_id, max_behind) + 1);
   if counted.dead > 0 and not force then
     perform embedd.refuse('dead_rows', format('%s rows of %s could not be embedded with %s, and would be without a vector', counted.dead, shadow.relation, shadow.model),
       'embedd failures --dead; embedd retry; or --force');
-  elsif counted.behind - counted.dead > max_behind then
-    perform embedd.refuse('behind', format('more than %s rows of %s wait for their new vector', max_behind, shadow.relation), 'embedd run');
+  elsif counted.behind - counted.dead > max_behind or counted.waiting > embedd.most_waiting(shadow_id, max_behind) then
+    perform embedd.refuse('behind', format('too many rows of %s wait for their new vector', shadow.relation), 'embedd run');
   end if;
   previous := array[embedd.with_suffix(pipeline.embedding_column, '_previous'), embedd.with_suffix(pipeline.model_column, '_previous')];
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f9db2771860dd8ff941519daaf843292fbf31768
---! Hash: sha1:e3515f4c2e3a2a380539c6dcf86d173b3af2bb2b
+--! Previous: sha1:2426a4e1e62fd876d4a8c47d2ab970cab6cb135c
+--! Hash: sha1:af8b6e28b8231f05ebfc534e88221bd1bef8003d
 --! Message: reembed
 
 -- Embedding stale rows again.

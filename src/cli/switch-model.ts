@@ -159,28 +159,36 @@ function formatResult({ running, lockedMs, previous }: SwitchResult): string {
 
 async function showStatus({ pool }: Context, table: string | undefined, flags: SwitchFlags): Promise<void> {
   const switches = await readSwitches(pool, { relation: table });
+  const broken = switches.filter(({ whole }) => !whole);
   const states = await Promise.all(
-    switches.map(async (running) => {
-      const counts = await countBehind(pool, running.shadow);
-      const texts = await countTexts(pool, running.shadow);
-      const indexes = await switchIndexes(pool, running);
-      const filled = counts.behind - counts.dead <= flags.maxBehind;
-      return {
-        ...running,
-        step: !filled ? "fill" : indexes.some(({ state }) => state !== "ready") ? "index" : "swap",
-        done: texts - counts.waiting,
-        left: counts.waiting,
-        behind: counts.behind,
-        dead: counts.dead,
-        indexes: indexes.map(({ name, replaces, state }) => ({ name, replaces, state })),
-      };
-    }),
+    switches
+      .filter(({ whole }) => whole)
+      .map(async (running) => {
+        const counts = await countBehind(pool, running.shadow);
+        const texts = await countTexts(pool, running.shadow);
+        const indexes = await switchIndexes(pool, running);
+        const filled = counts.behind - counts.dead <= flags.maxBehind;
+        return {
+          ...running,
+          step: !filled ? "fill" : indexes.some(({ state }) => state !== "ready") ? "index" : "swap",
+          done: texts - counts.waiting,
+          left: counts.waiting,
+          behind: counts.behind,
+          dead: counts.dead,
+          indexes: indexes.map(({ name, replaces, state }) => ({ name, replaces, state })),
+        };
+      }),
   );
   if (flags.json === true) {
-    process.stdout.write(`${JSON.stringify(states, null, 2)}\n`);
+    process.stdout.write(`${JSON.stringify([...states, ...broken], null, 2)}\n`);
     return;
   }
-  if (states.length === 0) process.stdout.write("nothing is being switched\n");
+  if (switches.length === 0) process.stdout.write("nothing is being switched\n");
+  for (const { relation, embedding } of broken) {
+    process.stdout.write(
+      `${relation}.${embedding}: a column that the switch needs is gone; embedd switch-model ${relation} --abort\n`,
+    );
+  }
   for (const s of states) {
     process.stdout.write(
       `${s.relation}.${s.embedding}: from ${s.fromModel} (${s.fromDimensions}) to ${s.toModel} (${s.toDimensions})\n` +

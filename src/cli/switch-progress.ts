@@ -16,8 +16,12 @@ export function switchReporter(): { onEvent: (event: SwitchEvent) => void; stop:
     process.stderr.write(`${line}\n`);
   }
 
-  function fill({ running, counts, texts }: Extract<SwitchEvent, { step: "fill" }>): void {
-    const what = missing(running, counts.behind > 0);
+  function fill({ running, counts, texts, mostWaiting }: Extract<SwitchEvent, { step: "fill" }>): void {
+    const what =
+      missing(running, counts.behind > 0 || counts.waiting > mostWaiting) ||
+      (counts.behind === 0 && counts.waiting > mostWaiting
+        ? `the swap comes when at most ${mostWaiting} rows wait for their first vector`
+        : "");
     if (what !== hint && what !== "") say(what);
     hint = what;
     if (bar === null) {

@@ -1,4 +1,4 @@
-import type { Pool } from "pg";
+import type { ClientBase, Pool } from "pg";
 import pgvector from "pgvector";
 import type { Pipeline } from "./pipeline.js";
 import { isPresent, keyText } from "./pipeline.js";
@@ -12,8 +12,22 @@ export interface SearchResult {
   content: Record<string, string | null>;
 }
 
+interface Limits {
+  limit: number;
+  maxChars: number;
+}
+
+/**
+ * pgvector's index looks for the nearest rows of all models; from 0.8 on it goes on looking while too few are
+ * left. Set only where it is known, since an older library refuses the name.
+ */
+const goOnScanning = `
+select set_config('hnsw.iterative_scan', 'strict_order', true) from pg_extension
+where extname = 'vector' and string_to_array(substring(extversion from '^\\d+\\.\\d+'), '.')::integer[] >= '{0,8}'`;
+
 /**
  * The nearest rows by cosine distance; only rows whose vector is of `model`, since others do not compare.
+ * Where the vector index gives fewer than `limit`, the table is searched without it.
  * None where the columns have been given to another model since the pipeline was loaded.
  */
 export async function searchRows(
@@ -21,30 +35,33 @@ export async function searchRows(
   pipeline: Pipeline,
   model: string,
   query: Float32Array,
-  { limit, maxChars }: { limit: number; maxChars: number },
+  limits: Limits,
 ): Promise<SearchResult[]> {
-  const statement = `
+  return inTransaction(pool, async (client) => {
+    await client.query(goOnScanning);
+    const rows = await nearest(client, pipeline, model, query, limits);
+    if (rows.length >= limits.limit) return rows;
+    return nearest(client, pipeline, model, query, { ...limits, exact: true });
+  });
+}
+
+async function nearest(
+  client: ClientBase,
+  pipeline: Pipeline,
+  model: string,
+  query: Float32Array,
+  { limit, maxChars, exact = false }: Limits & { exact?: boolean },
+): Promise<SearchResult[]> {
+  const distance = `t.${pipeline.embedding} operator(${pipeline.vectorSchema}.<=>) $1::${pipeline.embeddingType}`;
+  const { rows } = await client.query<SearchResult>(
+    `
 select ${keyText(pipeline)} as key,
-  t.${pipeline.embedding} operator(${pipeline.vectorSchema}.<=>) $1::${pipeline.embeddingType} as distance,
+  ${distance} as distance,
   jsonb_build_object(${pipeline.content.map((column, i) => `($5::text[])[${i + 1}], left(t.${column}::text, $4)`).join(", ")}) as content
 from ${pipeline.relation} t
 where t.${pipeline.embedding} is not null and t.${pipeline.modelColumn} = $2 and ${isPresent(pipeline, "$6")}
-order by t.${pipeline.embedding} operator(${pipeline.vectorSchema}.<=>) $1::${pipeline.embeddingType} limit $3`;
-  const values = [
-    pgvector.toSql(Array.from(query)),
-    model,
-    limit,
-    maxChars,
-    pipeline.contentNames,
-    pipeline.id,
-  ];
-  return inTransaction(pool, async (client) => {
-    // An index gives the nearest rows of all models; those of others are left out only then.
-    await client.query(`select set_config('hnsw.iterative_scan', 'strict_order', true)
-      from pg_extension where extname = 'vector' and extversion !~ '^0\\.[0-7](\\.|$)'`);
-    const near = await client.query<SearchResult>(statement, values);
-    if (near.rows.length >= limit) return near.rows;
-    await client.query("set local enable_indexscan = off");
-    return (await client.query<SearchResult>(statement, values)).rows;
-  });
+order by ${exact ? `(${distance}) + 0 /* no index has this */` : distance} limit $3`,
+    [pgvector.toSql(Array.from(query)), model, limit, maxChars, pipeline.contentNames, pipeline.id],
+  );
+  return rows;
 }

@@ -1,14 +1,13 @@
 import { setTimeout } from "node:timers/promises";
 import pg from "pg";
 import type { ClientBase } from "pg";
-import { configurationError } from "../errors.js";
-import type { EmbeddError } from "../errors.js";
+import { EmbeddError, configurationError } from "../errors.js";
 import { buildIndex } from "./build-index.js";
 import { callSchema } from "./call-schema.js";
 import { holdSwitch } from "./switch-hold.js";
 import { buildSwitchIndexes, withIndexesHeld } from "./switch-indexes.js";
 import type { SwitchIndex } from "./switch-indexes.js";
-import { countBehind, countTexts, deadKeys, readSwitches } from "./switches.js";
+import { countBehind, countTexts, deadKeys, mostWaiting, readSwitches } from "./switches.js";
 import type { Switch, SwitchCounts } from "./switches.js";
 import { withTableLock } from "./table-lock.js";
 
@@ -34,7 +33,7 @@ export interface SwitchOptions {
 
 export type SwitchEvent =
   | { step: "begin"; running: Switch; resumed: boolean }
-  | { step: "fill"; running: Switch; counts: SwitchCounts; texts: number }
+  | { step: "fill"; running: Switch; counts: SwitchCounts; texts: number; mostWaiting: number }
   | { step: "index"; running: Switch; index: SwitchIndex }
   | { step: "swap"; running: Switch };
 
@@ -96,6 +95,7 @@ async function beginSwitch(
   const { model, dimensions } = options;
   const [there] = await readSwitches(client, options);
   if (there !== undefined) {
+    if (!there.whole) throw notWhole(there);
     if (
       (model !== undefined && model !== there.toModel) ||
       (dimensions !== undefined && dimensions !== there.toDimensions)
@@ -154,10 +154,18 @@ async function fill(
   for (;;) {
     const running = (await readSwitches(client)).find((s) => s.shadow === shadow);
     if (running === undefined) throw ended(relation);
+    if (!running.whole) throw notWhole(running);
     const started = performance.now();
     const counts = await countBehind(client, shadow);
-    onEvent({ step: "fill", running, counts, texts: Math.max(texts, counts.waiting) });
-    if (counts.behind - counts.dead <= maxBehind) {
+    const most = await mostWaiting(client, shadow, maxBehind);
+    onEvent({
+      step: "fill",
+      running,
+      counts,
+      texts: Math.max(texts, counts.waiting),
+      mostWaiting: most,
+    });
+    if (counts.behind - counts.dead <= maxBehind && counts.waiting <= most) {
       if (counts.dead > 0 && options.force !== true) throw await deadRows(client, running, counts.dead);
       // Pinned to nothing, the column would go to the old model's worker.
       if (pinned || running.served || !running.oldServed) return;
@@ -171,8 +179,8 @@ async function fill(
 const pause = (ms: number, signal: AbortSignal | undefined): Promise<void> =>
   setTimeout(ms, undefined, signal === undefined ? {} : { signal });
 
-/** lock_not_available, deadlock_detected, query_canceled: somebody was in the way of the transaction. */
-const PASSING = new Set(["55P03", "40P01", "57014"]);
+/** lock_not_available, deadlock_detected: somebody was in the way of the transaction. */
+const PASSING = new Set(["55P03", "40P01"]);
 
 /** Null: somebody was in the way, or writers have been faster than the worker; wait again. */
 async function swap(
@@ -199,6 +207,7 @@ async function swap(
       return { running, lockedMs, previous: dropOld ? null : (rows[0]?.names ?? null) };
     } catch (error) {
       if (!(error instanceof pg.DatabaseError)) throw error;
+      if (error.code === "57014") throw tooSlow(running, error);
       if (error.constraint === "behind" || PASSING.has(error.code ?? "")) return null;
       throw error;
     }
@@ -213,6 +222,22 @@ async function deadRows(client: ClientBase, { shadow, toModel }: Switch, dead: n
     "embedd failures --dead; then embedd retry, or embedd switch-model … --force",
   );
 }
+
+/** query_canceled: by the limit of `withTableLock`, or by somebody. To try again each second would be an outage. */
+const tooSlow = ({ relation }: Switch, cause: unknown): EmbeddError =>
+  new EmbeddError(`the swap of ${relation} was cut off, and taken back: it held its lock for too long`, {
+    kind: "database",
+    code: "slow_swap",
+    hint: "run it again when the server has less to do; it goes on where it was",
+    cause,
+  });
+
+const notWhole = ({ relation }: Switch): EmbeddError =>
+  configurationError(
+    "not_whole",
+    `a column that the switch of ${relation} needs is gone`,
+    `embedd switch-model ${relation} --abort`,
+  );
 
 const ended = (relation: string): EmbeddError =>
   configurationError("no_switch", `the switch of ${relation} was ended meanwhile`, "embedd status");

@@ -17,6 +17,8 @@ export interface Switch {
   toModel: string;
   toDimensions: number;
   indexMethod: string | null;
+  /** False: somebody dropped a column that it needs, and it can only be aborted; a dimension may be 0. */
+  whole: boolean;
   /** Whether the column will be pinned to its model afterwards, as it was before. */
   pinned: boolean;
   startedAt: Date;
@@ -37,13 +39,14 @@ export async function readSwitches(
       `select s.id as shadow, p.id as pipeline, format('%I.%I', n.nspname, c.relname) as relation,
          p.embedding_column as embedding, p.model_column as "modelColumn",
          s.embedding_column as "nextEmbedding", s.model_column as "nextModelColumn",
-         p.model as "fromModel", pa.atttypmod as "fromDimensions", s.model as "toModel", sa.atttypmod as "toDimensions",
+         p.model as "fromModel", coalesce(pa.atttypmod, 0) as "fromDimensions", s.model as "toModel", coalesce(sa.atttypmod, 0) as "toDimensions",
+         embedd.pipeline_is_whole(p) and embedd.pipeline_is_whole(s) as whole,
          s.index_method as "indexMethod", s.model_before is not null as pinned, s.created_at as "startedAt",
          embedd.is_served(s.id) as served, embedd.is_served(p.id) as "oldServed", s.error
        from embedd.pipelines s join embedd.pipelines p on p.id = s.shadow_of
        join pg_class c on c.oid = p.relation join pg_namespace n on n.oid = c.relnamespace
-       join pg_attribute pa on pa.attrelid = c.oid and pa.attname = p.embedding_column
-       join pg_attribute sa on sa.attrelid = c.oid and sa.attname = s.embedding_column
+       left join pg_attribute pa on pa.attrelid = c.oid and pa.attname = p.embedding_column
+       left join pg_attribute sa on sa.attrelid = c.oid and sa.attname = s.embedding_column
        where ($1::text is null or p.relation = embedd.resolve($1)) and ($2::text is null or p.embedding_column = $2)
        order by s.id`,
       [relation, embedding],
@@ -68,6 +71,15 @@ export async function countBehind(db: Pool | ClientBase, shadow: number): Promis
     [shadow],
   );
   return rows[0] ?? { waiting: 0, behind: 0, dead: 0 };
+}
+
+/** With more waiting rows than this the swap would hold its lock for too long, and is refused. */
+export async function mostWaiting(db: Pool | ClientBase, shadow: number, maxBehind: number): Promise<number> {
+  const { rows } = await db.query<{ most: number }>("select embedd.most_waiting($1, $2)::float8 as most", [
+    shadow,
+    maxBehind,
+  ]);
+  return rows[0]?.most ?? 0;
 }
 
 /** How many rows have a text. Reads the whole table. */

@@ -35,6 +35,8 @@ export interface PipelineSetOptions {
   log: Logger;
   presence: Pick<Presence, "serve" | "unserve">;
   startRunner: (pipeline: Pipeline, onState: (state: RunnerState) => void) => PipelineRunner;
+  /** For how long the workers of another model are to be gone before this one takes over from them. @default 30000 */
+  takeoverMs?: number | undefined;
 }
 
 /** What is being computed may still end in this time when a pipeline is paused, changed or removed. */
@@ -48,10 +50,12 @@ interface Running {
 }
 
 export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
-  const { pool, provider, log, presence, startRunner } = options;
+  const { pool, provider, log, presence, startRunner, takeoverMs = 30_000 } = options;
   const running = new Map<number, Running>();
   const problems = new Map<number, string>();
   const waits = new Map<number, string>();
+  /** Whom a pipeline that was refused is left to, and since when nobody serves it; null: somebody does. */
+  const left = new Map<number, { model: string | null; since: number | null }>();
   const idleWaiters = new Set<() => void>();
   let stopping = false;
   let refreshing: Promise<void> = Promise.resolve();
@@ -67,9 +71,11 @@ export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
     const reasons = new Map(broken.map((b) => [b.id, b.reason]));
     const wanted = new Map<number, Pipeline>();
     const waiting = new Map<number, string>();
+    for (const id of left.keys()) if (!mine.some((p) => p.id === id)) left.delete(id);
     for (const pipeline of mine) {
       const reason = misfit(pipeline, provider);
-      const other = reason === null ? await askToServe(pipeline) : servedByOthers(pipeline);
+      const other =
+        reason === null ? (graceReason(pipeline) ?? (await askToServe(pipeline))) : servedByOthers(pipeline);
       if (other !== null) waiting.set(pipeline.id, other);
       else if (reason !== null) reasons.set(pipeline.id, reason);
       else wanted.set(pipeline.id, pipeline);
@@ -94,11 +100,39 @@ export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
     checkIdle();
   }
 
+  /**
+   * Null: we may ask. A worker that is restarted, or whose database is, gets back what it served; so one that
+   * was refused asks again only when nobody has served the pipeline for a while.
+   */
+  function graceReason({ id, relation, model, served, servedModel }: Pipeline): string | null {
+    const entry = left.get(id);
+    if (entry === undefined) return null;
+    if (model !== null || servedModel === provider.model) {
+      left.delete(id);
+      return null;
+    }
+    if (served) {
+      entry.since = null;
+      return null;
+    }
+    entry.since ??= performance.now();
+    if (performance.now() - entry.since >= takeoverMs) return null;
+    return (
+      `${relation} was served with ${entry.model ?? "another model"}; if no worker of it comes back within ` +
+      `${Math.ceil(takeoverMs / 1_000)} s, ${provider.model} takes over`
+    );
+  }
+
   /** Null: it is ours; otherwise why not. */
   async function askToServe(pipeline: Pipeline): Promise<string | null> {
     try {
       const { granted, byModel, byWorker } = await presence.serve(pipeline.id, provider.model);
-      return granted ? null : waitReason(pipeline, provider.model, byModel, byWorker);
+      if (granted) {
+        left.delete(pipeline.id);
+        return null;
+      }
+      left.set(pipeline.id, { model: byModel, since: null });
+      return waitReason(pipeline, provider.model, byModel, byWorker);
     } catch (error) {
       if (!isBusy(error)) throw error;
       return running.has(pipeline.id) ? null : `${pipeline.relation}: its row of embedd.pipelines is locked`;

@@ -50,6 +50,8 @@ export interface WorkerOptions {
   reuse?: boolean;
   /** Vectors are kept for that up to this size; the least recently used go first. @default 1024 */
   reuseMaxMb?: number;
+  /** Another model's workers must be gone for this long before this one takes over. @default 30000 */
+  takeoverMs?: number;
   onBatch?: (pipeline: Pipeline, outcome: BatchOutcome) => void;
 }
 
@@ -78,12 +80,9 @@ const MIN_CLOSE_MS = 1_000;
  * @throws EmbeddError of kind `configuration` where no pipeline can be served as they stand
  */
 export async function createWorker(options: WorkerOptions): Promise<Worker> {
-  const { provider, leaseMs = 15_000 } = options;
+  const { provider, leaseMs = 15_000, takeoverMs } = options;
   const log = limitRepeats(options.log ?? silentLogger);
-  const connection = {
-    connectionString: options.databaseUrl,
-    applicationName: "embedd worker",
-  };
+  const connection = { connectionString: options.databaseUrl, applicationName: "embedd worker" };
   const pool = createPool({ ...connection, max: 8 });
   const dropConnections = connectionDropper(pool);
   const abort = new AbortController();
@@ -131,7 +130,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     await pool.end();
     throw error;
   });
-  const pipelines = createPipelineSet({ pool, provider, log, presence, startRunner });
+  const pipelines = createPipelineSet({ pool, provider, log, presence, startRunner, takeoverMs });
   try {
     listener = await openListener({
       ...connection,

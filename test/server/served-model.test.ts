@@ -52,7 +52,7 @@ describeServer("a pipeline that is pinned to no model", () => {
     expect(await state()).toEqual({ model: "old", worker: first.id, error: null });
 
     const log = listeningLogger();
-    const other = await startTestWorker(db, hashProvider({ model: "new" }), { log });
+    const other = await startTestWorker(db, hashProvider({ model: "new" }), { log, takeoverMs: 1_000 });
     const third = await startTestWorker(db, hashProvider({ model: "old" }));
     // The one that waits looks every second, and says so once.
     await waitFor(() => log.lines.length > 0, { timeoutMs: 5_000, what: "the warning" });
@@ -73,6 +73,45 @@ describeServer("a pipeline that is pinned to no model", () => {
     expect(await insertAndWait("four")).toBe("new");
     expect(await state()).toEqual({ model: "new", worker: other.id, error: null });
     await other.stop();
+  });
+
+  it("is given back to a model whose workers are away for a moment, by a restart of theirs or the database's", async () => {
+    const log = listeningLogger();
+    const first = await startTestWorker(db, hashProvider({ model: "old" }));
+    expect(await insertAndWait("before")).toBe("old");
+    const other = await startTestWorker(db, hashProvider({ model: "new" }), { log });
+    await waitFor(() => log.lines.length > 0, { timeoutMs: 5_000, what: "the warning" });
+    await first.stop();
+    await db.query("insert into embedd.chunks (source, content) values ('x', 'meanwhile')");
+    await waitFor(() => log.lines.some((line) => line.includes("within 30 s, new takes over")), {
+      timeoutMs: 5_000,
+      what: "the reason",
+    });
+    const again = await startTestWorker(db, hashProvider({ model: "old" }));
+    expect(await insertAndWait("after")).toBe("old");
+    expect((await state())?.model).toBe("old");
+
+    // As a restart of the database does; the one that waits is back first.
+    const { rows } = await db.query<{ pid: number }>(
+      `select pid, pg_terminate_backend(pid) from pg_stat_activity
+       where datname = current_database() and application_name like 'embedd %'
+       order by application_name = 'embedd presence', backend_start desc`,
+    );
+    expect(rows.length).toBeGreaterThan(3);
+    const left = new Set(rows.map(({ pid }) => pid));
+    await waitFor(
+      async () => {
+        const { rows: back } = await db.query<{ pid: number }>(
+          "select pid from pg_stat_activity where datname = current_database() and application_name = 'embedd presence'",
+        );
+        return back.length === 2 && back.every(({ pid }) => !left.has(pid));
+      },
+      { timeoutMs: 20_000, what: "both workers to be back" },
+    );
+    expect(await insertAndWait("restarted")).toBe("old");
+    expect(await state()).toEqual({ model: "old", worker: again.id, error: null });
+    await other.stop();
+    await again.stop();
   });
 
   it("is not said to be wrong by a worker whose dimensions do not fit, while another serves it", async () => {
