@@ -1,5 +1,5 @@
 --! Previous: sha1:55ee7f9b8b72bebefd75406cf82d79ae5f4c470e
---! Hash: sha1:a8f8e386eed250468c0bb17e66c1f8a1eea71177
+--! Hash: sha1:3568c9c1538dadc9feaf9508ad36911978c2afb3
 --! Message: models
 
 -- What is known of models: which one serves a pipeline, what its provider spent, what it computed before.
@@ -28,11 +28,13 @@ create table embedd.usage (
   model text not null,
   requests bigint not null default 0,
   tokens bigint not null default 0,
+  cut_texts bigint not null default 0,
   reserved_tokens bigint not null default 0,
   usd numeric not null default 0,
   primary key (day, pipeline_id, model)
 );
 comment on table embedd.usage is 'What an API provider was asked for, by pipeline and day (UTC). usd is an estimate by the model''s list price.';
+comment on column embedd.usage.cut_texts is 'Texts of which the model reads only the beginning.';
 comment on column embedd.usage.reserved_tokens is 'Of requests in flight. What a worker that died had reserved counts as spent.';
 
 -- No text, only its hash. Unlogged: after a crash of the server it is empty, and vectors are computed again.
@@ -69,7 +71,7 @@ create or replace view embedd.status as
     p.reembed,
     case when p.wait_until > now() then p.wait_reason end as wait_reason,
     case when p.wait_until > now() then p.wait_until end as wait_until,
-    usage.requests_today, usage.tokens_today, usage.usd_today
+    usage.requests_today, usage.tokens_today, usage.usd_today, usage.cut_texts_today
   from embedd.pipelines p
   cross join lateral embedd.count_rows(p) as counts
   cross join lateral (
@@ -77,7 +79,8 @@ create or replace view embedd.status as
     from embedd.failures f where f.pipeline_id = p.id) as failures
   cross join lateral (
     select coalesce(sum(u.requests), 0)::bigint as requests_today,
-      coalesce(sum(u.tokens + u.reserved_tokens), 0)::bigint as tokens_today, coalesce(sum(u.usd), 0) as usd_today
+      coalesce(sum(u.tokens + u.reserved_tokens), 0)::bigint as tokens_today, coalesce(sum(u.usd), 0) as usd_today,
+      coalesce(sum(u.cut_texts), 0)::bigint as cut_texts_today
     from embedd.usage u where u.pipeline_id = p.id and u.day = (now() at time zone 'UTC')::date) as usage;
 comment on view embedd.status is 'The backlog by pipeline. pending: rows that will get a vector, in flight or waiting for a retry included. oldest_pending_age: at most this, the time since a worker last had nothing to do. blank: NULL or white space, never embedded. stale: rows whose vector is of another model than present_model.';
 

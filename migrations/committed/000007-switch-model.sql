@@ -1,5 +1,5 @@
---! Previous: sha1:a8f8e386eed250468c0bb17e66c1f8a1eea71177
---! Hash: sha1:2426a4e1e62fd876d4a8c47d2ab970cab6cb135c
+--! Previous: sha1:3568c9c1538dadc9feaf9508ad36911978c2afb3
+--! Hash: sha1:059c010acc7010664f2ca77f05d5d2d86c3db2a1
 --! Message: switch model
 
 -- Which model serves a pipeline, and switching to another without an outage: a shadow pipeline fills columns

@@ -1,5 +1,5 @@
---! Previous: sha1:2426a4e1e62fd876d4a8c47d2ab970cab6cb135c
---! Hash: sha1:af8b6e28b8231f05ebfc534e88221bd1bef8003d
+--! Previous: sha1:059c010acc7010664f2ca77f05d5d2d86c3db2a1
+--! Hash: sha1:a3578bd90235bb3edc5cc56db8d67b94af1ebe99
 --! Message: reembed
 
 -- Embedding stale rows again.
@@ -24,7 +24,7 @@ create or replace view embedd.status as
     p.reembed,
     case when p.wait_until > now() then p.wait_reason end as wait_reason,
     case when p.wait_until > now() then p.wait_until end as wait_until,
-    usage.requests_today, usage.tokens_today, usage.usd_today
+    usage.requests_today, usage.tokens_today, usage.usd_today, usage.cut_texts_today
   from embedd.pipelines p
   cross join lateral embedd.count_rows(p) as counts
   cross join lateral (
@@ -33,5 +33,6 @@ create or replace view embedd.status as
     from embedd.failures f where f.pipeline_id = p.id) as failures
   cross join lateral (
     select coalesce(sum(u.requests), 0)::bigint as requests_today,
-      coalesce(sum(u.tokens + u.reserved_tokens), 0)::bigint as tokens_today, coalesce(sum(u.usd), 0) as usd_today
+      coalesce(sum(u.tokens + u.reserved_tokens), 0)::bigint as tokens_today, coalesce(sum(u.usd), 0) as usd_today,
+      coalesce(sum(u.cut_texts), 0)::bigint as cut_texts_today
     from embedd.usage u where u.pipeline_id = p.id and u.day = (now() at time zone 'UTC')::date) as usage;

@@ -53,10 +53,7 @@ export function formatStatus(workers: number, pipelines: readonly PipelineStatus
     if (p.vectorIndex !== null) lines.push(`  index     ${p.vectorIndex}`);
     if (p.waitReason !== null)
       lines.push(`  waiting   ${p.waitReason}, until ${p.waitUntil?.toISOString() ?? "?"}`);
-    if (p.requestsToday > 0)
-      lines.push(
-        `  today     ${p.requestsToday} requests, ${p.tokensToday} tokens${p.usdToday > 0 ? `, about $${p.usdToday.toFixed(p.usdToday < 0.01 ? 6 : 2)}` : ""}`,
-      );
+    if (p.requestsToday > 0) lines.push(`  today     ${spentToday(p)}`);
     const models = Object.entries(p.doneByModel ?? {});
     lines.push(
       `  done      ${p.done ?? "?"}${models.map(([m, n]) => `\n    ${m === "" ? "(no name)" : m}: ${n}`).join("")}`,
@@ -67,4 +64,10 @@ export function formatStatus(workers: number, pipelines: readonly PipelineStatus
       );
   }
   return `${lines.join("\n")}\n`;
+}
+
+function spentToday({ requestsToday, tokensToday, usdToday, cutTextsToday }: PipelineStatus): string {
+  const price = usdToday > 0 ? `, about $${usdToday.toFixed(usdToday < 0.01 ? 6 : 2)}` : "";
+  const cut = cutTextsToday > 0 ? `, ${cutTextsToday} texts cut to what the model reads` : "";
+  return `${requestsToday} requests, ${tokensToday} tokens${price}${cut}`;
 }

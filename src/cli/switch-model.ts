@@ -79,6 +79,7 @@ async function run(context: Context, table: string, flags: SwitchFlags): Promise
       // A second signal forces.
       process.once(name, () => process.exit(EXIT.fault));
       stopping.abort();
+      process.stderr.write("stopping when the present step is done; once more to stop at once\n");
     });
   }
   const reporter = switchReporter();
@@ -99,6 +100,9 @@ async function run(context: Context, table: string, flags: SwitchFlags): Promise
         "stopped; both models go on. The same command goes on from here, --abort ends it\n",
       );
       process.exitCode = EXIT.fault;
+    } else if (error instanceof EmbeddError && error.code === "same_model") {
+      // As after a crash right behind the swap.
+      process.stdout.write(`nothing to switch: ${error.message}\n`);
     } else if (error instanceof EmbeddError && error.code === "dead_rows") {
       process.stderr.write(`embedd: ${error.message}\n  try: ${error.hint ?? ""}\n`);
       process.exitCode = EXIT.no;

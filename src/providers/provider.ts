@@ -9,7 +9,14 @@ export interface UsageMeter {
 
 export interface Reservation {
   /** Called once after the request, whatever came of it, with what the server says that it spent. */
-  settle(spent: { requests: number; tokens: number }): void;
+  settle(spent: RequestUsage): void;
+}
+
+export interface RequestUsage {
+  requests: number;
+  tokens: number;
+  /** Texts that were cut, since the model reads no more of them; of a request that succeeded. @default 0 */
+  cutTexts?: number;
 }
 
 export interface EmbedOptions {

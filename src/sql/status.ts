@@ -28,6 +28,8 @@ export interface PipelineStatus {
   requestsToday: number;
   tokensToday: number;
   usdToday: number;
+  /** Of which the model read only the beginning. */
+  cutTextsToday: number;
 }
 
 /** Counts every watched table once. */
@@ -39,7 +41,8 @@ select pipeline_id as pipeline, relation, embedding_column as embedding, model, 
   done::float8 as done, done_by_model as "doneByModel", blank::float8 as blank,
   vector_index as "vectorIndex", present_model as "presentModel", stale::float8 as stale, reembed,
   wait_reason as "waitReason", wait_until as "waitUntil", requests_today::float8 as "requestsToday",
-  tokens_today::float8 as "tokensToday", usd_today::float8 as "usdToday"
+  tokens_today::float8 as "tokensToday", usd_today::float8 as "usdToday",
+  cut_texts_today::float8 as "cutTextsToday"
 from embedd.status order by pipeline_id`);
   return rows;
 }

@@ -80,6 +80,7 @@ async function fillAndSwap(
     await buildSwitchIndexes(client, running, (index) => {
       onEvent({ step: "index", running, index });
     });
+    options.signal?.throwIfAborted();
     onEvent({ step: "swap", running });
     const result = await swap(client, running, options);
     if (result !== null) return result;

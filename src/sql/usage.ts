@@ -15,6 +15,7 @@ export interface Spent {
   model: string;
   requests: number;
   tokens: number;
+  cutTexts: number;
   /** Of earlier reservations, to be given back. */
   reservedTokens: number;
   /** What the difference costs; reservations are paid when they are made. */
@@ -59,12 +60,12 @@ select exists (select from reserved) as reserved, ${today}::text as day,
 export async function bookUsage(pool: Pool, entries: readonly Spent[]): Promise<void> {
   await pool.query(
     `
-insert into embedd.usage as u (pipeline_id, day, model, requests, tokens, reserved_tokens, usd)
-select e.pipeline_id, coalesce(e.day, ${today}), e.model, e.requests, e.tokens, 0, e.usd
-from unnest($1::integer[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::numeric[], $7::date[])
-  as e (pipeline_id, model, requests, tokens, reserved_tokens, usd, day)
+insert into embedd.usage as u (pipeline_id, day, model, requests, tokens, cut_texts, reserved_tokens, usd)
+select e.pipeline_id, coalesce(e.day, ${today}), e.model, e.requests, e.tokens, e.cut_texts, 0, e.usd
+from unnest($1::integer[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::numeric[], $7::date[], $8::bigint[])
+  as e (pipeline_id, model, requests, tokens, reserved_tokens, usd, day, cut_texts)
 on conflict (day, pipeline_id, model) do update set
-  requests = u.requests + excluded.requests, tokens = u.tokens + excluded.tokens, usd = u.usd + excluded.usd,
+  requests = u.requests + excluded.requests, tokens = u.tokens + excluded.tokens, cut_texts = u.cut_texts + excluded.cut_texts, usd = u.usd + excluded.usd,
   reserved_tokens = greatest(u.reserved_tokens - (
     select sum(e.reserved_tokens) from unnest($1::integer[], $2::text[], $5::bigint[], $7::date[]) as e (pipeline_id, model, reserved_tokens, day)
     where e.pipeline_id = u.pipeline_id and e.model = u.model and coalesce(e.day, ${today}) = u.day), 0)`,
@@ -76,6 +77,7 @@ on conflict (day, pipeline_id, model) do update set
       entries.map((entry) => entry.reservedTokens),
       entries.map((entry) => entry.usd),
       entries.map((entry) => entry.day),
+      entries.map((entry) => entry.cutTexts),
     ],
   );
 }

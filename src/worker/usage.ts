@@ -45,11 +45,13 @@ export function createUsage(pool: Pool, provider: Provider, limits: DailyLimits,
       model: provider.model,
       requests: 0,
       tokens: 0,
+      cutTexts: 0,
       reservedTokens: 0,
       usd: 0,
     };
     entry.requests += spent.requests;
     entry.tokens += spent.tokens;
+    entry.cutTexts += spent.cutTexts;
     entry.reservedTokens += spent.reservedTokens;
     entry.usd += spent.usd;
     unbooked.set(key, entry);
@@ -79,10 +81,10 @@ export function createUsage(pool: Pool, provider: Provider, limits: DailyLimits,
         const reservedTokens = limited ? tokens : 0;
         open++;
         return {
-          settle(spent) {
+          settle({ requests, tokens: spent, cutTexts = 0 }) {
             open--;
-            const usd = (spent.tokens - reservedTokens) * usdPerToken;
-            note({ pipelineId, day, requests: spent.requests, tokens: spent.tokens, reservedTokens, usd });
+            const usd = (spent - reservedTokens) * usdPerToken;
+            note({ pipelineId, day, requests, tokens: spent, cutTexts, reservedTokens, usd });
           },
         };
       },

@@ -116,6 +116,17 @@ describe("EMBEDD_PROVIDER=openai and a key", () => {
     expect(await worker.exited).toMatchObject({ code: 0 });
   });
 
+  it("cuts and counts what is longer than the model reads", async () => {
+    const server = await serve();
+    const docs = await withDocs(3);
+    await docs.query("update docs set body = id || repeat(' a word', 9000) where id < 2");
+    expect(await embedd(docs, server, ["run", "--once"]).exited).toMatchObject({ code: 0 });
+    const { stdout } = await embedd(docs, server, ["status"]).exited;
+    expect(stdout).toMatch(
+      /today {5}\d requests, \d+ tokens, about \$0\.\d+, 2 texts cut to what the model reads/,
+    );
+  });
+
   it("charges the one row that the server refuses", async () => {
     const server = await serve({
       script: ({ texts }) => (texts.includes("text 77") ? apiError(400) : undefined),

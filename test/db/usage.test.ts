@@ -99,12 +99,22 @@ it("is booked on the day on which it was reserved", async () => {
   await db.query(
     "insert into embedd.usage (pipeline_id, day, model, reserved_tokens, usd) values (1, '2020-02-02', 'paid', 50, 5)",
   );
-  const spent = { pipelineId: 1, model: "paid", requests: 1, tokens: 20, reservedTokens: 50, usd: -3 };
+  const spent = {
+    pipelineId: 1,
+    model: "paid",
+    requests: 1,
+    tokens: 20,
+    cutTexts: 2,
+    reservedTokens: 50,
+    usd: -3,
+  };
   await bookUsage(db.pool, [{ ...spent, day: "2020-02-02" }]);
   const { rows } = await db.query(
-    "select day::text, requests, tokens, reserved_tokens, usd from embedd.usage",
+    "select day::text, requests, tokens, cut_texts as cut, reserved_tokens, usd from embedd.usage",
   );
-  expect(rows).toEqual([{ day: "2020-02-02", requests: "1", tokens: "20", reserved_tokens: "0", usd: "2" }]);
+  expect(rows).toEqual([
+    { day: "2020-02-02", requests: "1", tokens: "20", cut: "2", reserved_tokens: "0", usd: "2" },
+  ]);
 });
 
 it("what a dead worker had reserved counts as spent", async () => {

@@ -176,3 +176,22 @@ describeServer("leaving", () => {
     expect(await schemaOf(url)).toBe(before);
   });
 });
+
+describeServer("a role that only searches", () => {
+  it("may ask for the model with what the manual grants, and nothing more", async () => {
+    await db.query(`create table searched (id int primary key, body text, embedding vector(8), embedding_model text);
+      select embedd.watch('searched', '{body}');
+      update embedd.pipelines set served_model = 'm' where relation = 'searched'::regclass`);
+    await withRole(async (role, url) => {
+      await db.query(`grant usage on schema embedd to ${role};
+        grant select on embedd.pipelines, searched to ${role}`);
+      const client = new pg.Client(url);
+      await client.connect();
+      onTestFinished(() => client.end());
+      const { rows } = await client.query("select * from embedd.model_of('searched')");
+      expect(rows).toEqual([{ model: "m", dimensions: 8 }]);
+      await expect(client.query("select embedd.unwatch('searched')")).rejects.toThrow();
+      await expect(client.query("select * from embedd.leases")).rejects.toThrow(/permission denied/);
+    });
+  });
+});

@@ -112,7 +112,7 @@ async function embed(
   fitted.forEach(({ text, tokens, cut }, index) => {
     if (cut && refusing) return;
     vectors[index] = kept.take(text, dimensions);
-    if (vectors[index] === undefined) inputs.push({ index, text, tokens });
+    if (vectors[index] === undefined) inputs.push({ index, text, tokens, cut });
   });
 
   const failures: unknown[] = cut > 0 && refusing ? [tooLong(settings.model, settings.inputTokens ?? 0)] : [];
@@ -120,6 +120,7 @@ async function embed(
     const answer = await requester.send({
       texts: request.map(({ text }) => text),
       tokens: request.reduce((sum, input) => sum + input.tokens, 0),
+      cutTexts: request.filter(({ cut }) => cut).length,
       dimensions,
       signal: either,
       meter,

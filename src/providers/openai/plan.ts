@@ -4,6 +4,8 @@ export interface Input {
   index: number;
   text: string;
   tokens: number;
+  /** It was longer than the model reads. */
+  cut: boolean;
 }
 
 export interface RequestLimits {

@@ -1,6 +1,6 @@
 import { setTimeout as timeout } from "node:timers/promises";
 import { backoffMs } from "../../backoff.js";
-import type { UsageMeter } from "../provider.js";
+import type { RequestUsage, UsageMeter } from "../provider.js";
 import { dimensionsOf } from "./answer.js";
 import type { Breaker } from "./breaker.js";
 import type { Client, WireRequest } from "./client.js";
@@ -23,6 +23,8 @@ export interface Requester {
 export interface EmbeddingRequest {
   texts: readonly string[];
   tokens: number;
+  /** How many of the texts were cut. */
+  cutTexts?: number;
   /** What the vectors must have; null: not known. */
   dimensions: number | null;
   signal: AbortSignal;
@@ -79,7 +81,7 @@ export function createRequester(parts: RequesterParts): Requester {
   async function once(request: EmbeddingRequest): Promise<Outcome> {
     const { tokens, signal, meter } = request;
     const reservation = await meter?.reserve(tokens);
-    let spent = { requests: 0, tokens: 0 };
+    let spent: RequestUsage = { requests: 0, tokens: 0 };
     try {
       const place = await limiter.acquire(tokens, signal);
       try {
@@ -88,7 +90,7 @@ export function createRequester(parts: RequesterParts): Requester {
         const result = await attempt(request, place.leave);
         if ("answer" in result) {
           const { vectors, tokens: charged, headers } = result.answer;
-          spent.tokens = charged ?? tokens;
+          spent = { requests: 1, tokens: charged ?? tokens, cutTexts: request.cutTexts ?? 0 };
           place.succeeded(headers);
           breaker.succeeded();
           proofs.set(request.dimensions, performance.now());

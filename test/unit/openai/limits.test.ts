@@ -53,7 +53,7 @@ describe("headers", () => {
 });
 
 describe("planning", () => {
-  const input = (tokens: number, index: number) => ({ index, text: "x", tokens });
+  const input = (tokens: number, index: number) => ({ index, text: "x", tokens, cut: false });
   it("keeps the order and the limits", () => {
     const plan = planRequests([5, 5, 5, 20, 1, 1, 1].map(input), { requestTokens: 10, requestInputs: 2 });
     expect(plan.map((request) => request.map(({ tokens }) => tokens))).toEqual([
