@@ -37,6 +37,7 @@ const schema = z.object({
     )
     .optional(),
   EMBEDD_MODEL: text,
+  EMBEDD_DEPLOYMENT: text,
   EMBEDD_HEADERS: z
     .string()
     .transform((value, context) => {
@@ -83,6 +84,7 @@ export type Config = Readonly<{
   apiKeyFile: string | undefined;
   baseUrl: string | undefined;
   model: string | undefined;
+  deployment: string | undefined;
   headers: Secret<Record<string, string>> | undefined;
   dimensions: number | undefined;
   requestTokens: number | undefined;
@@ -149,6 +151,7 @@ export function loadConfig(
     apiKeyFile: value.EMBEDD_API_KEY_FILE,
     baseUrl: value.EMBEDD_BASE_URL,
     model: value.EMBEDD_MODEL,
+    deployment: value.EMBEDD_DEPLOYMENT,
     headers: value.EMBEDD_HEADERS,
     dimensions: value.EMBEDD_DIMENSIONS,
     requestTokens: value.EMBEDD_REQUEST_TOKENS,

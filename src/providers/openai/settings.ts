@@ -16,6 +16,8 @@ export interface ApiProviderOptions {
   baseUrl?: string | undefined;
   /** As the server calls it. @default the provider's own */
   model?: string | undefined;
+  /** Where the server has a name of its own for the model, as Azure's deployments have. @default that of the model */
+  deployment?: string | undefined;
   /** Sent with every request. */
   headers?: Secret<Record<string, string>> | Record<string, string> | undefined;
   /** Components of every vector. @default what the column has, where the model can */
@@ -89,7 +91,7 @@ export function resolveSettings(options: ApiProviderOptions): ApiSettings {
   const price = { list: known?.usdPerMillionTokens ?? null, free: 0, unknown: null }[preset.price];
   return {
     model,
-    wireModel: wire,
+    wireModel: options.deployment ?? wire,
     ...resolveUrl(options, preset),
     headers:
       options.headers instanceof Secret

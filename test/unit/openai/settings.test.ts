@@ -152,6 +152,14 @@ describe("what is sent", () => {
     });
   });
 
+  it("has a deployment's name, while the row has the model's", async () => {
+    const { provider, server } = await start({}, { provider: "azure", deployment: "prod-embeddings" });
+    await provider.embed(["a"], { dimensions: 384 });
+    expect(server.requests[0]).toMatchObject({ model: "prod-embeddings", dimensions: 384 });
+    expect(provider.model).toBe("text-embedding-3-small");
+    expect(loadConfig({}, { EMBEDD_DEPLOYMENT: "prod-embeddings" }).deployment).toBe("prod-embeddings");
+  });
+
   it("has Azure's header, and an older address's api-version", async () => {
     const { provider, server } = await start({}, { provider: "azure" });
     await provider.embed(["a"]);
