@@ -22,6 +22,7 @@ interface CarriedRow {
   state: SwitchIndex["state"];
   definition: string;
   tableOid: string;
+  /** Of both columns, quoted, and the model's as a literal: the old one, and the new one. */
   names: [string, string][];
 }
 
@@ -34,7 +35,8 @@ export async function switchIndexes(db: Pool | ClientBase, running: Switch): Pro
        coalesce((select case when ni.indisvalid then 'ready' else 'building' end from pg_index ni join pg_class nx on nx.oid = ni.indexrelid
          where ni.indrelid = t.oid and nx.relname = format('embedd_next_%s', x.oid)), 'waiting') as state,
        jsonb_build_array(jsonb_build_array(quote_ident(p.embedding_column), quote_ident(s.embedding_column)),
-         jsonb_build_array(quote_ident(p.model_column), quote_ident(s.model_column))) as names
+         jsonb_build_array(quote_ident(p.model_column), quote_ident(s.model_column)),
+         jsonb_build_array(quote_literal(p.model), quote_literal(s.model))) as names
      from embedd.pipelines s join embedd.pipelines p on p.id = s.shadow_of
      cross join lateral embedd.table_tree(p.relation) r
      join pg_class t on t.oid = r join pg_namespace n on n.oid = t.relnamespace
@@ -56,8 +58,8 @@ export async function switchIndexes(db: Pool | ClientBase, running: Switch): Pro
 }
 
 /**
- * An index definition as PostgreSQL prints it, for other columns. Strings are left as they are; a cast to the
- * dimension of the old column is one to that of the new.
+ * An index definition as PostgreSQL prints it, for other columns and another model. Strings are left as they are
+ * but for the model's name; a cast to the dimension of the old column is one to that of the new.
  */
 export function translate(
   definition: string,

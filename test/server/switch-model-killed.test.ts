@@ -51,13 +51,13 @@ interface Moment {
   reach: (held: ReturnType<typeof heldProvider>, startNew: () => Promise<unknown>) => Promise<() => unknown>;
 }
 
-const whenWaiting = (pattern: string) =>
+const whenWaiting = (pattern: string, event = "Lock") =>
   waitFor(
     async () =>
       (
         await db.query(
-          "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query ilike $1",
-          [pattern],
+          "select from pg_stat_activity where datname = current_database() and $2 in (wait_event_type, wait_event) and query ilike $1",
+          [pattern, event],
         )
       ).rowCount === 1,
     { timeoutMs: 20_000, what: `${pattern} to wait` },
@@ -117,6 +117,21 @@ const moments: Record<string, Moment> = {
       await whenWaiting("lock table%access exclusive%");
       await kill(command);
       return end;
+    },
+  },
+  "within the swap's transaction": {
+    async reach(_, startNew) {
+      // Its last statements are CREATE TRIGGER, after all names are swapped.
+      await db.query(
+        `create function hold() returns event_trigger language plpgsql as 'begin if current_query() like ''%finish_switch%'' then perform pg_sleep(4); end if; end';
+         create event trigger hold on ddl_command_end when tag in ('CREATE TRIGGER') execute function hold()`,
+      );
+      const command = start();
+      await command.waitForLine(/no worker of new is connected/);
+      await startNew();
+      await whenWaiting("select embedd.finish_switch%", "PgSleep");
+      await kill(command);
+      return () => db.query("drop event trigger hold; drop function hold()");
     },
   },
 };
