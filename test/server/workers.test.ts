@@ -77,7 +77,9 @@ describeServer("several workers", () => {
     // The first sleeper has the gate; the second sleeps beside it and must take over.
     const first = spawnCli(["run"], { env: { DATABASE_URL: db.url, EMBEDD_LOG_FORMAT: "json" } });
     await first.waitForLine(/"ready"/);
-    const heir = await startTestWorker(db, hashProvider(), { pollIntervalMs: 3_600_000 });
+    const { rows } = await db.query<{ model: string }>("select served_model as model from embedd.pipelines");
+    const sameModel = hashProvider({ model: rows[0]?.model ?? "" });
+    const heir = await startTestWorker(db, sameModel, { pollIntervalMs: 3_600_000 });
     await heir.idle();
     first.child.kill("SIGKILL");
     await first.exited;
