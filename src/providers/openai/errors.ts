@@ -99,7 +99,7 @@ function classifyStatus(thrown: StatusError, settings: Named, host: string): Fai
   if (status === 404 || status === 405 || status === 410) {
     return stop(
       "not_found",
-      `${said}: no model ${wireModel} at ${settings.baseUrl}; mend EMBEDD_MODEL or EMBEDD_BASE_URL`,
+      `${said}: no model ${wireModel} at ${settings.baseUrl}; mend EMBEDD_MODEL, EMBEDD_DEPLOYMENT or EMBEDD_BASE_URL`,
     );
   }
   if (status === 400 || status === 413 || status === 422) {

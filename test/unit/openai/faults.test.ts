@@ -126,7 +126,12 @@ describe("what a person has to mend stops the provider, and says what", () => {
   it.each<[string, Reply, string, RegExp]>([
     ["401", apiError(401, { code: "invalid_api_key" }), "unauthorized", /EMBEDD_API_KEY .*platform\.openai/],
     ["403", apiError(403), "forbidden", /EMBEDD_API_KEY may not use text-embedding-3-small/],
-    ["404", apiError(404, { code: "model_not_found" }), "not_found", /EMBEDD_MODEL or EMBEDD_BASE_URL/],
+    [
+      "404",
+      apiError(404, { code: "model_not_found" }),
+      "not_found",
+      /EMBEDD_MODEL, EMBEDD_DEPLOYMENT or EMBEDD_BASE_URL/,
+    ],
     ["405", apiError(405), "not_found", /EMBEDD_BASE_URL/],
     ["418", apiError(418), "bad_request", /418/],
     ["400 of the model", apiError(400, { code: "model_not_found" }), "bad_request", /EMBEDD_MODEL/],
