@@ -1,5 +1,5 @@
 --! Previous: sha1:55ee7f9b8b72bebefd75406cf82d79ae5f4c470e
---! Hash: sha1:3568c9c1538dadc9feaf9508ad36911978c2afb3
+--! Hash: sha1:bc8c56bda7ad582d6aa7c2d938e3f34a66b2b58e
 --! Message: models
 
 -- What is known of models: which one serves a pipeline, what its provider spent, what it computed before.
@@ -15,6 +15,9 @@ comment on column embedd.pipelines.served_by is 'The id of a worker that serves 
 comment on column embedd.pipelines.wait_reason is 'What its worker waits for, such as a quota, while nothing is wrong with the pipeline; NULL: nothing.';
 comment on column embedd.pipelines.wait_until is 'When its worker goes on.';
 comment on column embedd.pipelines.reembed is 'Stale rows are embedded again, after all others.';
+
+alter table embedd.failures add column stale boolean not null default false;
+comment on column embedd.failures.stale is 'The row has a vector, of another model, and failed when it was to be embedded again.';
 
 drop trigger pipelines__after_write on embedd.pipelines;
 create trigger pipelines__after_write
@@ -55,13 +58,16 @@ begin
     )$sql$, vector_type);
 end $$;
 create index on embedd.vectors (used_at);
+-- The space of deleted vectors is used again after a vacuum only; without one the files would grow.
+alter table embedd.vectors set (autovacuum_vacuum_scale_factor = 0.02, toast.autovacuum_vacuum_scale_factor = 0.02);
 comment on table embedd.vectors is 'Vectors of texts that were embedded before, for rows with the same text and model.';
 comment on column embedd.vectors.text_hash is 'SHA-256 of the text as the model was given it.';
 
+-- A dead row that is stale has a vector, and is none of those that are pending.
 create or replace view embedd.status as
   select p.id as pipeline_id, p.relation::text as relation, p.embedding_column, p.model, p.paused, p.error,
-    greatest(counts.pending - failures.dead, 0) as pending,
-    case when counts.pending - failures.dead > 0 then now() - coalesce(p.caught_up_at, p.created_at) end as oldest_pending_age,
+    greatest(counts.pending - failures.dead_pending, 0) as pending,
+    case when counts.pending - failures.dead_pending > 0 then now() - coalesce(p.caught_up_at, p.created_at) end as oldest_pending_age,
     coalesce((select sum(cardinality(l.keys)) from embedd.leases l where l.pipeline_id = p.id), 0)::bigint as in_flight,
     failures.failed, failures.dead, counts.done, counts.done_by_model, counts.blank,
     embedd.vector_index_state(p) as vector_index,
@@ -75,7 +81,8 @@ create or replace view embedd.status as
   from embedd.pipelines p
   cross join lateral embedd.count_rows(p) as counts
   cross join lateral (
-    select count(*) filter (where not f.dead) as failed, count(*) filter (where f.dead) as dead
+    select count(*) filter (where not f.dead) as failed, count(*) filter (where f.dead) as dead,
+      count(*) filter (where f.dead and not f.stale) as dead_pending
     from embedd.failures f where f.pipeline_id = p.id) as failures
   cross join lateral (
     select coalesce(sum(u.requests), 0)::bigint as requests_today,
