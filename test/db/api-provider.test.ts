@@ -1,53 +1,15 @@
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { describe, expect, it, onTestFinished } from "vitest";
-import { migrate } from "#embedd/sql/migrate.js";
-import { apiError, seededRandom, startApiServer } from "../helpers/api-server.js";
-import type { ApiServer, ApiServerOptions, Reply } from "../helpers/api-server.js";
+import { describe, expect, it } from "vitest";
+import { embedd, serve, withDocs } from "../helpers/api-docs.js";
+import { apiError, seededRandom } from "../helpers/api-server.js";
+import type { Reply } from "../helpers/api-server.js";
 import { useDatabase } from "../helpers/database.js";
 import type { Database } from "../helpers/database.js";
 import { spawnCli } from "../helpers/process.js";
-import type { CliProcess } from "../helpers/process.js";
 import { cosine, hashVector, parseVector } from "../helpers/providers.js";
 import { waitFor } from "../helpers/wait.js";
 
 const db = useDatabase();
-const KEY = "sk-live-27182818284590452353";
 const MODEL = "text-embedding-3-small";
-
-async function serve(options: ApiServerOptions = {}): Promise<ApiServer> {
-  const server = await startApiServer(options);
-  onTestFinished(() => server.stop());
-  return server;
-}
-
-/** A database with a watched table of so many rows, `text 0` and on. */
-async function withDocs(rows: number, type = "vector(384)"): Promise<Database> {
-  const database = await db.createDatabase();
-  await migrate(database.url);
-  await database.query(`create table docs (id int primary key, body text, embedding ${type}, embedding_model text);
-    insert into docs select i, 'text ' || i from generate_series(0, ${rows - 1}) i`);
-  await database.query("select embedd.watch('docs', '{body}')");
-  return database;
-}
-
-const embedd = (
-  database: Database,
-  server: { url: string },
-  args: string[],
-  env: Record<string, string> = {},
-): CliProcess =>
-  spawnCli(args, {
-    env: {
-      DATABASE_URL: database.url,
-      EMBEDD_PROVIDER: "openai",
-      EMBEDD_BASE_URL: server.url,
-      OPENAI_API_KEY: KEY,
-      EMBEDD_LOG_LEVEL: "debug",
-      ...env,
-    },
-  });
 
 async function expectEmbedded({ query }: Database, dimensions = 384): Promise<void> {
   const { rows } = await query<{ body: string; embedding: string; embedding_model: string }>("table docs");
@@ -60,7 +22,7 @@ async function expectEmbedded({ query }: Database, dimensions = 384): Promise<vo
 describe("EMBEDD_PROVIDER=openai and a key", () => {
   it("embeds a vector(384) column, searches it, and passes doctor", async () => {
     const server = await serve();
-    const docs = await withDocs(700);
+    const docs = await withDocs(db, 700);
     const once = await embedd(docs, server, ["run", "--once"]).exited;
     expect(once, once.stderr).toMatchObject({ code: 0 });
     expect(once.stdout).toMatch(/^700 rows in /);
@@ -89,7 +51,7 @@ describe("EMBEDD_PROVIDER=openai and a key", () => {
         return undefined;
       },
     });
-    const docs = await withDocs(1_000);
+    const docs = await withDocs(db, 1_000);
     const env = { EMBEDD_REQUEST_INPUTS: "10" };
     const { code, stderr } = await embedd(docs, server, ["run", "--once"], env).exited;
     expect(code, stderr).toBe(0);
@@ -104,7 +66,7 @@ describe("EMBEDD_PROVIDER=openai and a key", () => {
       dimensions: 384,
       script: ({ number }) => (number < 6 ? apiError(500) : undefined),
     });
-    const docs = await withDocs(3);
+    const docs = await withDocs(db, 3);
     const env = { EMBEDD_PROVIDER: "tei", EMBEDD_MODEL: "their-model" };
     const worker = embedd(docs, server, ["run"], env);
     await waitFor(
@@ -118,7 +80,7 @@ describe("EMBEDD_PROVIDER=openai and a key", () => {
 
   it("cuts and counts what is longer than the model reads", async () => {
     const server = await serve();
-    const docs = await withDocs(3);
+    const docs = await withDocs(db, 3);
     await docs.query("update docs set body = id || repeat(' a word', 9000) where id < 2");
     expect(await embedd(docs, server, ["run", "--once"]).exited).toMatchObject({ code: 0 });
     const { stdout } = await embedd(docs, server, ["status"]).exited;
@@ -131,7 +93,7 @@ describe("EMBEDD_PROVIDER=openai and a key", () => {
     const server = await serve({
       script: ({ texts }) => (texts.includes("text 77") ? apiError(400) : undefined),
     });
-    const docs = await withDocs(200);
+    const docs = await withDocs(db, 200);
     const { code, stderr } = await embedd(docs, server, ["run", "--once"], { EMBEDD_MAX_ATTEMPTS: "1" })
       .exited;
     expect(code, stderr).toBe(3);
@@ -143,7 +105,7 @@ describe("EMBEDD_PROVIDER=openai and a key", () => {
 
   it("refuses a column that the model cannot fill, and says the cure", async () => {
     const server = await serve();
-    const docs = await withDocs(1, "vector(2000)");
+    const docs = await withDocs(db, 1, "vector(2000)");
     for (const args of [["run", "--once"], ["doctor"]]) {
       const { stdout, stderr } = await embedd(docs, server, args).exited;
       expect(stdout + stderr).toMatch(
@@ -156,7 +118,7 @@ describe("EMBEDD_PROVIDER=openai and a key", () => {
   });
 
   it("without a key says which variable, and where to get one", async () => {
-    const docs = await withDocs(1);
+    const docs = await withDocs(db, 1);
     for (const [provider, variable] of [
       ["openai", "OPENAI_API_KEY"],
       ["github", "GITHUB_TOKEN"],
@@ -172,7 +134,7 @@ describe("EMBEDD_PROVIDER=openai and a key", () => {
 
   it("waits quietly for a quota, and says so in the status", async () => {
     const server = await serve({ script: () => apiError(429, {}, { "retry-after": "24367" }) });
-    const docs = await withDocs(3);
+    const docs = await withDocs(db, 3);
     const worker = embedd(docs, server, ["run"]);
     await waitFor(
       async () =>
@@ -186,99 +148,5 @@ describe("EMBEDD_PROVIDER=openai and a key", () => {
     expect(server.requests).toHaveLength(1);
     worker.child.kill("SIGTERM");
     expect(await worker.exited).toMatchObject({ code: 0 });
-  });
-});
-
-describe("a key and a password", () => {
-  /** Whatever embedd wrote into the database. */
-  async function dump({ query }: Database): Promise<string> {
-    const { rows } = await query<{ name: string }>(
-      "select c.oid::regclass::text as name from pg_class c where c.relnamespace = 'embedd'::regnamespace and c.relkind in ('r', 'v')",
-    );
-    const parts = ["docs", ...rows.map((row) => row.name)].map(async (name) =>
-      JSON.stringify((await query(`select t::text from ${name} t`)).rows),
-    );
-    return (await Promise.all(parts)).join("\n");
-  }
-
-  const PASSWORD = "pw-57721566490153286";
-  const texts: [string, ApiServerOptions, Record<string, string>][] = [
-    ["all goes well", {}, {}],
-    ["the key is refused", { key: () => "another" }, {}],
-    ["the key is from a file", { key: () => KEY }, { OPENAI_API_KEY: "" }],
-    [
-      "the server repeats it with 403",
-      { script: ({ headers }) => apiError(403, { message: String(headers.authorization), code: KEY }) },
-      {},
-    ],
-    ["the server repeats it with 400", { script: () => apiError(400, { message: KEY, param: KEY }) }, {}],
-    ["the server repeats it in HTML", { script: () => ({ status: 200, body: `<p>${KEY}` }) }, {}],
-    ["the connection breaks", { script: () => ({ reset: "middle" }) }, {}],
-    ["the server is not there", {}, { EMBEDD_BASE_URL: "http://127.0.0.1:1/v1" }],
-    ["a quota is used up", { script: () => apiError(429, { code: "insufficient_quota", message: KEY }) }, {}],
-    ["settings are wrong", {}, { EMBEDD_LEASE_MS: "x", EMBEDD_HEADERS: `{"x-key": "${KEY}"` }],
-    ["OpenAI's SDK is told to log", {}, { OPENAI_LOG: "debug" }],
-  ];
-
-  it.each(texts)("are shown nowhere when %s", async (_, options, env) => {
-    const folder = await mkdtemp(join(tmpdir(), "embedd-key-"));
-    onTestFinished(() => rm(folder, { recursive: true }));
-    await writeFile(join(folder, "key"), KEY);
-    const server = await serve(options);
-    const docs = await withDocs(3);
-    const url = new URL(docs.url);
-    url.password = PASSWORD;
-    const all = {
-      EMBEDD_HEADERS: `{"x-second-key": "${KEY}"}`,
-      ...(env["OPENAI_API_KEY"] === "" && { EMBEDD_API_KEY_FILE: join(folder, "key") }),
-      ...env,
-    };
-    const database = ["--database-url", url.toString()];
-    const worker = embedd(docs, server, [...database, "run"], all);
-    await waitFor(
-      async () =>
-        worker.child.exitCode !== null ||
-        (await docs.query("select from docs where embedding is not null")).rowCount === 3 ||
-        /"msg":"the provider failed/.test(worker.stderr),
-      { timeoutMs: 30_000, what: "an outcome" },
-    );
-    const others = await Promise.all(
-      (Object.keys(env).length === 0 ? [["status", "--json"], ["doctor"]] : []).map(
-        (args) => embedd(docs, server, [...database, ...args], all).exited,
-      ),
-    );
-    const stored = await dump(docs);
-    worker.child.kill("SIGTERM");
-    const ended = await worker.exited;
-    for (const shown of [stored, ...[ended, ...others].flatMap((o) => [o.stdout, o.stderr])]) {
-      expect(shown).not.toContain(KEY);
-      expect(shown).not.toContain(PASSWORD);
-    }
-    expect(ended.stderr, "no text in the log").not.toContain("text 1");
-  });
-
-  it.runIf(process.platform === "linux")("are not in what ps shows", async () => {
-    const docs = await withDocs(1);
-    const url = new URL(docs.url);
-    url.password = PASSWORD;
-    const worker = embedd(docs, await serve(), ["--database-url", url.toString(), "run"]);
-    await waitFor(() => worker.stderr.includes('"ready"'), { timeoutMs: 30_000, what: "the worker" });
-    const cmdline = await readFile(`/proc/${worker.child.pid ?? 0}/cmdline`, "utf8");
-    expect(cmdline).toMatch(/^embedd run\0*$/);
-    worker.child.kill("SIGTERM");
-    expect(await worker.exited).toMatchObject({ code: 0 });
-  });
-
-  it("of a database that is out of reach are not shown either", async () => {
-    const { stderr, code } = await spawnCli(["status"], {
-      env: { DATABASE_URL: `postgres://me:${PASSWORD}@127.0.0.1:1/none` },
-    }).exited;
-    expect(code).toBe(4);
-    expect(stderr).not.toContain(PASSWORD);
-  });
-
-  it("are taken by no flag", async () => {
-    const { stdout } = await spawnCli(["run", "--help"]).exited;
-    expect(stdout).not.toMatch(/--\S*(key|token\b|password|secret)/i);
   });
 });

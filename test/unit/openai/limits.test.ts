@@ -1,7 +1,4 @@
 import { describe, expect, it } from "vitest";
-import { EmbeddError } from "#embedd/errors.js";
-import { createBreaker } from "#embedd/providers/openai/breaker.js";
-import { durationMs, rateWindow, retryAfterMs } from "#embedd/providers/openai/headers.js";
 import { createLimiter } from "#embedd/providers/openai/limiter.js";
 import { planRequests } from "#embedd/providers/openai/plan.js";
 import { apiError } from "../../helpers/api-server.js";
@@ -10,47 +7,6 @@ import { numbered, start } from "./start.js";
 const signal = new AbortController().signal;
 const settled = async (promise: Promise<unknown>): Promise<boolean> =>
   Promise.race([promise.then(() => true), new Promise<boolean>((resolve) => setImmediate(resolve, false))]);
-
-describe("headers", () => {
-  it.each([
-    ["20ms", 20],
-    ["1s", 1_000],
-    ["6m0s", 360_000],
-    ["1h2m3.5s", 3_723_500],
-    ["2d", 172_800_000],
-    ["12", 12_000],
-    ["0.5", 500],
-    ["", null],
-    ["soon", null],
-    ["-1", null],
-    ["5 parsecs", null],
-  ])("%j is %s ms", (text, ms) => {
-    expect(durationMs(text)).toBe(ms);
-  });
-
-  it.each([
-    [{ "retry-after": "3" }, 3_000],
-    [{ "retry-after": "Thu, 01 Jan 1970 00:01:40 GMT" }, 90_000],
-    [{ "retry-after": "Thu, 01 Jan 1970 00:00:01 GMT" }, 0],
-    [{ "retry-after": "3", "retry-after-ms": "250" }, 250],
-    [{ "retry-after": "Sat, 01 Jan 2099 00:00:00 GMT" }, 86_400_000],
-    [{ "retry-after": "soon" }, null],
-    [{}, null],
-  ])("%j is waited for %s ms", (headers, ms) => {
-    expect(retryAfterMs(new Headers(headers as Record<string, string>), 10_000)).toBe(ms);
-  });
-
-  it("of half a window are none", () => {
-    expect(rateWindow(new Headers({ "x-ratelimit-remaining-tokens": "5" }), "tokens")).toBeNull();
-    const all = {
-      "x-ratelimit-remaining-tokens": "5",
-      "x-ratelimit-limit-tokens": "9",
-      "x-ratelimit-reset-tokens": "1s",
-    };
-    expect(rateWindow(new Headers(all), "tokens")).toEqual({ remaining: 5, limit: 9, resetMs: 1_000 });
-    expect(rateWindow(new Headers(all), "requests")).toBeNull();
-  });
-});
 
 describe("planning", () => {
   const input = (tokens: number, index: number) => ({ index, text: "x", tokens, cut: false });
@@ -205,52 +161,6 @@ describe("the limiter", () => {
     await provider.embed(numbered(60), { dimensions: 4 });
     expect(provider.concurrency).toBeLessThanOrEqual(5);
     expect(server.requests.length).toBeLessThan(120);
-  });
-});
-
-describe("the breaker", () => {
-  const error = new EmbeddError("it is down", { kind: "provider", code: "unavailable", hint: "wait" });
-
-  it("opens after ten failures in a row, lets one through after a time, and closes on success", () => {
-    let now = 0;
-    const breaker = createBreaker(
-      () => now,
-      () => 1,
-    );
-    for (let i = 0; i < 9; i++) breaker.failed(error);
-    breaker.succeeded();
-    for (let i = 0; i < 10; i++) {
-      breaker.enter();
-      breaker.failed(error);
-    }
-    expect(() => breaker.enter()).toThrow("it is down");
-    now = 1_499;
-    expect(() => breaker.enter()).toThrow(
-      expect.objectContaining({ retryAfterMs: 1, code: "unavailable", hint: "wait" }),
-    );
-    now = 1_500;
-    breaker.enter();
-    expect(() => breaker.enter(), "only one").toThrow("it is down");
-    breaker.failed(error);
-    now = 1_500 + 2_499;
-    expect(() => breaker.enter(), "for longer the second time").toThrow("it is down");
-    now = 1_500 + 2_500;
-    breaker.enter();
-    breaker.abandoned();
-    breaker.enter();
-    breaker.succeeded();
-    breaker.enter();
-    breaker.enter();
-  });
-
-  it("opens at once where it is told to", () => {
-    let now = 0;
-    const breaker = createBreaker(() => now);
-    breaker.stop(error, 60_000);
-    now = 59_999;
-    expect(() => breaker.enter()).toThrow("it is down");
-    now = 60_000;
-    breaker.enter();
   });
 });
 

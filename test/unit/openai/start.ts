@@ -1,4 +1,5 @@
-import { onTestFinished } from "vitest";
+import { expect, onTestFinished } from "vitest";
+import type { EmbeddError } from "#embedd/errors.js";
 import { createApiProvider } from "#embedd/providers/openai/index.js";
 import type { ApiProviderOptions } from "#embedd/providers/openai/index.js";
 import type { Provider } from "#embedd/providers/provider.js";
@@ -25,3 +26,11 @@ export async function start(
 }
 
 export const numbered = (count: number): string[] => Array.from({ length: count }, (_, i) => `text ${i}`);
+
+/** What a call was refused with. */
+export async function failure(call: Promise<unknown>): Promise<EmbeddError> {
+  return call.then(
+    () => expect.fail("it succeeded"),
+    (error: unknown) => error as EmbeddError,
+  );
+}

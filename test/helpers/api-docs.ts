@@ -1,0 +1,43 @@
+import { onTestFinished } from "vitest";
+import { migrate } from "#embedd/sql/migrate.js";
+import { startApiServer } from "./api-server.js";
+import type { ApiServer, ApiServerOptions } from "./api-server.js";
+import type { Database, TestDatabase } from "./database.js";
+import { spawnCli } from "./process.js";
+import type { CliProcess } from "./process.js";
+
+export const KEY = "sk-live-27182818284590452353";
+
+export async function serve(options: ApiServerOptions = {}): Promise<ApiServer> {
+  const server = await startApiServer(options);
+  onTestFinished(() => server.stop());
+  return server;
+}
+
+/** A database with a watched table of so many rows, `text 0` and on. */
+export async function withDocs(db: TestDatabase, rows: number, type = "vector(384)"): Promise<Database> {
+  const database = await db.createDatabase();
+  await migrate(database.url);
+  await database.query(`create table docs (id int primary key, body text, embedding ${type}, embedding_model text);
+    insert into docs select i, 'text ' || i from generate_series(0, ${rows - 1}) i`);
+  await database.query("select embedd.watch('docs', '{body}')");
+  return database;
+}
+
+/** A command whose provider is OpenAI's, at a scripted server. */
+export const embedd = (
+  database: Database,
+  server: { url: string },
+  args: string[],
+  env: Record<string, string> = {},
+): CliProcess =>
+  spawnCli(args, {
+    env: {
+      DATABASE_URL: database.url,
+      EMBEDD_PROVIDER: "openai",
+      EMBEDD_BASE_URL: server.url,
+      OPENAI_API_KEY: KEY,
+      EMBEDD_LOG_LEVEL: "debug",
+      ...env,
+    },
+  });

@@ -1,0 +1,43 @@
+import { describe, expect, it } from "vitest";
+import { durationMs, rateWindow, retryAfterMs } from "#embedd/providers/openai/headers.js";
+
+describe("headers", () => {
+  it.each([
+    ["20ms", 20],
+    ["1s", 1_000],
+    ["6m0s", 360_000],
+    ["1h2m3.5s", 3_723_500],
+    ["2d", 172_800_000],
+    ["12", 12_000],
+    ["0.5", 500],
+    ["", null],
+    ["soon", null],
+    ["-1", null],
+    ["5 parsecs", null],
+  ])("%j is %s ms", (text, ms) => {
+    expect(durationMs(text)).toBe(ms);
+  });
+
+  it.each([
+    [{ "retry-after": "3" }, 3_000],
+    [{ "retry-after": "Thu, 01 Jan 1970 00:01:40 GMT" }, 90_000],
+    [{ "retry-after": "Thu, 01 Jan 1970 00:00:01 GMT" }, 0],
+    [{ "retry-after": "3", "retry-after-ms": "250" }, 250],
+    [{ "retry-after": "Sat, 01 Jan 2099 00:00:00 GMT" }, 86_400_000],
+    [{ "retry-after": "soon" }, null],
+    [{}, null],
+  ])("%j is waited for %s ms", (headers, ms) => {
+    expect(retryAfterMs(new Headers(headers as Record<string, string>), 10_000)).toBe(ms);
+  });
+
+  it("of half a window are none", () => {
+    expect(rateWindow(new Headers({ "x-ratelimit-remaining-tokens": "5" }), "tokens")).toBeNull();
+    const all = {
+      "x-ratelimit-remaining-tokens": "5",
+      "x-ratelimit-limit-tokens": "9",
+      "x-ratelimit-reset-tokens": "1s",
+    };
+    expect(rateWindow(new Headers(all), "tokens")).toEqual({ remaining: 5, limit: 9, resetMs: 1_000 });
+    expect(rateWindow(new Headers(all), "requests")).toBeNull();
+  });
+});
