@@ -1,12 +1,14 @@
 import { defineConfig, globalIgnores } from "eslint/config";
+import { createNodeResolver, importX } from "eslint-plugin-import-x";
 import tseslint from "typescript-eslint";
 
-/** Imports point one way: cli → worker → (sql, providers, embedded) → (errors, logger). */
+/** Imports point one way: cli → admin → worker → (database, providers, embedded) → (errors, logger, …). */
 const forbidden = {
-  "src/worker": ["cli", "embedded"],
-  "src/sql": ["cli", "worker", "providers", "embedded"],
-  "src/providers": ["cli", "worker", "sql", "embedded"],
-  "src/embedded": ["cli", "worker", "sql", "providers"],
+  "src/admin": ["cli", "embedded"],
+  "src/worker": ["cli", "admin", "embedded"],
+  "src/database": ["cli", "admin", "worker", "providers", "embedded"],
+  "src/providers": ["cli", "admin", "worker", "database", "embedded"],
+  "src/embedded": ["cli", "admin", "worker", "database", "providers"],
 };
 
 const processEnv = {
@@ -14,23 +16,24 @@ const processEnv = {
   message: "Only src/config.ts reads the environment.",
 };
 
-const oneWay = Object.entries(forbidden).map(([folder, others]) => ({
-  files: [`${folder}/**/*.ts`],
-  rules: {
-    "no-restricted-imports": [
-      "error",
-      {
-        patterns: [
-          {
-            regex: `^(\\.\\./)+(${others.join("|")})/`,
-            message: "Imports point one way: cli → worker → (sql, providers, embedded) → (errors, logger).",
-          },
-          { regex: "^(\\.\\./)+index\\.js$", message: "The public entry is for applications." },
-        ],
-      },
-    ],
-  },
-}));
+const oneWayMessage =
+  "Imports point one way: cli → admin → worker → (database, providers, embedded) → (errors, logger, …).";
+
+function restrictImports(files, folders) {
+  const patterns = [
+    { regex: `^(\\.\\./)+(${folders.join("|")})/`, message: oneWayMessage },
+    { regex: "^(\\.\\./)+index\\.js$", message: "The public entry is for applications." },
+  ];
+  return { files, rules: { "no-restricted-imports": ["error", { patterns }] } };
+}
+
+/** A file of SQL statements (*.sql.ts) sees the database and plain data, never a provider or the CLI. */
+const notInStatements = ["cli", "providers", "embedded"];
+
+const oneWay = Object.entries(forbidden).flatMap(([folder, others]) => [
+  restrictImports([`${folder}/**/*.ts`], others),
+  restrictImports([`${folder}/**/*.sql.ts`], [...new Set([...others, ...notInStatements])]),
+]);
 
 export default defineConfig(
   globalIgnores(["dist/", ".embedd/", ".bench/", ".faults/"]),
@@ -71,6 +74,15 @@ export default defineConfig(
   { files: ["src/config.ts"], rules: { "no-restricted-syntax": "off" } },
   { files: ["src/cli/**/*.ts"], rules: { "no-console": "off" } },
   ...oneWay,
+  {
+    files: ["src/**/*.ts"],
+    plugins: { "import-x": importX },
+    settings: {
+      "import-x/resolver-next": [createNodeResolver({ extensionAlias: { ".js": [".ts"] } })],
+      "import-x/parsers": { "@typescript-eslint/parser": [".ts"] },
+    },
+    rules: { "import-x/no-cycle": "error" },
+  },
   {
     files: ["test/**/*.ts"],
     rules: {

@@ -6,8 +6,8 @@ import type { Config } from "../config.js";
 import type { EmbeddedServer } from "../embedded/index.js";
 import { createLogger } from "../logger.js";
 import type { Logger } from "../logger.js";
-import { migrate } from "../sql/migrate.js";
-import { createPool } from "../sql/pool.js";
+import { migrate } from "../admin/migrate.js";
+import { createPool } from "../database/pool.js";
 
 export interface GlobalFlags {
   databaseUrl?: string;

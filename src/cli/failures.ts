@@ -1,7 +1,7 @@
 import type { Command } from "commander";
-import { callSchema } from "../sql/call-schema.js";
-import { listFailures, retryFailures } from "../sql/failures.js";
-import type { FailureEntry } from "../sql/failures.js";
+import { callSchema } from "../database/call-schema.js";
+import { listFailures, retryFailures } from "../admin/failures.sql.js";
+import type { FailureEntry } from "../admin/failures.sql.js";
 import { wholeNumber } from "./arguments.js";
 import { withContext } from "./context.js";
 import { EXIT } from "./exit.js";

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { migrate, migrationScript } from "../sql/migrate.js";
+import { migrate, migrationScript } from "../admin/migrate.js";
 import { readConfig, withContext } from "./context.js";
 
 export function addMigrate(program: Command): void {

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { configurationError } from "../errors.js";
-import { callSchema } from "../sql/call-schema.js";
-import { setPaused } from "../sql/pipeline-state.js";
+import { callSchema } from "../database/call-schema.js";
+import { setPaused } from "../admin/pause.sql.js";
 import { withContext } from "./context.js";
 
 export function addPause(program: Command): void {

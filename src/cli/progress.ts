@@ -1,6 +1,6 @@
 import { Presets, SingleBar } from "cli-progress";
 import type { Pool } from "pg";
-import { countPending } from "../sql/status.js";
+import { countPending } from "../admin/status.sql.js";
 
 export interface BacklogProgress {
   add(rows: number): void;

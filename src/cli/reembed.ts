@@ -1,11 +1,11 @@
 import type { Command } from "commander";
 import type { Pool } from "pg";
 import { configurationError } from "../errors.js";
-import { callSchema } from "../sql/call-schema.js";
-import { pipelinesOf, reembedding, startReembedding, stopReembedding } from "../sql/reembed.js";
-import { countWorkers, readStatus } from "../sql/status.js";
-import type { PipelineStatus } from "../sql/status.js";
-import { sleep } from "../worker/sleep.js";
+import { callSchema } from "../database/call-schema.js";
+import { pipelinesOf, reembedding, startReembedding, stopReembedding } from "../admin/request-reembed.sql.js";
+import { countWorkers, readStatus } from "../admin/status.sql.js";
+import type { PipelineStatus } from "../admin/status.sql.js";
+import { sleep } from "../sleep.js";
 import { withContext } from "./context.js";
 import { EXIT } from "./exit.js";
 import { watchedProgress } from "./progress.js";

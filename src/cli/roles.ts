@@ -1,6 +1,6 @@
 import type { Command } from "commander";
-import { withOwnerClient } from "../sql/pool.js";
-import { grantWorker, revokeWorker } from "../sql/roles.js";
+import { withOwnerClient } from "../database/pool.js";
+import { grantWorker, revokeWorker } from "../admin/roles.sql.js";
 import { withContext } from "./context.js";
 
 export function addGrant(program: Command): void {

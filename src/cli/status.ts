@@ -1,6 +1,6 @@
 import type { Command } from "commander";
-import { countWorkers, readStatus } from "../sql/status.js";
-import type { PipelineStatus } from "../sql/status.js";
+import { countWorkers, readStatus } from "../admin/status.sql.js";
+import type { PipelineStatus } from "../admin/status.sql.js";
 import { withContext } from "./context.js";
 import { EXIT } from "./exit.js";
 

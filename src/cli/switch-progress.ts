@@ -1,5 +1,5 @@
 import { Presets, SingleBar } from "cli-progress";
-import type { SwitchEvent } from "../sql/switch-model.js";
+import type { SwitchEvent } from "../admin/switch-model/switch-model.js";
 
 /** Shows a switch on standard error: a line a step, and a bar while rows are embedded. */
 export function switchReporter(): { onEvent: (event: SwitchEvent) => void; stop: () => void } {

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
-import { withOwnerClient } from "../sql/pool.js";
-import { uninstall } from "../sql/uninstall.js";
+import { withOwnerClient } from "../database/pool.js";
+import { uninstall } from "../admin/uninstall.js";
 import { withContext } from "./context.js";
 
 export function addUninstall(program: Command): void {

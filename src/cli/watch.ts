@@ -1,7 +1,7 @@
 import { Option } from "commander";
 import type { Command } from "commander";
-import { withOwnerClient } from "../sql/pool.js";
-import { unwatch, watch } from "../sql/watch.js";
+import { withOwnerClient } from "../database/pool.js";
+import { unwatch, watch } from "../admin/watch.js";
 import { wholeNumber } from "./arguments.js";
 import { withContext } from "./context.js";
 

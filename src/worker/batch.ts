@@ -1,17 +1,17 @@
 import pg from "pg";
 import type { Pool } from "pg";
 import type { Provider, UsageMeter } from "../providers/provider.js";
-import type { Claim, ClaimedRow, RowVersion } from "../sql/claim.js";
-import { complete, stillWaiting } from "../sql/complete.js";
-import type { EmbeddedRow } from "../sql/complete.js";
-import { chargeFailure } from "../sql/failures.js";
-import { releaseLease, trimLease } from "../sql/leases.js";
-import type { Pipeline, WorkKind } from "../sql/pipeline.js";
-import { nextBatchRows } from "./batch-rows.js";
-import { embedBatch } from "./embed-batch.js";
-import type { Reuse } from "./reuse.js";
-import { isBlank, renderTemplate } from "./template.js";
-import type { Template } from "./template.js";
+import type { Claim, ClaimedRow, RowVersion } from "./claim/claim.sql.js";
+import { complete, stillWaiting } from "./write/complete.sql.js";
+import type { EmbeddedRow } from "./write/complete.sql.js";
+import { chargeFailure } from "./write/failures.sql.js";
+import { releaseLease, trimLease } from "./claim/leases.sql.js";
+import type { Pipeline, WorkKind } from "../database/pipeline.js";
+import { nextBatchRows } from "./pace.js";
+import { embedBatch } from "./embed/isolate-refused.js";
+import type { Reuse } from "./embed/reuse.js";
+import { isBlank, renderTemplate } from "./embed/template.js";
+import type { Template } from "./embed/template.js";
 
 export interface BatchContext {
   pool: Pool;

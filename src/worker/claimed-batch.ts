@@ -1,11 +1,11 @@
 import { EmbeddError } from "../errors.js";
-import type { Claim } from "../sql/claim.js";
+import type { Claim } from "./claim/claim.sql.js";
 import { processBatch } from "./batch.js";
 import type { BatchContext, BatchOutcome } from "./batch.js";
-import { learnFrom } from "./batch-rows.js";
-import type { BatchSize } from "./batch-rows.js";
-import type { LockedRows } from "./locked-rows.js";
-import { DAILY_LIMIT } from "./usage.js";
+import { learnFrom } from "./pace.js";
+import type { BatchSize } from "./pace.js";
+import type { LockedRows } from "./write/held-rows.js";
+import { DAILY_LIMIT } from "./embed/usage.js";
 
 export interface BatchOptions {
   maxBatchRows: number;

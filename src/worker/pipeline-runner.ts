@@ -1,16 +1,16 @@
 import { EmbeddError, messageOf } from "../errors.js";
 import type { Logger } from "../logger.js";
-import { clearWait, markCaughtUp, setWait } from "../sql/pipeline-state.js";
+import { clearWait, markCaughtUp, setWait } from "./pipeline-state.sql.js";
 import { backoffMs } from "../backoff.js";
 import type { BatchContext } from "./batch.js";
-import type { Presence } from "./presence.js";
+import type { Presence } from "./wake/presence.js";
 import { createReembedding } from "./reembed.js";
-import { isShapeError } from "./shape-error.js";
-import { sleep } from "./sleep.js";
+import { isShapeError } from "./write/shape-error.js";
+import { sleep } from "../sleep.js";
 import { newSweepMemory, sweep } from "./sweep.js";
 import type { SweepOptions } from "./sweep.js";
-import { STANDBY_MS, nextWakeStep, startWakeLoop } from "./wake-loop.js";
-import type { WakeEvent, WakeStep } from "./wake-loop.js";
+import { STANDBY_MS, nextWakeStep, startWakeLoop } from "./wake/wake-loop.js";
+import type { WakeEvent, WakeStep } from "./wake/wake-loop.js";
 
 export interface RunnerOptions extends Omit<SweepOptions, "stopping"> {
   presence: Presence;

@@ -2,14 +2,14 @@ import type { Pool } from "pg";
 import { messageOf } from "../errors.js";
 import type { Logger } from "../logger.js";
 import type { Provider } from "../providers/provider.js";
-import { loadPipelines } from "../sql/load-pipelines.js";
-import type { Pipeline } from "../sql/pipeline.js";
-import { setPipelineError } from "../sql/pipeline-state.js";
-import { isBusy } from "../sql/serve.js";
-import { dimensionMisfit } from "./misfit.js";
+import { loadPipelines } from "../database/load-pipelines.sql.js";
+import type { Pipeline } from "../database/pipeline.js";
+import { setPipelineError } from "./pipeline-state.sql.js";
+import { isBusy } from "./wake/serve.sql.js";
+import { dimensionMisfit } from "./dimension-misfit.js";
 import type { PipelineRunner, RunnerState } from "./pipeline-runner.js";
-import type { Presence } from "./presence.js";
-import { parseTemplate } from "./template.js";
+import type { Presence } from "./wake/presence.js";
+import { parseTemplate } from "./embed/template.js";
 
 /** The pipelines that this worker serves, kept in step with embedd.pipelines and the tables' shapes. */
 export interface PipelineSet {

@@ -1,11 +1,11 @@
-import { claimStale } from "../sql/claim.js";
-import { forgetSettledFailures } from "../sql/failures.js";
-import { findStale } from "../sql/find-stale.js";
-import { endReembedding } from "../sql/reembed.js";
+import { claimStale } from "./claim/claim.sql.js";
+import { forgetSettledFailures } from "./write/failures.sql.js";
+import { findStale } from "./claim/find-stale.sql.js";
+import { endReembedding } from "./claim/end-reembedding.sql.js";
 import type { BatchContext } from "./batch.js";
-import { claimRows, newBatchSize } from "./batch-rows.js";
+import { claimRows, newBatchSize } from "./pace.js";
 import { runBatch } from "./claimed-batch.js";
-import { untilDone } from "./sleep.js";
+import { untilDone } from "../sleep.js";
 import type { SweepOptions } from "./sweep.js";
 
 /**

@@ -1,8 +1,8 @@
-import { claim } from "../sql/claim.js";
-import { forgetSettledFailures } from "../sql/failures.js";
+import { claim } from "./claim/claim.sql.js";
+import { forgetSettledFailures } from "./write/failures.sql.js";
 import type { BatchContext } from "./batch.js";
-import { claimRows, newBatchSize } from "./batch-rows.js";
-import type { BatchSize } from "./batch-rows.js";
+import { claimRows, newBatchSize } from "./pace.js";
+import type { BatchSize } from "./pace.js";
 import { runBatch } from "./claimed-batch.js";
 import type { BatchOptions } from "./claimed-batch.js";
 

@@ -2,11 +2,11 @@ import pg from "pg";
 import type { Pool } from "pg";
 import { messageOf } from "../errors.js";
 import type { Logger } from "../logger.js";
-import { buildIndex, vectorIndexState } from "../sql/build-index.js";
-import type { Pipeline } from "../sql/pipeline.js";
-import { INDEX_CLASS } from "../sql/pipeline.js";
-import { clientConfig } from "../sql/pool.js";
-import type { ConnectOptions } from "../sql/pool.js";
+import { buildIndex, vectorIndexState } from "../database/build-index.sql.js";
+import type { Pipeline } from "../database/pipeline.js";
+import { INDEX_CLASS } from "../database/advisory-locks.js";
+import { clientConfig } from "../database/pool.js";
+import type { ConnectOptions } from "../database/pool.js";
 
 /** Builds the vector indexes that pipelines ask for, CONCURRENTLY, one at a time, beside the other work. */
 export interface VectorIndexes {

@@ -2,23 +2,23 @@ import { EmbeddError, configurationError } from "../errors.js";
 import type { Logger } from "../logger.js";
 import { limitRepeats, silentLogger } from "../logger.js";
 import type { Provider } from "../providers/provider.js";
-import { releaseWorker, renewLeases } from "../sql/leases.js";
-import type { Pipeline } from "../sql/pipeline.js";
-import { connectionDropper, createPool } from "../sql/pool.js";
+import { releaseWorker, renewLeases } from "./claim/leases.sql.js";
+import type { Pipeline } from "../database/pipeline.js";
+import { connectionDropper, createPool } from "../database/pool.js";
 import { FIRST_WRITE_ROWS } from "./batch.js";
 import type { BatchOutcome } from "./batch.js";
-import { PIPELINES_CHANGED, openListener } from "./listener.js";
-import type { Listener } from "./listener.js";
-import { createLockedRows } from "./locked-rows.js";
+import { PIPELINES_CHANGED, openListener } from "./wake/listener.js";
+import type { Listener } from "./wake/listener.js";
+import { createLockedRows } from "./write/held-rows.js";
 import { runPipeline } from "./pipeline-runner.js";
 import type { PipelineRunner, RunnerState } from "./pipeline-runner.js";
 import { createPipelineSet } from "./pipeline-set.js";
-import { openPresence } from "./presence.js";
-import { createReuse, noReuse } from "./reuse.js";
-import { createUsage } from "./usage.js";
-import { atMost } from "./sleep.js";
+import { openPresence } from "./wake/presence.js";
+import { createReuse, noReuse } from "./embed/reuse.js";
+import { createUsage } from "./embed/usage.js";
+import { atMost } from "../sleep.js";
 import { createVectorIndexes } from "./vector-index.js";
-import { templateOf } from "./template.js";
+import { templateOf } from "./embed/template.js";
 
 export interface WorkerOptions {
   /** A direct connection: LISTEN and session locks do not pass a transaction pooler. */

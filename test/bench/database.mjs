@@ -1,6 +1,6 @@
 import pg from "pg";
 import { openEmbedded } from "#embedd/embedded/index.js";
-import { migrate } from "#embedd/sql/migrate.js";
+import { migrate } from "#embedd/admin/migrate.js";
 
 /** A database of the benchmark's own: on BENCH_DATABASE_URL or TEST_DATABASE_URL, else embedded. */
 export async function openDatabase() {

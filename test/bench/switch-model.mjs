@@ -1,8 +1,8 @@
 /** A switch of 100,000 rows to another model and dimension, while applications search and write. */
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
-import { switchModel } from "#embedd/sql/switch-model.js";
-import { watch } from "#embedd/sql/watch.js";
+import { switchModel } from "#embedd/admin/switch-model/switch-model.js";
+import { watch } from "#embedd/admin/watch.js";
 import { createWorker } from "#embedd/worker/worker.js";
 import { withClient } from "./database.mjs";
 import { quantile } from "./statistics.mjs";

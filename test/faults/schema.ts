@@ -1,5 +1,5 @@
 import pg from "pg";
-import { migrate } from "#embedd/sql/migrate.js";
+import { migrate } from "#embedd/admin/migrate.js";
 import type { Cluster } from "./cluster.js";
 
 /** The role of the workers, with nothing but what `embedd grant` gives. */

@@ -1,5 +1,5 @@
 import { onTestFinished } from "vitest";
-import { migrate } from "#embedd/sql/migrate.js";
+import { migrate } from "#embedd/admin/migrate.js";
 import { startApiServer } from "./api-server.js";
 import type { ApiServer, ApiServerOptions } from "./api-server.js";
 import type { Database, TestDatabase } from "./database.js";

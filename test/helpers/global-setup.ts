@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestProject } from "vitest/node";
 import { openEmbedded } from "#embedd/embedded/index.js";
-import { migrate } from "#embedd/sql/migrate.js";
+import { migrate } from "#embedd/admin/migrate.js";
 import {
   createServerDatabase,
   databaseUrl,

@@ -1,6 +1,6 @@
 import { expect, onTestFinished } from "vitest";
 import pg from "pg";
-import { watch } from "#embedd/sql/watch.js";
+import { watch } from "#embedd/admin/watch.js";
 import type { TestDatabase } from "./database.js";
 import { hashVector, parseVector } from "./providers.js";
 import { waitFor } from "./wait.js";

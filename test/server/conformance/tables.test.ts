@@ -1,7 +1,7 @@
-import { loadPipelines } from "#embedd/sql/load-pipelines.js";
+import { loadPipelines } from "#embedd/database/load-pipelines.sql.js";
 import { describe, expect, it } from "vitest";
 import pgvector from "pgvector";
-import { watch } from "#embedd/sql/watch.js";
+import { watch } from "#embedd/admin/watch.js";
 import { useWorker } from "../../helpers/conformance-worker.js";
 import { describeServer, useDatabase } from "../../helpers/database.js";
 import { hashProvider, hashVector } from "../../helpers/providers.js";

@@ -1,0 +1,106 @@
+import type { Pool } from "pg";
+import type { EmbedOptions, Provider, UsageMeter } from "../providers/provider.js";
+import type { Pipeline, WorkKind } from "../database/pipeline.js";
+import { sampleBacklog } from "./sample.sql.js";
+import { isBlank, renderTemplate, templateOf } from "../worker/embed/template.js";
+
+/** What a backlog will take. */
+export interface Estimate {
+  /** Rows that wait. */
+  rows: number;
+  /** Of how many of them the rest is derived. */
+  sampledRows: number;
+  tokens: number;
+  /** Half of the width of the 95 % confidence interval of `tokens`. */
+  tokensMargin: number;
+  /** By the list price; null: the price is not known. */
+  usd: number | null;
+  /** At the speed of a trial with sampled rows; null: no trial was made. */
+  seconds: number | null;
+}
+
+export interface EstimateOptions {
+  kind: WorkKind;
+  rows: number;
+  maxChars: number;
+  /** Rows to count the tokens of. */
+  sampleRows: number;
+  /** Rows to embed, for the time that it takes; 0: none. */
+  trialRows: number;
+  /** Books what the trial spends. */
+  meter: UsageMeter;
+}
+
+/** Counts the tokens of sampled rows and embeds some of them; writes nothing. */
+export async function estimateBacklog(
+  pool: Pool,
+  pipeline: Pipeline,
+  provider: Provider,
+  { kind, rows, maxChars, sampleRows, trialRows, meter }: EstimateOptions,
+): Promise<Estimate> {
+  const contents = await sampleBacklog(pool, pipeline, {
+    kind,
+    model: provider.model,
+    limit: sampleRows,
+    maxChars,
+  });
+  const template = templateOf(pipeline);
+  const texts = contents.map((content) => renderTemplate(template, content)).filter((text) => !isBlank(text));
+  const counts = await provider.countTokens(texts);
+  const { mean, margin } = meanWithMargin(counts);
+  const tokens = mean * rows;
+  const rate = await trial(provider, texts.slice(0, trialRows), { dimensions: pipeline.dimensions, meter });
+  return {
+    rows,
+    sampledRows: texts.length,
+    tokens: Math.round(tokens),
+    tokensMargin: texts.length >= rows ? 0 : Math.ceil(margin * rows),
+    usd: provider.usdPerMillionTokens === null ? null : (tokens * provider.usdPerMillionTokens) / 1_000_000,
+    seconds: rate === null ? null : rows / rate,
+  };
+}
+
+/**
+ * Texts a second of a worker. One call's requests to a server are timed, and as many are taken to run at once as
+ * a worker makes; without any, as many calls as a worker makes run at once.
+ */
+async function trial(
+  provider: Provider,
+  texts: readonly string[],
+  { dimensions, meter }: { dimensions: number; meter: UsageMeter },
+): Promise<number | null> {
+  const [first] = texts;
+  if (first === undefined) return null;
+  let requests = 0;
+  const counting: UsageMeter = {
+    async reserve(tokens) {
+      const reservation = await meter.reserve(tokens);
+      return {
+        settle(spent) {
+          requests += spent.requests;
+          reservation.settle(spent);
+        },
+      };
+    },
+  };
+  const options: EmbedOptions = { dimensions, meter: counting };
+  // A connection, or a model's first call, takes longer.
+  await provider.embed([first], options);
+  const viaServer = requests > 0;
+  requests = 0;
+  const size = viaServer ? texts.length : Math.ceil(texts.length / provider.concurrency);
+  const started = performance.now();
+  const calls: Promise<unknown>[] = [];
+  for (let i = 0; i < texts.length; i += size) calls.push(provider.embed(texts.slice(i, i + size), options));
+  await Promise.all(calls);
+  const rate = texts.length / ((performance.now() - started) / 1_000);
+  return viaServer ? rate * Math.max(1, provider.concurrency / Math.max(1, requests)) : rate;
+}
+
+function meanWithMargin(values: readonly number[]): { mean: number; margin: number } {
+  const n = values.length;
+  if (n === 0) return { mean: 0, margin: 0 };
+  const mean = values.reduce((sum, value) => sum + value, 0) / n;
+  const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / Math.max(n - 1, 1);
+  return { mean, margin: 1.96 * Math.sqrt(variance / n) };
+}

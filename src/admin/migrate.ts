@@ -1,0 +1,132 @@
+import { readFile, readdir } from "node:fs/promises";
+import { setTimeout } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { Logger } from "@graphile/logger";
+import { migrate as runMigrations } from "graphile-migrate";
+import { clearAllPools } from "graphile-migrate/dist/pgReal.js";
+import pg from "pg";
+import { configurationError } from "../errors.js";
+import { clientConfig } from "../database/pool.js";
+
+const folder = fileURLToPath(new URL("../../migrations", import.meta.url));
+
+/** 'embs', so that a second migration waits for the first. */
+const MIGRATE_LOCK = 0x656d6273;
+
+/** duplicate_schema, duplicate_table, duplicate_column, duplicate_function, duplicate_object, unique_violation */
+const SOMEBODY_ELSE_DID = new Set(["42P06", "42P07", "42701", "42723", "42710", "23505"]);
+
+/** The migrations that this version of embedd brings, in order. */
+export async function committedMigrations(): Promise<{ name: string; hash: string; body: string }[]> {
+  const names = (await readdir(`${folder}/committed`)).filter((name) => name.endsWith(".sql")).sort();
+  return Promise.all(
+    names.map(async (name) => {
+      const text = await readFile(`${folder}/committed/${name}`, "utf8");
+      return { name, hash: /^--! Hash: (.+)$/m.exec(text)?.[1] ?? "", body: text.replace(/^(--!.*\n)+/, "") };
+    }),
+  );
+}
+
+/** All migrations as one script, for a database whose migrations are kept by other means. */
+export async function migrationScript(): Promise<string> {
+  const migrations = await committedMigrations();
+  return `begin;\n${migrations.map(({ name, body }) => `-- ${name}\n${body}`).join("\n")}\ncommit;\n`;
+}
+
+/**
+ * Brings the schema `embedd` up to date. Idempotent; of two at once the second waits and finds nothing to do.
+ * @returns the names of the migrations that were run
+ * @throws EmbeddError of kind `configuration`: no pgvector, or the bookkeeping of another application
+ */
+export async function migrate(connectionString: string): Promise<string[]> {
+  const client = new pg.Client(clientConfig({ connectionString, applicationName: "embedd migrate" }));
+  await client.connect();
+  try {
+    await client.query("select pg_advisory_lock($1)", [MIGRATE_LOCK]);
+    await checkPgvector(client);
+    const before = await appliedHashes(client);
+    const committed = await committedMigrations();
+    checkBookkeeping(before, committed);
+    const url = await withDatabase(client, connectionString);
+    await runUntilNobodyElseDoes(url);
+    return committed.filter(({ hash }) => !before.includes(hash)).map(({ name }) => name);
+  } finally {
+    await client.end();
+  }
+}
+
+/**
+ * Where all connections share one session no lock keeps two migrations apart. Each file is a transaction,
+ * so the second fails at a file that the first has just run, and goes on after it.
+ */
+async function runUntilNobodyElseDoes(connectionString: string): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await runMigrations(settings(connectionString));
+      return;
+    } catch (error) {
+      if (attempt === 20 || !SOMEBODY_ELSE_DID.has(String((error as { code?: unknown }).code))) throw error;
+      await setTimeout(100);
+    } finally {
+      // They are kept for a moment, and a pool whose server goes away meanwhile ends the process.
+      clearAllPools();
+    }
+  }
+}
+
+function settings(connectionString: string) {
+  return {
+    connectionString,
+    migrationsFolder: folder,
+    databaseOwner: "embedd",
+    logger: new Logger(() => () => undefined),
+  };
+}
+
+/** graphile-migrate wants the database's name in the address. */
+async function withDatabase(client: pg.Client, connectionString: string): Promise<string> {
+  const { rows } = await client.query<{ name: string }>("select current_database() as name");
+  const url = new URL(connectionString);
+  if (url.pathname.length <= 1) url.pathname = `/${encodeURIComponent(rows[0]?.name ?? "")}`;
+  return url.toString();
+}
+
+async function checkPgvector(client: pg.Client): Promise<void> {
+  const { rows } = await client.query("select from pg_available_extensions where name = 'vector'");
+  if (rows.length > 0) return;
+  const { rows: version } = await client.query<{ major: string }>(
+    "select current_setting('server_version_num')::int / 10000 as major",
+  );
+  throw configurationError(
+    "no_pgvector",
+    "the database server does not have the extension pgvector",
+    `apt-get install postgresql-${version[0]?.major ?? "17"}-pgvector`,
+  );
+}
+
+async function appliedHashes(client: pg.Client): Promise<string[]> {
+  const { rows } = await client.query("select to_regclass('graphile_migrate.migrations') as found");
+  if ((rows[0] as { found: unknown }).found === null) return [];
+  const applied = await client.query<{ hash: string }>(
+    "select hash from graphile_migrate.migrations order by filename",
+  );
+  return applied.rows.map(({ hash }) => hash);
+}
+
+/** graphile-migrate keeps one list a database, so another application's list would hide our migrations. */
+function checkBookkeeping(applied: readonly string[], committed: readonly { hash: string }[]): void {
+  const ours = new Set(committed.map(({ hash }) => hash));
+  if (applied.every((hash) => ours.has(hash))) return;
+  const newer = committed.every(({ hash }) => applied.includes(hash));
+  throw newer
+    ? configurationError(
+        "newer_schema",
+        "this database was migrated by a newer embedd",
+        "npm install embedd@latest",
+      )
+    : configurationError(
+        "foreign_migrations",
+        "graphile_migrate.migrations in this database belongs to another application (or another embedd)",
+        'embedd migrate --sql | psql -v ON_ERROR_STOP=1 "$DATABASE_URL"',
+      );
+}

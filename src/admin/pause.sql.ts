@@ -1,0 +1,16 @@
+import type { Pool } from "pg";
+
+/** Pauses or resumes a table's pipelines on all workers; returns how many that are. */
+export async function setPaused(
+  pool: Pool,
+  relation: string,
+  embedding: string | undefined,
+  paused: boolean,
+): Promise<number> {
+  const { rowCount } = await pool.query(
+    `update embedd.pipelines set paused = $3
+     where relation = embedd.resolve($1) and embedding_column = coalesce($2, embedding_column)`,
+    [relation, embedding, paused],
+  );
+  return rowCount ?? 0;
+}

@@ -1,0 +1,109 @@
+import type { Pool } from "pg";
+import { EmbeddError, messageOf } from "../../errors.js";
+import type { Logger } from "../../logger.js";
+import type { Provider, UsageMeter } from "../../providers/provider.js";
+import { bookUsage, reserveTokens } from "./usage.sql.js";
+import type { DailyLimits, Spent } from "./usage.sql.js";
+
+/** Books are written this often, and at the end. */
+const BOOK_MS = 1_000;
+
+/** What is reserved may come back as soon as a request ends. */
+const OPEN_MS = 1_000;
+
+/** What a worker's provider spends, by pipeline. */
+export interface Usage {
+  meter(pipelineId: number): UsageMeter;
+  /** Writes what is not yet in the books. */
+  stop(): Promise<void>;
+}
+
+export function createUsage(pool: Pool, provider: Provider, limits: DailyLimits, log: Logger): Usage {
+  const usdPerToken = (provider.usdPerMillionTokens ?? 0) / 1_000_000;
+  const limited = limits.tokens !== null || limits.usd !== null;
+  let unbooked = new Map<string, Spent>();
+  /** Reservations of requests in flight. */
+  let open = 0;
+
+  async function book(): Promise<void> {
+    if (unbooked.size === 0) return;
+    const entries = [...unbooked.values()];
+    unbooked = new Map();
+    try {
+      await bookUsage(pool, entries);
+    } catch (error) {
+      for (const entry of entries) note(entry);
+      log.warn({ cause: messageOf(error) }, "could not write the usage, trying again");
+    }
+  }
+
+  function note(spent: Omit<Spent, "model">): void {
+    const key = `${spent.pipelineId} ${spent.day ?? ""}`;
+    const entry = unbooked.get(key) ?? {
+      pipelineId: spent.pipelineId,
+      day: spent.day,
+      model: provider.model,
+      requests: 0,
+      tokens: 0,
+      cutTexts: 0,
+      reservedTokens: 0,
+      usd: 0,
+    };
+    entry.requests += spent.requests;
+    entry.tokens += spent.tokens;
+    entry.cutTexts += spent.cutTexts;
+    entry.reservedTokens += spent.reservedTokens;
+    entry.usd += spent.usd;
+    unbooked.set(key, entry);
+  }
+
+  /** @returns the day on which it is reserved */
+  async function reserve(pipelineId: number, tokens: number): Promise<string> {
+    const request = { pipelineId, model: provider.model, tokens, usd: tokens * usdPerToken };
+    const first = await reserveTokens(pool, request, limits);
+    if (first.reserved) return first.day;
+    // What requests did not spend comes back with the books.
+    booking = booking.then(book);
+    await booking;
+    const { reserved, day, msLeft } = await reserveTokens(pool, request, limits);
+    if (!reserved) throw limitReached(limits, open > 0 ? OPEN_MS : msLeft, open > 0);
+    return day;
+  }
+
+  let booking: Promise<void> = Promise.resolve();
+  const timer = setInterval(() => {
+    booking = booking.then(book);
+  }, BOOK_MS).unref();
+  return {
+    meter: (pipelineId) => ({
+      async reserve(tokens) {
+        const day = limited ? await reserve(pipelineId, tokens) : null;
+        const reservedTokens = limited ? tokens : 0;
+        open++;
+        return {
+          settle({ requests, tokens: spent, cutTexts = 0 }) {
+            open--;
+            const usd = (spent - reservedTokens) * usdPerToken;
+            note({ pipelineId, day, requests, tokens: spent, cutTexts, reservedTokens, usd });
+          },
+        };
+      },
+    }),
+    async stop() {
+      clearInterval(timer);
+      await booking;
+      await book();
+    },
+  };
+}
+
+export const DAILY_LIMIT = "daily_limit";
+
+function limitReached({ tokens, usd }: DailyLimits, retryAfterMs: number, byReserved: boolean): EmbeddError {
+  const limits = [tokens === null ? [] : `${tokens} tokens`, usd === null ? [] : `$${usd}`].flat();
+  const reached = `the daily limit of ${limits.join(" or ")} is reached`;
+  const [message, code] = byReserved
+    ? [`${reached} if requests in flight spend all that they may`, "daily_limit_reserved"]
+    : [reached, DAILY_LIMIT];
+  return new EmbeddError(message, { kind: "provider", code, retryAfterMs });
+}

@@ -1,0 +1,71 @@
+import pgListen from "pg-listen";
+import { messageOf } from "../../errors.js";
+import type { Logger } from "../../logger.js";
+import { clientConfig } from "../../database/pool.js";
+import type { ConnectOptions } from "../../database/pool.js";
+import { backoffMs } from "../../backoff.js";
+import { atMost } from "../../sleep.js";
+
+/** The one channel; its payload is the id of a pipeline that has work, or `pipelines`. */
+const CHANNEL = "embedd";
+/** A row of embedd.pipelines has changed. */
+export const PIPELINES_CHANGED = "pipelines";
+
+export interface Listener {
+  stop(): Promise<void>;
+}
+
+export interface ListenerOptions extends ConnectOptions {
+  log: Logger;
+  onNotification: (payload: string) => void;
+  /** Notifications may have been missed. */
+  onReconnect: () => void;
+}
+
+/** Listens, or throws; later losses are mended for ever. */
+export async function openListener(options: ListenerOptions): Promise<Listener> {
+  const { log } = options;
+  let connects = 0;
+  let reconnecting = false;
+  let settled: () => void = () => undefined;
+  const subscriber = pgListen.default(
+    // The heartbeat's query fails after this long on a connection that is only half open.
+    { ...clientConfig(options), query_timeout: 5_000 },
+    {
+      // The default gives up after 3 s and stays deaf.
+      retryTimeout: 0,
+      retryInterval: (attempt) => Math.max(50, backoffMs(attempt, 100, 2_000)),
+      paranoidChecking: 5_000,
+      parse: (payload: string) => payload,
+    },
+  );
+  subscriber.events.on("notification", ({ payload }) => {
+    options.onNotification(String(payload));
+  });
+  subscriber.events.on("reconnect", () => {
+    reconnecting = true;
+  });
+  subscriber.events.on("connected", () => {
+    reconnecting = false;
+    settled();
+    if (connects++ > 0) options.onReconnect();
+  });
+  subscriber.events.on("error", (error) => {
+    log.warn({ cause: messageOf(error) }, "the listener failed");
+  });
+  await subscriber.connect();
+  await subscriber.listenTo(CHANNEL);
+  return {
+    async stop() {
+      // Closed in the middle of a reconnect, pg-listen would leave the new connection open.
+      if (reconnecting) {
+        await Promise.race([
+          new Promise<void>((resolve) => (settled = resolve)),
+          new Promise<void>((resolve) => setTimeout(resolve, 3_000).unref()),
+        ]);
+      }
+      // A connection that is only half open does not end by itself.
+      await atMost(1_000, subscriber.close());
+    },
+  };
+}

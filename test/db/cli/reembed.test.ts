@@ -1,0 +1,85 @@
+import { describe, expect, it } from "vitest";
+import { describeServer, useDatabase } from "../../helpers/database.js";
+import { spawnCli } from "../../helpers/process.js";
+import { waitFor } from "../../helpers/wait.js";
+import { startTestWorker } from "../../helpers/worker.js";
+import { slowProvider, useStaleTable } from "../../helpers/stale-table.js";
+
+const db = useDatabase();
+const stale = useStaleTable(db);
+const { staleTable, flag, over, models } = stale;
+
+const embedd = (...args: string[]) =>
+  spawnCli(["reembed", ...args], { env: { DATABASE_URL: db.url } }).exited;
+const serve = (model: string) =>
+  db.query("update embedd.pipelines set served_model = $2 where relation = $1::regclass", [
+    stale.table,
+    model,
+  ]);
+
+// With one session for all, a worker of an earlier test still seems to be connected.
+describeServer("embedd reembed without a worker", () => {
+  it("says what to start where there is no worker, and can be stopped", async () => {
+    await staleTable({ rows: 10 });
+    await serve("b");
+    const started = await embedd();
+    expect(started).toMatchObject({ code: 3 });
+    expect(started.stderr).toMatch(/no worker is connected.*embedd run/);
+    expect(await flag()).toBe(true);
+    expect(await embedd("--stop")).toMatchObject({ code: 0 });
+    expect(await flag()).toBe(false);
+    expect((await embedd("--stop")).stdout).toMatch(/nothing is being embedded again/);
+    expect(await models()).toEqual([{ model: "a", n: 10 }]);
+  });
+});
+
+describe("embedd reembed", () => {
+  it("says what it replaces, shows the end, and has nothing to do the second time", async () => {
+    await staleTable({ rows: 200 });
+    await db.query(`update ${stale.table} set embedding_model = null where id = 7`);
+    await serve("b");
+    await startTestWorker(db, slowProvider(5), { maxBatchRows: 32 });
+    const first = await embedd("--table", stale.table);
+    expect(first).toMatchObject({ code: 0 });
+    expect(first.stdout).toMatch(
+      new RegExp(
+        `^${stale.table}\\.embedding: 1 rows of no named model, 199 rows of a, to be replaced by vectors of b$`,
+        "m",
+      ),
+    );
+    expect(first.stdout).toMatch(/^200 rows embedded again in/m);
+    expect(await models()).toEqual([{ model: "b", n: 200 }]);
+    const second = await embedd("--table", stale.table);
+    expect(second).toMatchObject({ code: 0 });
+    expect(second.stdout).toMatch(/no row has a vector of another model/);
+  });
+
+  it("goes on after Ctrl-C, which ends only the watching", async () => {
+    await staleTable({ rows: 400 });
+    await serve("b");
+    await startTestWorker(db, slowProvider(100), { maxBatchRows: 32 });
+    const watching = spawnCli(["reembed"], { env: { DATABASE_URL: db.url } });
+    await watching.waitForLine(/to be replaced/);
+    await waitFor(async () => (await models()).length === 2, { timeoutMs: 10_000, what: "the first batch" });
+    watching.child.kill("SIGINT");
+    expect(await watching.exited).toMatchObject({
+      code: 0,
+      stderr: expect.stringMatching(/go on/) as string,
+    });
+    expect(await flag()).toBe(true);
+    await over();
+    expect(await models()).toEqual([{ model: "b", n: 400 }]);
+  });
+
+  it("refuses a table that is not there, and says which are not served and why", async () => {
+    await staleTable({ rows: 1 });
+    expect(await embedd("--table", "nowhere")).toMatchObject({ code: 2 });
+    await db.query("update embedd.pipelines set error = 'it does not fit' where relation = $1::regclass", [
+      stale.table,
+    ]);
+    expect(await embedd("--table", stale.table)).toMatchObject({
+      code: 3,
+      stderr: expect.stringMatching(/it does not fit[^]*switch-model/) as string,
+    });
+  });
+});

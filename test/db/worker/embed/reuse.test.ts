@@ -1,0 +1,198 @@
+import { expect, it } from "vitest";
+import { createLogger } from "#embedd/logger.js";
+import { loadPipelines } from "#embedd/database/load-pipelines.sql.js";
+import { dropLeastUsed, excessBytes, findKept, keepVectors } from "#embedd/worker/embed/kept-vectors.sql.js";
+import { vectorFromBinary } from "#embedd/database/vector-array.js";
+import type { BatchOutcome } from "#embedd/worker/batch.js";
+import { useDatabase } from "../../../helpers/database.js";
+import { hashProvider, hashVector } from "../../../helpers/providers.js";
+import { waitFor } from "../../../helpers/wait.js";
+import { startTestWorker as startWorker } from "../../../helpers/worker.js";
+
+const db = useDatabase();
+
+const startTestWorker: typeof startWorker = (database, provider, options) =>
+  startWorker(database, provider, { reuse: true, ...options });
+
+const pending = async (relation: string) =>
+  (await db.query(`select from ${relation} where embedding is null`)).rowCount;
+const embedded = (relation: string) =>
+  waitFor(async () => (await pending(relation)) === 0, { timeoutMs: 20_000, what: `vectors of ${relation}` });
+const vectors = async (relation: string) =>
+  (await db.query(`select id, embedding::text, embedding_model from ${relation} order by id`)).rows;
+const clear = () => db.query("truncate embedd.vectors");
+
+async function createTable(name: string, type = "vector(384)"): Promise<void> {
+  await db.query(
+    `create table ${name} (id int primary key, body text, embedding ${type}, embedding_model text)`,
+  );
+  await db.query("select embedd.watch($1, '{body}')", [name]);
+}
+
+it("a table that is emptied and loaded again costs no model time, and its vectors are the same to the bit", async () => {
+  await createTable("loads");
+  const provider = hashProvider();
+  const outcomes: BatchOutcome[] = [];
+  const worker = await startTestWorker(db, provider, { onBatch: (_, outcome) => outcomes.push(outcome) });
+  const load = "insert into loads select i, 'text ' || i from generate_series(1, 2000) i";
+  await db.query(load);
+  await embedded("loads");
+  const first = await vectors("loads");
+  await worker.idle();
+  expect(provider.texts).toHaveLength(2_000);
+
+  provider.texts.length = 0;
+  outcomes.length = 0;
+  await db.query(`truncate loads; ${load}`);
+  await embedded("loads");
+  await worker.idle();
+  await db.query(`delete from loads; ${load}`);
+  await embedded("loads");
+  expect(provider.texts).toEqual([]);
+  expect(await vectors("loads")).toEqual(first);
+  expect(outcomes.reduce((sum, { written }) => sum + written, 0)).toBeGreaterThanOrEqual(2_000);
+  expect(outcomes.every(({ computed }) => computed === 0)).toBe(true);
+});
+
+it("equal texts of one batch are computed once", async () => {
+  await clear();
+  await createTable("twins");
+  await db.query("insert into twins select i, 'twin ' || i % 3 from generate_series(1, 30) i");
+  const provider = hashProvider();
+  await startTestWorker(db, provider);
+  await embedded("twins");
+  expect([...provider.texts].sort()).toEqual(["twin 0", "twin 1", "twin 2"]);
+});
+
+it("nothing is kept or taken where it is off", async () => {
+  await clear();
+  await createTable("off");
+  await db.query("insert into off values (1, 'same'), (2, 'same')");
+  const provider = hashProvider();
+  const worker = await startTestWorker(db, provider, { reuse: false });
+  await embedded("off");
+  expect(provider.texts).toEqual(["same", "same"]);
+  await worker.stop();
+  expect((await db.query("select from embedd.vectors")).rowCount).toBe(0);
+});
+
+it("keeps no text, and tells models and dimensions apart", async () => {
+  await clear();
+  await createTable("wide");
+  await createTable("half", "halfvec(384)");
+  await createTable("narrow", "vector(3)");
+  await db.query("update embedd.pipelines set model = 'b' where relation = 'narrow'::regclass");
+  await db.query(
+    "insert into wide values (1, 'one text'); insert into half values (1, 'one text'); insert into narrow values (1, 'one text')",
+  );
+  const a = hashProvider({ model: "a" });
+  const b = hashProvider({ model: "b", dimensions: 3 });
+  const first = await startTestWorker(db, a);
+  await embedded("wide");
+  await embedded("half");
+  await startTestWorker(db, b);
+  await embedded("narrow");
+  expect(b.texts).toEqual(["one text"]);
+  // halfvec(384) and vector(384) of one model are one vector, computed once unless both were at it at once.
+  expect(new Set(a.texts)).toEqual(new Set(["one text"]));
+  // Kept beside the completion, so perhaps a moment after it.
+  const kept = () => db.query("select model, dimensions from embedd.vectors order by model");
+  await waitFor(async () => (await kept()).rowCount === 2, { timeoutMs: 5_000, what: "kept vectors" });
+  expect((await kept()).rows).toEqual([
+    { model: "a", dimensions: 384 },
+    { model: "b", dimensions: 3 },
+  ]);
+  expect(
+    (await db.query("select * from embedd.vectors")).rows.map((row) => JSON.stringify(row)).join(),
+  ).not.toContain("one text");
+
+  await first.stop();
+  const c = hashProvider({ model: "c" });
+  await startTestWorker(db, c);
+  await db.query("update wide set embedding = null");
+  await embedded("wide");
+  expect(c.texts).toEqual(["one text"]);
+  expect((await db.query("select embedding_model from wide")).rows).toEqual([{ embedding_model: "c" }]);
+});
+
+it("a fault of what is kept fails no batch, and one line says it", async () => {
+  await createTable("faults");
+  await db.query("alter table embedd.vectors rename to vectors_away");
+  const lines: string[] = [];
+  const log = createLogger({ level: "silent", format: "json" });
+  const spy = (_: object, message: string) => lines.push(message);
+  await startTestWorker(db, hashProvider(), {
+    log: { ...log, warn: spy, debug: () => undefined },
+  });
+  try {
+    await db.query("insert into faults select i, 'fault ' || i from generate_series(1, 200) i");
+    await embedded("faults");
+  } finally {
+    await db.query("alter table embedd.vectors_away rename to vectors");
+  }
+  expect(lines).toEqual(["kept vectors are out of reach, computing instead"]);
+});
+
+it("an edit while the vector is looked up is not lost", async () => {
+  await clear();
+  await createTable("edits");
+  const provider = hashProvider();
+  await startTestWorker(db, provider);
+  await db.query("insert into edits select i, 'old ' || i from generate_series(1, 500) i");
+  await Promise.all(
+    Array.from({ length: 10 }, (_, i) =>
+      db.query("update edits set body = 'new ' || id % 7 where id % 10 = $1", [i]),
+    ),
+  );
+  await embedded("edits");
+  const rows = await db.query<{ body: string; bytes: Buffer }>(
+    "select body, vector_send(embedding) as bytes from edits",
+  );
+  for (const { body, bytes } of rows.rows) expect(vectorFromBinary(bytes)).toEqual(hashVector(body));
+});
+
+it("is used at most once a day, and the least recently used go first when it is too large", async () => {
+  await clear();
+  const { pipelines } = await loadPipelines(db.pool);
+  const pipeline = pipelines.find(({ relation }) => relation === "embedd.chunks");
+  if (pipeline === undefined) throw new Error("embedd.chunks is not watched");
+  const space = { model: "kept", dimensions: 384 };
+  const hash = (i: number) => i.toString(16).padStart(64, "0");
+  const rows = Array.from({ length: 1_000 }, (_, i) => ({ hash: hash(i), embedding: hashVector(String(i)) }));
+  await keepVectors(db.pool, pipeline, space, rows);
+  await keepVectors(db.pool, pipeline, space, rows);
+  await db.query("update embedd.vectors set used_at = now() - interval '2 days' where text_hash < $1", [
+    Buffer.from(hash(100), "hex"),
+  ]);
+  const found = await findKept(db.pool, pipeline, space, [hash(1), hash(5_000), hash(500)]);
+  expect([...found.vectors]).toEqual([
+    [hash(1), hashVector("1")],
+    [hash(500), hashVector("500")],
+  ]);
+  expect(found.aged).toEqual([hash(1)]);
+
+  const megabyte = 2 ** 20;
+  expect(await excessBytes(db.pool, 100 * megabyte)).toBe(0);
+  const excess = await excessBytes(db.pool, megabyte);
+  expect(excess).toBeGreaterThan(0.8 * megabyte);
+  await dropLeastUsed(db.pool, 50 * 2_144);
+  await dropLeastUsed(db.pool, 1);
+  const left = await db.query<{ old: number; count: number }>(
+    "select count(*)::int as count, count(*) filter (where used_at < now() - interval '1 day')::int as old from embedd.vectors",
+  );
+  expect(left.rows).toEqual([{ count: 949, old: 49 }]);
+});
+
+it("stays within its size while a worker writes", async () => {
+  await clear();
+  await createTable("many");
+  const worker = await startTestWorker(db, hashProvider(), { reuseMaxMb: 2, maxBatchRows: 128 });
+  await db.query("insert into many select i, 'many ' || i from generate_series(1, 3000) i");
+  await embedded("many");
+  await worker.idle();
+  const { rows } = await db.query<{ bytes: number }>(
+    "select sum(pg_column_size(embedding) + 600)::int as bytes from embedd.vectors",
+  );
+  expect(rows[0]?.bytes).toBeLessThan(3.5 * 2 ** 20);
+  expect(rows[0]?.bytes).toBeGreaterThan(1.5 * 2 ** 20);
+});

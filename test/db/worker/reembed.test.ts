@@ -1,0 +1,131 @@
+import { describe, expect, it } from "vitest";
+import type { Provider } from "#embedd/providers/provider.js";
+import { useDatabase } from "../../helpers/database.js";
+import { hashProvider } from "../../helpers/providers.js";
+import { waitFor } from "../../helpers/wait.js";
+import { startTestWorker } from "../../helpers/worker.js";
+import { slowProvider, useStaleTable } from "../../helpers/stale-table.js";
+
+const db = useDatabase();
+const stale = useStaleTable(db);
+const { staleTable, reembed, flag, over, models, audit, expectRightVectors } = stale;
+
+describe("stale rows", () => {
+  it.each([
+    ["a plain key", {}],
+    ["a composite key", { columns: "a int, b text, primary key (a, b)", keys: "i % 7, 'k' || i" }],
+    ["a key that only citext compares", { columns: "id citext primary key", keys: "'K' || i" }],
+    ["an HNSW index", { index: true }],
+  ])("are all embedded again exactly once, none ever without a vector: %s", async (name, options) => {
+    if (name.includes("citext")) {
+      const there = await db.query("select from pg_available_extensions where name = 'citext'");
+      if (there.rowCount === 0) return;
+      await db.query("create extension if not exists citext");
+    }
+    await staleTable({ rows: 1_000, ...options });
+    const provider = hashProvider({ model: "b" });
+    const worker = await startTestWorker(db, provider);
+    await worker.idle();
+    expect(provider.texts).toEqual([]);
+    expect(await models()).toEqual([{ model: "a", n: 1_000 }]);
+    await reembed();
+    await over();
+    expect(await models()).toEqual([{ model: "b", n: 1_000 }]);
+    expect(await audit()).toEqual({ n: 1_000, bodies: 1_000, missing: 0 });
+    expect(provider.texts).toHaveLength(1_000);
+    await expectRightVectors();
+    expect((await db.query("select from embedd.failures")).rowCount).toBe(0);
+  });
+
+  it("newest first", async () => {
+    await staleTable({ rows: 300 });
+    const provider = { ...hashProvider({ model: "b" }), concurrency: 1 };
+    await reembed();
+    await startTestWorker(db, provider);
+    await over();
+    expect(provider.texts).toEqual(Array.from({ length: 300 }, (_, i) => `text ${300 - i}`));
+  });
+
+  it("let fresh ones pass, which are claimed beside the batch that is in flight", async () => {
+    await staleTable({ rows: 400 });
+    const inner = hashProvider({ model: "b" });
+    const calls: (readonly string[])[] = [];
+    let held: (() => void)[] | null = [];
+    const provider: Provider = {
+      ...inner,
+      async embed(texts) {
+        calls.push(texts);
+        await new Promise<void>((resolve) => (held === null ? resolve() : held.push(resolve)));
+        return inner.embed(texts);
+      },
+    };
+    const called = (times: number) =>
+      waitFor(() => calls.length === times, { timeoutMs: 10_000, what: `call ${times}` });
+    await reembed();
+    await startTestWorker(db, provider, { maxBatchRows: 50, pollIntervalMs: 3_600_000 });
+    await called(1);
+    expect(calls[0]?.[0]).toBe("text 400");
+    // The worker sleeps as far as writers can tell, and is woken.
+    await db.query(`insert into ${stale.table} values (1000, 'fresh')`);
+    await called(2);
+    expect(calls[1]).toEqual(["fresh"]);
+    held.splice(1).forEach((release) => {
+      release();
+    });
+    await waitFor(async () => (await models())[1]?.n === 1, { timeoutMs: 10_000, what: "the fresh row" });
+    // Nothing else was begun: one call is left free for what comes.
+    expect(calls).toHaveLength(2);
+    for (const release of held) release();
+    held = null;
+    await over();
+    expect(await models()).toEqual([{ model: "b", n: 401 }]);
+  });
+
+  it("that are edited or deleted meanwhile get the vector of their new text, or none", async () => {
+    await staleTable({ rows: 600 });
+    await startTestWorker(db, slowProvider(20), { maxBatchRows: 32 });
+    await reembed();
+    for (let i = 0; i < 20; i++) {
+      await db.query(`update ${stale.table} set body = 'edited ' || id || ' ' || $1 where id % 20 = $1`, [i]);
+      await db.query(`delete from ${stale.table} where id % 60 = $1`, [i]);
+    }
+    await over();
+    await waitFor(
+      async () => (await db.query(`select from ${stale.table} where embedding is null`)).rowCount === 0,
+      { timeoutMs: 10_000, what: "the edited rows" },
+    );
+    expect(await models()).toEqual([{ model: "b", n: 400 }]);
+    await expectRightVectors();
+  });
+
+  it("go on where a worker that stopped in the middle has left them", async () => {
+    await staleTable({ rows: 500 });
+    const first = slowProvider(10);
+    const worker = await startTestWorker(db, first, { maxBatchRows: 32, reuse: false });
+    await reembed();
+    await waitFor(() => first.texts.length > 100, { timeoutMs: 10_000, what: "the middle" });
+    await worker.stop();
+    expect(await flag()).toBe(true);
+    const done = (await models()).find(({ model }) => model === "b")?.n ?? 0;
+    expect(done).toBeGreaterThan(50);
+    expect(done).toBeLessThan(500);
+    const second = hashProvider({ model: "b" });
+    await startTestWorker(db, second, { reuse: false });
+    await over();
+    expect(second.texts).toHaveLength(500 - done);
+    expect(await audit()).toEqual({ n: 500, bodies: 500, missing: 0 });
+  });
+
+  it("are shared by two workers without computing one twice", async () => {
+    await staleTable({ rows: 1_000 });
+    const providers = [slowProvider(5), slowProvider(5)];
+    for (const provider of providers) await startTestWorker(db, provider, { maxBatchRows: 32, reuse: false });
+    await reembed();
+    await over();
+    const texts = providers.flatMap((provider) => provider.texts);
+    expect(texts).toHaveLength(1_000);
+    expect(new Set(texts).size).toBe(1_000);
+    for (const provider of providers) expect(provider.texts.length).toBeGreaterThan(100);
+    expect(await audit()).toEqual({ n: 1_000, bodies: 1_000, missing: 0 });
+  });
+});

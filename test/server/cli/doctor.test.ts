@@ -1,0 +1,70 @@
+import { expect, it, onTestFinished } from "vitest";
+import { describeServer, useDatabase } from "../../helpers/database.js";
+import { spawnCli } from "../../helpers/process.js";
+import { startPgbouncer } from "../../helpers/programs.js";
+
+const db = useDatabase();
+const doctor = (url = db.url) => spawnCli(["doctor"], { env: { DATABASE_URL: url } }).exited;
+
+describeServer("embedd doctor", () => {
+  it("finds nothing wrong where nothing is", async () => {
+    const { code, stdout } = await doctor();
+    expect(stdout).not.toContain("FAIL");
+    expect(stdout).toMatch(/ok .*checksum/);
+    expect(stdout).toMatch(/ok .*embedd\.chunks\.embedding/);
+    expect(code).toBe(0);
+  });
+
+  it.each([
+    ["a disabled trigger", "alter table docs disable trigger zzz_embedd_ID__after_insert", /after_insert/],
+    ["a missing index", "drop index embedd_ID_pending", /index of waiting rows is missing/],
+    [
+      "a column that is gone",
+      "alter table docs rename body to text",
+      /a column that it needs is gone|table or a column is gone/,
+    ],
+    [
+      "other dimensions than the model's",
+      "alter table docs add other vector(3), add other_model text; select embedd.unwatch('docs'), embedd.watch('docs', '{body}', 'other')",
+      /makes 384 dimensions/,
+    ],
+  ])("says %s, and what to type", async (_, damage, complaint) => {
+    const { url, query } = await db.createDatabase();
+    await spawnCli(["migrate"], { env: { DATABASE_URL: url } }).exited;
+    await query(
+      "create table docs (id int primary key, body text, embedding vector(384), embedding_model text)",
+    );
+    const { rows } = await query<{ id: number }>("select embedd.watch('docs', '{body}') as id");
+    await query(damage.replace("ID", String(rows[0]?.id)));
+    const { code, stdout } = await doctor(url);
+    expect(stdout).toMatch(complaint);
+    expect(stdout).toMatch(/FAIL .*docs\.(embedding|other).*\n {6}try: /);
+    expect(code).toBe(1);
+  });
+
+  it("says a schema that is not there, and privileges that are missing", async () => {
+    const { url } = await db.createDatabase();
+    expect(await doctor(url)).toMatchObject({
+      code: 1,
+      stdout: expect.stringMatching(/no embedd schema\n.*embedd migrate/) as string,
+    });
+    const role = `nobody_${Math.random().toString(36).slice(2, 10)}`;
+    await db.query(`create role ${role} login`);
+    onTestFinished(async () => {
+      await db.query(`drop role ${role}`);
+    });
+    const asRole = new URL(db.url);
+    asRole.username = role;
+    expect(await doctor(asRole.toString())).toMatchObject({
+      code: 1,
+      stdout: expect.stringContaining(`try: embedd grant ${role}`) as string,
+    });
+  });
+
+  it("notices a pooler in front of the worker, by a notification to itself", async () => {
+    const url = await startPgbouncer(db.url);
+    const { code, stdout } = await doctor(url);
+    expect(stdout).toMatch(/FAIL .*pooler/);
+    expect(code).toBe(1);
+  });
+});

@@ -1,0 +1,254 @@
+import { expect, it } from "vitest";
+import { withOwnerClient } from "#embedd/database/pool.js";
+import { switchModel } from "#embedd/admin/switch-model/switch-model.js";
+import type { SwitchOptions } from "#embedd/admin/switch-model/switch-model.js";
+import { watch } from "#embedd/admin/watch.js";
+import { EmbeddError } from "#embedd/errors.js";
+import { describeServer, useDatabase } from "../../helpers/database.js";
+import { spawnCli } from "../../helpers/process.js";
+import { catalogOf, expectModel, namedProvider } from "../../helpers/switch-model.js";
+import { waitFor } from "../../helpers/wait.js";
+import { startTestWorker } from "../../helpers/worker.js";
+
+const db = useDatabase();
+const embedd = (...args: string[]) => spawnCli(args, { env: { DATABASE_URL: db.url } }).exited;
+
+async function createDocs(relation: string, served = true, dimensions = 16): Promise<void> {
+  await db.query(
+    `create table ${relation} (id int primary key, body text, embedding vector(${dimensions}), embedding_model text);
+     insert into ${relation} select i, 'text ' || i from generate_series(1, 30) i`,
+  );
+  await withOwnerClient(db.url, (client) =>
+    watch(client, { relation, content: ["body"], embedding: "embedding" }),
+  );
+  if (served)
+    await db.query("update embedd.pipelines set served_model = 'old' where relation = $1::regclass", [
+      relation,
+    ]);
+}
+
+const run = (relation: string, options: Partial<SwitchOptions> = {}) =>
+  withOwnerClient(db.url, (client) =>
+    switchModel(client, {
+      relation,
+      embedding: "embedding",
+      model: "new",
+      dimensions: 8,
+      pollMs: 20,
+      ...options,
+    }),
+  );
+
+/** Adds the new columns and leaves. */
+const begin = (relation: string) =>
+  expect(run(relation, { maxBehind: -1, signal: AbortSignal.abort() })).rejects.toThrow("abort");
+
+describeServer("switch-model refuses, changing nothing:", () => {
+  const cases: [what: string, change: string, args: string[], message: RegExp][] = [
+    [
+      "a table that is not watched",
+      "create table other (id int)",
+      ["other", "--model", "new", "--dimensions", "8"],
+      /column embedding of other is not watched/,
+    ],
+    [
+      "more dimensions than an index takes",
+      "create index i on docs using hnsw (embedding vector_l2_ops)",
+      ["docs", "--model", "new", "--dimensions", "2001"],
+      /takes at most 2000 dimensions, not 2001/,
+    ],
+    [
+      "the same for the index that is asked for",
+      "select 1",
+      ["docs", "--model", "text-embedding-3-large", "--index", "hnsw"],
+      /takes at most 2000 dimensions, not 3072[\s\S]*--index none/,
+    ],
+    [
+      "a name that is taken",
+      "alter table docs add embedding_next int",
+      ["docs", "--model", "new", "--dimensions", "8"],
+      /needs the name embedding_next/,
+    ],
+    [
+      "what is left of the last switch",
+      "alter table docs add embedding_model_previous int",
+      ["docs", "--model", "new", "--dimensions", "8"],
+      /needs the name embedding_model_previous/,
+    ],
+    [
+      "a view of the old column",
+      "create view v as select embedding <-> '[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]' as d from docs",
+      ["docs", "--model", "new", "--dimensions", "8"],
+      /would keep to the old columns of docs: view v/,
+    ],
+    [
+      "a constraint",
+      "alter table docs add constraint c check (embedding_model <> '')",
+      ["docs", "--model", "new", "--dimensions", "8"],
+      /constraint c on table docs/,
+    ],
+    [
+      "a model whose dimensions are not known",
+      "select 1",
+      ["docs", "--model", "unheard-of"],
+      /not known how many dimensions unheard-of has/,
+    ],
+    ["no table", "select 1", [], /which table/],
+  ];
+  it.each(cases)("%s", async (_, change, args, message) => {
+    const { url, query } = await db.createDatabase();
+    expect(await spawnCli(["migrate"], { env: { DATABASE_URL: url } }).exited).toMatchObject({ code: 0 });
+    await query(
+      `create table docs (id int primary key, body text, embedding vector(16), embedding_model text); ${change};
+       select embedd.watch('docs', '{body}'); update embedd.pipelines set served_model = 'old'`,
+    );
+    const before = await catalogOf({ ...db, url, query });
+    const exit = await spawnCli(["switch-model", ...args], { env: { DATABASE_URL: url } }).exited;
+    expect(exit.stderr).toMatch(message);
+    expect(exit.stderr).toMatch(/\n {2}try: /);
+    expect(exit.code).toBe(2);
+    expect(await catalogOf({ ...db, url, query })).toBe(before);
+  });
+
+  it("a table that no worker has served, and another target while one is under way", async () => {
+    await createDocs("unserved", false);
+    await expect(run("unserved")).rejects.toMatchObject({ code: "no_present_model" });
+    await db.query("update embedd.pipelines set served_model = 'old' where relation = 'unserved'::regclass");
+    await begin("unserved");
+    await expect(run("unserved", { dimensions: 9 })).rejects.toMatchObject({ code: "switching" });
+    await expect(run("unserved", { embedding: "embedding_next" })).rejects.toMatchObject({
+      code: "switching",
+    });
+    await db.query("select embedd.unwatch('unserved'); drop table unserved");
+  });
+});
+
+describeServer("while a model is switched", () => {
+  it("--status says how far it is, and search keeps to the old column until the swap", async () => {
+    await createDocs("docs", true, 384);
+    await db.query("create index own on docs using hnsw (embedding vector_cosine_ops)");
+    const old = await startTestWorker(db, { ...namedProvider("all-MiniLM-L6-v2", 384) });
+    await expectModel(db, "docs", "all-MiniLM-L6-v2", 384);
+    await begin("docs");
+    expect(
+      JSON.parse((await embedd("switch-model", "--status", "--json", "--max-behind", "0")).stdout),
+    ).toMatchObject([
+      {
+        relation: "public.docs",
+        step: "fill",
+        toModel: "new",
+        toDimensions: 8,
+        done: 0,
+        left: 30,
+        behind: 30,
+        dead: 0,
+        served: false,
+        indexes: [{ replaces: "own", state: "waiting" }],
+      },
+    ]);
+    expect((await embedd("switch-model", "docs", "--status")).stdout).toMatch(
+      /step {6}index\n {2}rows {6}0 done, 30 left, 0 dead\n {2}worker {4}none of new is connected\n {2}index {5}embedd_next_\d+: waiting/,
+    );
+    expect(await embedd("search", "text 7", "--table", "docs")).toMatchObject({ code: 0 });
+    const next = await startTestWorker(db, namedProvider("new", 8));
+    await run("docs");
+    expect(await embedd("search", "text 7", "--table", "docs")).toMatchObject({
+      code: 3,
+      stderr: expect.stringContaining("they are of new") as string,
+    });
+    expect((await embedd("switch-model", "--status")).stdout).toBe("nothing is being switched\n");
+    // As it would after a crash right behind the swap.
+    expect(await embedd("switch-model", "docs", "--model", "new", "--dimensions", "8")).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(
+        /nothing to switch: .*has vectors of new with 8 dimensions already/,
+      ) as string,
+    });
+    expect((await db.query("select * from embedd.model_of('docs')")).rows).toEqual([
+      { model: "new", dimensions: 8 },
+    ]);
+    await Promise.all([old.stop(), next.stop()]);
+  });
+
+  it("dead rows are listed, and swapped only with --force", async () => {
+    await createDocs("failing");
+    const old = await startTestWorker(db, namedProvider("old", 16));
+    await expectModel(db, "failing", "old", 16);
+    await begin("failing");
+    const inner = namedProvider("new", 8);
+    const next = await startTestWorker(
+      db,
+      {
+        ...inner,
+        embed: (texts, options) =>
+          texts.includes("text 13")
+            ? Promise.reject(new EmbeddError("input refused", { kind: "row", code: "bad_input" }))
+            : inner.embed(texts, options),
+      },
+      // What other tests embedded must not be taken over.
+      { maxAttempts: 1, reuse: false },
+    );
+    const args = ["switch-model", "failing", "--max-behind", "0"];
+    expect(await embedd(...args)).toMatchObject({
+      code: 3,
+      stderr: expect.stringMatching(
+        /1 rows could not be embedded with new.*: 13\n {2}try: .*--force/,
+      ) as string,
+    });
+    expect(await embedd(...args, "--force", "--drop-old")).toMatchObject({ code: 0 });
+    expect((await db.query("select id from failing where embedding is null")).rows).toEqual([{ id: 13 }]);
+    await Promise.all([old.stop(), next.stop()]);
+  });
+
+  it("the swap waits while only the old model's worker would be there to take the column over", async () => {
+    await createDocs("alone");
+    const old = await startTestWorker(db, namedProvider("old", 16));
+    await expectModel(db, "alone", "old", 16);
+    await begin("alone");
+    const once = await startTestWorker(db, namedProvider("new", 8));
+    await waitFor(
+      async () => (await db.query("select from alone where embedding_next is null")).rowCount === 0,
+      { timeoutMs: 10_000, what: "the new vectors" },
+    );
+    await once.stop();
+    const command = spawnCli(["switch-model", "alone"], { env: { DATABASE_URL: db.url } });
+    await command.waitForLine(/the worker of old would take the column over/);
+    await old.stop();
+    expect(await command.exited).toMatchObject({ code: 0 });
+  });
+
+  it.each(["", ", 'embedding'", ", 'embedding_next'"])("unwatch('left'%s) ends it", async (argument) => {
+    await db.query("drop table if exists left_");
+    await createDocs("left_");
+    const before = await catalogOf(db);
+    await begin("left_");
+    await db.query(`select embedd.unwatch('left_'${argument})`);
+    expect(
+      (
+        await db.query(
+          "select from pg_attribute where attname like 'embedding%next' and not attisdropped and attrelid in (select oid from pg_class where relkind = 'r')",
+        )
+      ).rowCount,
+    ).toBe(0);
+    if (argument.includes("next")) expect(await catalogOf(db)).toBe(before);
+    else
+      expect(
+        (await db.query("select from embedd.pipelines where relation = 'left_'::regclass")).rowCount,
+      ).toBe(0);
+    if (argument.includes("next")) await db.query("select embedd.unwatch('left_')");
+  });
+
+  it("uninstall leaves no trace of it", async () => {
+    await createDocs("installed");
+    await begin("installed");
+    expect(await embedd("uninstall", "--drop-chunks")).toMatchObject({ code: 0 });
+    expect(
+      (
+        await db.query(
+          "select from pg_attribute where attname like 'embedding%next' and not attisdropped and attrelid in (select oid from pg_class where relkind = 'r')",
+        )
+      ).rowCount,
+    ).toBe(0);
+    expect((await db.query("select from pg_trigger where tgname like 'zzz%'")).rowCount).toBe(0);
+  });
+});

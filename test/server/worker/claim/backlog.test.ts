@@ -1,0 +1,154 @@
+import type { PoolClient } from "pg";
+import { beforeAll, expect, it } from "vitest";
+import { claimStatement } from "#embedd/worker/claim/claim.sql.js";
+import { completeStatement } from "#embedd/worker/write/complete.sql.js";
+import { loadPipelines } from "#embedd/database/load-pipelines.sql.js";
+import type { Pipeline } from "#embedd/database/pipeline.js";
+import { vectorArrayToBinary } from "#embedd/database/vector-array.js";
+import { describeServer, useDatabase } from "../../../helpers/database.js";
+import { hashProvider, hashVector } from "../../../helpers/providers.js";
+import { waitFor } from "../../../helpers/wait.js";
+import { startTestWorker } from "../../../helpers/worker.js";
+
+const db = useDatabase();
+const ROWS = 100_000;
+
+async function explain(statement: string, params: unknown[], searchPath = "default"): Promise<string> {
+  const client: PoolClient = await db.pool.connect();
+  try {
+    await client.query(`begin; set local search_path = ${searchPath}`);
+    const { rows } = await client.query<{ "QUERY PLAN": string }>(`explain ${statement}`, params);
+    return rows.map((row) => row["QUERY PLAN"]).join("\n");
+  } finally {
+    await client.query("rollback");
+    client.release();
+  }
+}
+
+describeServer(`with ${ROWS} rows`, () => {
+  let simple: Pipeline;
+  let composite: Pipeline;
+
+  beforeAll(async () => {
+    await db.query(`
+      create table simple (id bigint generated always as identity primary key, body text, embedding vector(384), embedding_model text);
+      create table composite (tenant int, day date, name text, body text, embedding vector(384), embedding_model text, primary key (tenant, day, name));
+      insert into simple (body) select 'text ' || i from generate_series(1, ${ROWS}) i;
+      insert into composite select i % 50, date '2024-01-01' + i % 365, 'n' || i, 'text ' || i from generate_series(1, ${ROWS}) i;
+      select embedd.watch('simple', '{body}'), embedd.watch('composite', '{body}')`);
+    await db.query("analyze simple; analyze composite");
+    const { pipelines } = await loadPipelines(db.pool);
+    const find = (name: string) => {
+      const pipeline = pipelines.find((p) => p.relation === `public.${name}`);
+      if (pipeline === undefined) throw new Error(`${name} is not watched`);
+      return pipeline;
+    };
+    simple = find("simple");
+    composite = find("composite");
+  });
+
+  it("a claim reads the index of waiting rows in its order, from the cursor on", async () => {
+    for (const [pipeline, cursor] of [
+      [simple, ["500"]],
+      [composite, ["7", "2024-03-01", "n7"]],
+    ] as const) {
+      for (const from of [null, cursor]) {
+        const plan = await explain(
+          claimStatement(pipeline, "pending", from !== null),
+          [pipeline.id, 1, 15_000, 448, 64, 65_536, 4_000_000, ...(from === null ? [] : [from])],
+          "pg_catalog",
+        );
+        expect(plan).toMatch(
+          new RegExp(
+            `Index Only Scan using embedd_${pipeline.id}_pending|Index Scan using embedd_${pipeline.id}_pending`,
+          ),
+        );
+        expect(plan).not.toMatch(/Seq Scan on (simple|composite)/);
+        expect(plan).not.toMatch(/Sort Key: t\./);
+      }
+    }
+  });
+
+  it("a completion finds its rows by the primary key", async () => {
+    for (const [pipeline, key] of [
+      [simple, ["500"]],
+      [composite, ["7", "2024-03-01", "n7"]],
+    ] as const) {
+      const rows = Array.from({ length: 512 }, () => key);
+      const plan = await explain(completeStatement(pipeline, "pending"), [
+        ...pipeline.keys.map((_, i) => rows.map((row) => row[i])),
+        vectorArrayToBinary(
+          rows.map(() => hashVector("x")),
+          pipeline.vectorOid,
+        ),
+        rows.map(() => Buffer.alloc(32)),
+        "model",
+        "1",
+        pipeline.id,
+      ]);
+      expect(plan).toMatch(/Index Scan using (simple|composite)_pkey/);
+      expect(plan).not.toMatch(/Seq Scan on (simple|composite)/);
+    }
+  });
+
+  it.each(["simple", "composite", "edited"])("a fresh row is embedded within 5 batches: %s", async (kind) => {
+    const batches: number[] = [];
+    const table = kind === "composite" ? "composite" : "simple";
+    const held: (() => void)[] = [];
+    const release = () => {
+      for (const letGo of held.splice(0)) letGo();
+    };
+    const inner = hashProvider();
+    const slow = {
+      ...inner,
+      concurrency: 1,
+      embed: async (texts: readonly string[]) => {
+        await new Promise<void>((resolve) => held.push(resolve));
+        return inner.embed(texts);
+      },
+    };
+    const { rows: first } = await db.query<{ id: string }>(
+      "select min(id) as id from simple where embedding is not null",
+    );
+    const worker = await startTestWorker(db, slow, {
+      maxBatchRows: 100,
+      onBatch: (pipeline, outcome) => {
+        if (pipeline.relation === `public.${table}`) batches.push(outcome.written);
+      },
+    });
+    // Only the table that is looked at.
+    await db.query("update embedd.pipelines set paused = relation <> $1::regclass", [table]);
+    const step = async () => {
+      const before = batches.length;
+      await waitFor(
+        () => {
+          release();
+          return batches.length > before;
+        },
+        { timeoutMs: 10_000, what: "a batch", intervalMs: 5 },
+      );
+    };
+    for (let i = 0; i < 8; i++) await step();
+    const fresh =
+      kind === "simple"
+        ? "insert into simple (body) values ('fresh') returning 1"
+        : kind === "composite"
+          ? "insert into composite values (25, '2024-06-01', 'fresh', 'fresh') returning 1"
+          : `update simple set body = 'fresh edit' where id = ${first[0]?.id ?? "1"} returning 1`;
+    expect((await db.query(fresh)).rowCount).toBe(1);
+    let waited = 0;
+    while (
+      (await db.query(`select from ${table} where body like 'fresh%' and embedding is null`)).rowCount !== 0
+    ) {
+      await step();
+      waited++;
+      expect(waited).toBeLessThanOrEqual(5);
+    }
+    const letGo = setInterval(() => release(), 1);
+    await worker.stop();
+    clearInterval(letGo);
+    await db.query(
+      "update embedd.pipelines set paused = false; delete from simple where body like 'fresh%'; delete from composite where body = 'fresh'",
+    );
+  });
+});

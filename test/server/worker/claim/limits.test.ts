@@ -1,0 +1,71 @@
+import { readFile } from "node:fs/promises";
+import { expect, it } from "vitest";
+import { claim } from "#embedd/worker/claim/claim.sql.js";
+import { releaseLease } from "#embedd/worker/claim/leases.sql.js";
+import { loadPipelines } from "#embedd/database/load-pipelines.sql.js";
+import { describeServer, useDatabase } from "../../../helpers/database.js";
+import { spawnCli } from "../../../helpers/process.js";
+import { waitFor } from "../../../helpers/wait.js";
+
+const db = useDatabase();
+
+/** The most memory that a process ever had. */
+async function peakMegabytes(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, "utf8");
+  return Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1]) / 1024;
+}
+
+const LONG = 100;
+/** About a megabyte of words, another for each i. */
+const longText = "repeat(md5(i::text) || ' and ' || i || ' more words of a very long text ', 15000)";
+
+describeServer("a backlog of a million rows with texts of 1 MB among them", () => {
+  it("is worked on in bounded memory, and a claim holds no more characters than it may", async () => {
+    await db.query(`
+      create table vast (id bigint primary key, title text, body text, embedding vector(384), embedding_model text);
+      insert into vast select i, 'title ' || i, ${longText} from generate_series(1, ${LONG}) i;
+      insert into vast select i, 'title ' || i, 'short text ' || i from generate_series(${LONG + 1}, 1000000) i;
+      select embedd.watch('vast', '{title,body}');
+      analyze vast`);
+    const { rows } = await db.query<{ megabytes: number }>(
+      "select min(octet_length(body)) / 1e6 as megabytes from vast where id <= $1",
+      [LONG],
+    );
+    expect(Number(rows[0]?.megabytes)).toBeGreaterThan(0.99);
+
+    const { pipelines } = await loadPipelines(db.pool);
+    const vast = pipelines.find((p) => p.relation === "public.vast");
+    if (vast === undefined) throw new Error("vast is not watched");
+    const limits = { oldest: 448, newest: 64, maxChars: 65_536, maxClaimChars: 1_000_000 };
+    const claimed = await claim(db.pool, vast, { worker: 1, leaseMs: 60_000, cursor: null, ...limits });
+    const lengths = claimed?.rows.map((row) =>
+      row.content.reduce((sum, text) => sum + (text ?? "").length, 0),
+    );
+    expect(Math.max(...(lengths ?? []))).toBeLessThanOrEqual(65_536 + 10);
+    expect(lengths?.reduce((sum, length) => sum + length, 0)).toBeLessThanOrEqual(1_000_000);
+    // Both ends have their share.
+    expect(claimed?.rows.map((row) => Number(row.key[0])).slice(0, 3)).toEqual([1, 2, 3]);
+    expect(claimed?.rows.filter((row) => Number(row.key[0]) > 999_000)).toHaveLength(64);
+    await releaseLease(db.pool, claimed?.leaseId ?? "");
+
+    const worker = spawnCli(["run"], { env: { DATABASE_URL: db.url, EMBEDD_LOG_FORMAT: "json" } });
+    await waitFor(
+      async () =>
+        (await db.query("select from vast where id <= $1 and embedding is null", [LONG])).rowCount === 0,
+      { timeoutMs: 100_000, what: "the long texts", intervalMs: 500 },
+    );
+    expect(await peakMegabytes(worker.child.pid ?? 0)).toBeLessThan(700);
+    worker.child.kill("SIGTERM");
+    expect(await worker.exited).toMatchObject({ code: 0 });
+  }, 180_000);
+
+  it("takes one row however long it is", async () => {
+    const { pipelines } = await loadPipelines(db.pool);
+    const vast = pipelines.find((p) => p.relation === "public.vast");
+    if (vast === undefined) throw new Error("vast is not watched");
+    const limits = { oldest: 448, newest: 64, maxChars: 65_536, maxClaimChars: 1 };
+    const claimed = await claim(db.pool, vast, { worker: 1, leaseMs: 60_000, cursor: null, ...limits });
+    expect(claimed?.rows).toHaveLength(2);
+    await releaseLease(db.pool, claimed?.leaseId ?? "");
+  });
+});

@@ -1,0 +1,139 @@
+import { expect, it } from "vitest";
+import { describeServer, useDatabase } from "../../helpers/database.js";
+import { hashProvider } from "../../helpers/providers.js";
+import { waitFor } from "../../helpers/wait.js";
+import { startTestWorker } from "../../helpers/worker.js";
+
+const db = useDatabase();
+
+const error = async (relation: string) =>
+  (
+    await db.query<{ error: string | null }>("select error from embedd.status where relation = $1", [
+      relation,
+    ])
+  ).rows[0]?.error ?? null;
+
+const embedded = (table: string, count: number) =>
+  waitFor(
+    async () => (await db.query(`select from ${table} where embedding is not null`)).rowCount === count,
+    {
+      timeoutMs: 15_000,
+      what: `${count} vectors in ${table}`,
+    },
+  );
+
+async function watched(name: string): Promise<void> {
+  await db.query(
+    `create table ${name} (id int primary key, body text, embedding vector(384), embedding_model text)`,
+  );
+  await db.query("select embedd.watch($1, '{body}')", [name]);
+}
+
+describeServer("a table that changes its shape under a running worker", () => {
+  it.each([
+    [
+      "a renamed content column",
+      "alter table NAME rename body to text",
+      "alter table NAME rename text to body",
+      /column that it needs is gone: body/,
+    ],
+    [
+      "a renamed key column",
+      "alter table NAME rename id to nr",
+      "alter table NAME rename nr to id",
+      /column that it needs is gone: id/,
+    ],
+    [
+      "a dropped model column",
+      "alter table NAME drop embedding_model cascade",
+      "alter table NAME add embedding_model text",
+      /gone: embedding_model/,
+    ],
+  ])(
+    "stops with %s, says so, leaves the others alone, and goes on when it is back",
+    async (what, damage, repair, message) => {
+      const name = what.replaceAll(" ", "_");
+      await watched(name);
+      await startTestWorker(db, hashProvider(), { pollIntervalMs: 500 });
+      await db.query(`insert into ${name} values (1, 'before')`);
+      await embedded(name, 1);
+      await db.query(damage.replace("NAME", name));
+      await waitFor(async () => message.test((await error(name)) ?? ""), {
+        timeoutMs: 10_000,
+        what: "the state in embedd.status",
+      });
+      await db.query("insert into embedd.chunks (source, content) values ($1, 'the others go on')", [name]);
+      await waitFor(
+        async () =>
+          (await db.query("select from embedd.chunks where source = $1 and embedding is not null", [name]))
+            .rowCount === 1,
+        { timeoutMs: 10_000, what: "another pipeline's row" },
+      );
+      await db.query(repair.replace("NAME", name));
+      await db.query(`insert into ${name} (id, body) values (2, 'after')`);
+      await embedded(name, 2);
+      await waitFor(async () => (await error(name)) === null, {
+        timeoutMs: 10_000,
+        what: "the state to be cleared",
+      });
+    },
+  );
+
+  it("is served under its new name, and forgotten when it is dropped", async () => {
+    await watched("moves");
+    await startTestWorker(db, hashProvider(), { pollIntervalMs: 500 });
+    await db.query("alter table moves rename to moved; insert into moved values (1, 'renamed')");
+    await embedded("moved", 1);
+    await db.query("drop table moved");
+    await waitFor(
+      async () =>
+        (await db.query("select from embedd.pipelines where error = 'its table is gone'")).rowCount === 1,
+      { timeoutMs: 10_000, what: "the state of the dropped table" },
+    );
+    await db.query("insert into embedd.chunks (source, content) values ('after the drop', 'goes on')");
+    await waitFor(
+      async () =>
+        (
+          await db.query(
+            "select from embedd.chunks where source = 'after the drop' and embedding is not null",
+          )
+        ).rowCount === 1,
+      { timeoutMs: 10_000, what: "another pipeline's row" },
+    );
+  });
+
+  it("is served again when watch is called with the new names", async () => {
+    await watched("renamed");
+    await startTestWorker(db, hashProvider(), { pollIntervalMs: 500 });
+    await db.query("alter table renamed rename body to words; select embedd.watch('renamed', '{words}')");
+    await db.query("insert into renamed (id, words) values (1, 'new name')");
+    await embedded("renamed", 1);
+    expect(
+      (await db.query("select from embedd.pipelines where relation = 'renamed'::regclass")).rowCount,
+    ).toBe(1);
+  });
+});
+
+describeServer("a pause", () => {
+  it("takes effect within a second, and so does its end", async () => {
+    await watched("pausing");
+    await startTestWorker(db, hashProvider(), { pollIntervalMs: 3_600_000 });
+    await db.query("insert into pausing values (1, 'running')");
+    await embedded("pausing", 1);
+    await db.query("update embedd.pipelines set paused = true where relation = 'pausing'::regclass");
+    await waitFor(
+      async () => {
+        const { rows } = await db.query<{ free: boolean }>(
+          "select pg_try_advisory_xact_lock(1701667431, id) as free from embedd.pipelines where relation = 'pausing'::regclass",
+        );
+        return rows[0]?.free;
+      },
+      { timeoutMs: 1_000, what: "the worker to let go of the gate" },
+    );
+    await db.query("insert into pausing values (2, 'paused')");
+    await db.query("update embedd.pipelines set paused = false where relation = 'pausing'::regclass");
+    const started = Date.now();
+    await embedded("pausing", 2);
+    expect(Date.now() - started).toBeLessThan(1_000);
+  });
+});

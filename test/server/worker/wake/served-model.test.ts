@@ -1,0 +1,155 @@
+import { expect, it } from "vitest";
+import type { Logger } from "#embedd/logger.js";
+import { silentLogger } from "#embedd/logger.js";
+import { describeServer, useDatabase } from "../../../helpers/database.js";
+import { hashProvider } from "../../../helpers/providers.js";
+import { waitFor } from "../../../helpers/wait.js";
+import { startTestWorker } from "../../../helpers/worker.js";
+
+const db = useDatabase();
+
+const state = async () =>
+  (
+    await db.query<{ model: string | null; worker: number | null; error: string | null }>(
+      "select served_model as model, served_by as worker, error from embedd.pipelines where id = 1",
+    )
+  ).rows[0];
+
+async function insertAndWait(text: string): Promise<string> {
+  await db.query("insert into embedd.chunks (source, content) values ('x', $1)", [text]);
+  return waitFor(
+    async () =>
+      (
+        await db.query<{ model: string }>(
+          "select embedding_model as model from embedd.chunks where content = $1 and embedding is not null",
+          [text],
+        )
+      ).rows[0]?.model,
+    { timeoutMs: 10_000, what: `the vector of ${text}` },
+  );
+}
+
+/** Keeps warnings and errors. */
+function listeningLogger(): Logger & { lines: string[] } {
+  const lines: string[] = [];
+  const keep = (_: unknown, line?: string) => {
+    lines.push(line ?? "");
+  };
+  return {
+    ...silentLogger,
+    debug: () => undefined,
+    info: () => undefined,
+    warn: keep,
+    error: keep,
+    lines,
+  };
+}
+
+describeServer("a pipeline that is pinned to no model", () => {
+  it("stays with the model of the workers that live, and goes to another's when the last is gone", async () => {
+    const first = await startTestWorker(db, hashProvider({ model: "old" }));
+    expect(await insertAndWait("one")).toBe("old");
+    expect(await state()).toEqual({ model: "old", worker: first.id, error: null });
+
+    const log = listeningLogger();
+    const other = await startTestWorker(db, hashProvider({ model: "new" }), { log, takeoverMs: 1_000 });
+    const third = await startTestWorker(db, hashProvider({ model: "old" }));
+    // The one that waits looks every second, and says so once.
+    await waitFor(() => log.lines.length > 0, { timeoutMs: 5_000, what: "the warning" });
+    expect(await insertAndWait("two")).toBe("old");
+    await first.stop();
+    expect(await insertAndWait("three")).toBe("old");
+    // served_by follows at the next look, at the latest when the last is gone.
+    expect((await state())?.model).toBe("old");
+    const lines = [...log.lines];
+    expect(lines).toEqual([
+      expect.stringMatching(
+        /embedd\.chunks is served by worker \d+ with old; .*embedd switch-model embedd\.chunks --model new, or stop/,
+      ),
+    ]);
+    expect((await state())?.error).toBeNull();
+
+    await third.stop();
+    expect(await insertAndWait("four")).toBe("new");
+    expect(await state()).toEqual({ model: "new", worker: other.id, error: null });
+    await other.stop();
+  });
+
+  it("is given back to a model whose workers are away for a moment, by a restart of theirs or the database's", async () => {
+    const log = listeningLogger();
+    const first = await startTestWorker(db, hashProvider({ model: "old" }));
+    expect(await insertAndWait("before")).toBe("old");
+    const other = await startTestWorker(db, hashProvider({ model: "new" }), { log });
+    await waitFor(() => log.lines.length > 0, { timeoutMs: 5_000, what: "the warning" });
+    await first.stop();
+    await db.query("insert into embedd.chunks (source, content) values ('x', 'meanwhile')");
+    await waitFor(() => log.lines.some((line) => line.includes("within 30 s, new takes over")), {
+      timeoutMs: 5_000,
+      what: "the reason",
+    });
+    const again = await startTestWorker(db, hashProvider({ model: "old" }));
+    expect(await insertAndWait("after")).toBe("old");
+    expect((await state())?.model).toBe("old");
+
+    // As a restart of the database does; the one that waits is back first.
+    const { rows } = await db.query<{ pid: number }>(
+      `select pid, pg_terminate_backend(pid) from pg_stat_activity
+       where datname = current_database() and application_name like 'embedd %'
+       order by application_name = 'embedd presence', backend_start desc`,
+    );
+    expect(rows.length).toBeGreaterThan(3);
+    const left = new Set(rows.map(({ pid }) => pid));
+    await waitFor(
+      async () => {
+        const { rows: back } = await db.query<{ pid: number }>(
+          "select pid from pg_stat_activity where datname = current_database() and application_name = 'embedd presence'",
+        );
+        return back.length === 2 && back.every(({ pid }) => !left.has(pid));
+      },
+      { timeoutMs: 20_000, what: "both workers to be back" },
+    );
+    expect(await insertAndWait("restarted")).toBe("old");
+    expect(await state()).toEqual({ model: "old", worker: again.id, error: null });
+    await other.stop();
+    await again.stop();
+  });
+
+  it("is not said to be wrong by a worker whose dimensions do not fit, while another serves it", async () => {
+    const fits = await startTestWorker(db, hashProvider({ model: "fits" }));
+    const log = listeningLogger();
+    const wide = await startTestWorker(db, hashProvider({ model: "wide", dimensions: 8 }), { log });
+    await waitFor(() => log.lines.length > 0, { timeoutMs: 5_000, what: "the warning" });
+    expect(await insertAndWait("five")).toBe("fits");
+    expect((await state())?.error).toBeNull();
+    await fits.stop();
+    await waitFor(async () => (await state())?.error?.includes("makes 8 dimensions"), {
+      timeoutMs: 5_000,
+      what: "the error",
+    });
+    const again = await startTestWorker(db, hashProvider({ model: "fits" }));
+    expect(await insertAndWait("six")).toBe("fits");
+    await waitFor(async () => (await state())?.error === null, { timeoutMs: 5_000, what: "the error to go" });
+    await wide.stop();
+    await again.stop();
+  });
+
+  it("never has two models at once, whichever of ten workers comes first", async () => {
+    await db.query("update embedd.pipelines set served_model = null, served_by = null");
+    const workers = await Promise.all(
+      Array.from({ length: 10 }, (_, i) => startTestWorker(db, hashProvider({ model: `model ${i % 2}` }))),
+    );
+    await db.query(
+      "insert into embedd.chunks (source, content) select 'race', 'race ' || i from generate_series(1, 500) i",
+    );
+    await waitFor(
+      async () =>
+        (await db.query("select from embedd.chunks where embedding is null limit 1")).rowCount === 0,
+      { timeoutMs: 20_000, what: "the vectors" },
+    );
+    const { rows } = await db.query(
+      "select distinct embedding_model from embedd.chunks where source = 'race'",
+    );
+    expect(rows).toHaveLength(1);
+    await Promise.all(workers.map((worker) => worker.stop()));
+  });
+});

@@ -1,0 +1,149 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { expect, it } from "vitest";
+import { describeServer, useDatabase } from "../../../helpers/database.js";
+import { hashProvider, heldProvider } from "../../../helpers/providers.js";
+import { waitFor } from "../../../helpers/wait.js";
+import { connectWriter, expectVectors, watchTable } from "../../../helpers/watched-table.js";
+import { startTestWorker } from "../../../helpers/worker.js";
+
+const db = useDatabase();
+
+const ROWS = 200;
+const keys = Array.from({ length: ROWS }, (_, i) => i + 1);
+const insert = (table: string) =>
+  db.query(`insert into ${table} (id, body) select i, 'text ' || i from generate_series(1, ${ROWS}) i`);
+
+async function embedded(table: string): Promise<number> {
+  const { rows } = await db.query<{ n: number }>(`select count(embedding)::int as n from ${table}`);
+  return rows[0]?.n ?? -1;
+}
+
+/** Paused, it is left alone from when this resolves; a pause takes a moment. */
+async function setPaused(pipeline: number, paused: boolean): Promise<void> {
+  await db.query("update embedd.pipelines set paused = $2 where id = $1", [pipeline, paused]);
+  await waitFor(
+    async () => {
+      const { rows } = await db.query<{ served: boolean }>("select embedd.is_served($1) as served", [
+        pipeline,
+      ]);
+      return rows[0]?.served === !paused;
+    },
+    { timeoutMs: 5_000, what: "the workers to hear of the pause" },
+  );
+}
+
+describeServer("applications and the worker never wait for each other", () => {
+  it("while a provider's call takes 5 s, its rows are updated and deleted at once", async () => {
+    const { provider, hold, release } = heldProvider(hashProvider());
+    await startTestWorker(db, provider, { reuse: false });
+    await watchTable(db, { relation: "busy" });
+    const held = hold();
+    await insert("busy");
+    await held;
+    const started = performance.now();
+    const writer = await connectWriter(db.url);
+    await writer.query("set lock_timeout = '250ms'");
+    const expected: Record<string, string> = {};
+    let slowestMs = 0;
+    let statements = 0;
+    const run = async (sql: string, params: unknown[]) => {
+      const before = performance.now();
+      await writer.query(sql, params);
+      slowestMs = Math.max(slowestMs, performance.now() - before);
+      statements++;
+    };
+    for (let turn = 1; performance.now() - started < 5_000; turn++) {
+      for (const id of keys) {
+        if (id % 10 === 0) {
+          if (turn === 1) await run("delete from busy where id = $1", [id]);
+        } else {
+          expected[String(id)] = id % 3 === 0 ? `text ${id}` : `edit ${turn} of ${id}`;
+          await run("update busy set body = $2 where id = $1", [id, expected[String(id)]]);
+        }
+      }
+      await sleep(200);
+    }
+    release();
+    expect(statements).toBeGreaterThan(ROWS);
+    // A wait for a lock of ours would have lasted to the end of the call, or to lock_timeout.
+    expect(slowestMs).toBeLessThan(250);
+    await expectVectors(db, "busy", expected);
+  });
+
+  it("a table whose rows are slow to write, as with a vector index, is written in short statements", async () => {
+    await startTestWorker(db, hashProvider(), { reuse: false });
+    await watchTable(db, { relation: "slow" });
+    await db.query(`create function slow_write() returns trigger language plpgsql as $$
+        begin perform pg_sleep(0.01); return new; end $$;
+      create trigger slow_write before update of embedding on slow for each row execute function slow_write()`);
+    const writer = await connectWriter(db.url);
+    await db.query("insert into slow (id, body) select i, 'text ' || i from generate_series(1, 400) i");
+    let slowestMs = 0;
+    while ((await embedded("slow")) < 400) {
+      const before = performance.now();
+      // Keys only, so that no row is embedded anew.
+      await writer.query("select from slow where id in (100, 200, 300) for update");
+      slowestMs = Math.max(slowestMs, performance.now() - before);
+    }
+    // All at once would take 4 s.
+    expect(slowestMs).toBeGreaterThan(20);
+    expect(slowestMs).toBeLessThan(1_500);
+  });
+
+  it("a stop writes the row that was let go a moment ago, and gives back the one that was not", async () => {
+    const worker = await startTestWorker(db, hashProvider(), { reuse: false });
+    const pipeline = await watchTable(db, { relation: "parting" });
+    await setPaused(pipeline, true);
+    await db.query("insert into parting values (1, 'free in time'), (2, 'never free')");
+    const [first, second] = [await connectWriter(db.url), await connectWriter(db.url)];
+    await first.query("begin; select from parting where id = 1 for update");
+    await second.query("begin; select from parting where id = 2 for update");
+    await setPaused(pipeline, false);
+    await worker.idle();
+    await waitFor(async () => (await db.query("select from embedd.leases")).rowCount === 1, {
+      timeoutMs: 10_000,
+      what: "both to be computed and leased",
+    });
+    // The pauses between attempts grow to a second by now.
+    await sleep(3_000);
+    await first.query("commit");
+    await worker.stop();
+    const { rows } = await db.query("select id, embedding is not null as embedded from parting order by id");
+    expect(rows).toEqual([
+      { id: 1, embedded: true },
+      { id: 2, embedded: false },
+    ]);
+    expect((await db.query("select from embedd.leases")).rowCount).toBe(0);
+    await second.query("delete from parting; commit");
+  });
+
+  it("a row that an application holds locked for a minute is written after it, all others at once, and computed once", async () => {
+    const provider = hashProvider();
+    // The lease must be renewed all the while.
+    await startTestWorker(db, provider, { leaseMs: 2_000, reuse: false });
+    const helper = hashProvider();
+    await startTestWorker(db, helper, { leaseMs: 2_000, reuse: false });
+    const pipeline = await watchTable(db, { relation: "locked" });
+    await setPaused(pipeline, true);
+    const locker = await connectWriter(db.url);
+    await locker.query("insert into locked values (0, 'text 0')");
+    await locker.query("begin; select from locked where id = 0 for update");
+    await setPaused(pipeline, false);
+    const started = performance.now();
+    await insert("locked");
+    await waitFor(async () => (await embedded("locked")) >= ROWS, {
+      timeoutMs: 3_000,
+      what: "the free rows",
+    });
+    await sleep(60_000 - (performance.now() - started));
+    expect(await embedded("locked")).toBe(ROWS);
+    await locker.query("update locked set body = body where id = 0; commit");
+    await waitFor(async () => (await embedded("locked")) === ROWS + 1, {
+      timeoutMs: 3_000,
+      what: "the locked row",
+    });
+    const texts = [...provider.texts, ...helper.texts];
+    expect(new Set(texts).size).toBe(ROWS + 1);
+    expect(texts).toHaveLength(ROWS + 1);
+  }, 90_000);
+});

@@ -1,0 +1,97 @@
+import { cp, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { createLocalProvider } from "#embedd/providers/local/index.js";
+import { defaultManifest, directoryManifest } from "#embedd/providers/local/manifest.js";
+import { writePlainModel } from "../../../bench/plain-model.mjs";
+import { cosine, MIXED_TEXTS } from "../../../helpers/golden-texts.js";
+import { safetensors, TINY_CONFIG, tinyWeights } from "./tiny-model.js";
+
+let root: string;
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), "embedd-directory-"));
+});
+afterAll(() => rm(root, { recursive: true }));
+
+describe("a directory in the Hugging Face layout", () => {
+  it("with a plain ONNX file gives the vectors of the built graph", { timeout: 60_000 }, async () => {
+    const directory = join(root, "all-MiniLM-L6-v2");
+    await writePlainModel(directory);
+    const [built, plain] = await Promise.all([
+      createLocalProvider(),
+      createLocalProvider({ modelPath: directory }),
+    ]);
+    const expected = await built.embed(MIXED_TEXTS);
+    const vectors = await plain.embed(MIXED_TEXTS);
+    expect(plain).toMatchObject({ model: "all-MiniLM-L6-v2", dimensions: 384 });
+    vectors.forEach((vector, i) => {
+      expect(cosine(vector, expected[i] ?? [])).toBeGreaterThanOrEqual(0.99999);
+      expect(Math.hypot(...vector)).toBeCloseTo(1, 5);
+    });
+    await Promise.all([built.close(), plain.close()]);
+  });
+
+  it("takes the tokens from sentence_bert_config.json, and refuses another pooling", async () => {
+    const directory = await tinyDirectory("tiny");
+    expect(await directoryManifest(directory)).toMatchObject({ name: "tiny", maxTokens: 8, dimensions: 4 });
+    await writeFile(join(directory, "sentence_bert_config.json"), JSON.stringify({ max_seq_length: 5 }));
+    expect(await directoryManifest(directory)).toMatchObject({ maxTokens: 5 });
+    await mkdir(join(directory, "1_Pooling"));
+    const pooling = { pooling_mode_cls_token: true, pooling_mode_mean_tokens: false };
+    await writeFile(join(directory, "1_Pooling", "config.json"), JSON.stringify(pooling));
+    await expect(directoryManifest(directory)).rejects.toMatchObject({
+      kind: "configuration",
+      message: expect.stringContaining("pooling_mode_mean_tokens") as unknown,
+    });
+  });
+
+  it("without a model is refused by name", async () => {
+    await expect(createLocalProvider({ modelPath: join(root, "nowhere") })).rejects.toMatchObject({
+      kind: "configuration",
+      code: "model_missing",
+      message: expect.stringContaining("nowhere") as unknown,
+    });
+  });
+
+  it("with an ONNX file that is none is refused", async () => {
+    const directory = await tinyDirectory("broken");
+    await writeFile(join(directory, "model.onnx"), "not a model");
+    await expect(createLocalProvider({ modelPath: directory })).rejects.toMatchObject({
+      kind: "configuration",
+      code: "model_unusable",
+    });
+  });
+
+  it("never lets a vector out that is not finite", async () => {
+    const weights = tinyWeights();
+    weights["encoder.layer.1.output.LayerNorm.bias"] = [NaN, 0, 0, 0];
+    const directory = await tinyDirectory("poisoned", weights);
+    const provider = await createLocalProvider({ modelPath: directory });
+    await expect(provider.embed([""])).rejects.toMatchObject({ kind: "row", code: "unusable_vector" });
+    await provider.close();
+  });
+
+  it("whose vocabulary is smaller than its tokenizer's fails the call, not the thread", async () => {
+    // [CLS] is token 101.
+    const provider = await createLocalProvider({ modelPath: await tinyDirectory("small") });
+    for (let attempt = 0; attempt < 2; attempt++) {
+      await expect(provider.embed(["a b"])).rejects.toMatchObject({ kind: "provider" });
+    }
+    await provider.close();
+  });
+});
+
+/** The tiny model, with a vocabulary wide enough for [CLS] and [SEP] unless it is called "small". */
+async function tinyDirectory(name: string, weights = tinyWeights()): Promise<string> {
+  const directory = join(root, name);
+  await mkdir(directory);
+  const { tokenizerPath } = await defaultManifest();
+  await cp(tokenizerPath, join(directory, "tokenizer.json"));
+  const vocabulary = name === "small" ? TINY_CONFIG.vocab_size : 103;
+  const rows = Array.from({ length: vocabulary }, (_, i) => [i, i % 7, i % 5, i % 3]);
+  const wide = { ...weights, "embeddings.word_embeddings.weight": rows };
+  await writeFile(join(directory, "model.safetensors"), safetensors(wide));
+  await writeFile(join(directory, "config.json"), JSON.stringify({ ...TINY_CONFIG, vocab_size: vocabulary }));
+  return directory;
+}

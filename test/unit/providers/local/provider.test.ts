@@ -1,0 +1,177 @@
+import { execFile } from "node:child_process";
+import { once } from "node:events";
+import { monitorEventLoopDelay } from "node:perf_hooks";
+import { promisify } from "node:util";
+import type { Worker } from "node:worker_threads";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { createLocalProvider } from "#embedd/providers/local/index.js";
+import {
+  COSINE_OF_BOTH,
+  cosine,
+  FIRST_COMPONENTS,
+  FIRST_SENTENCE,
+  MIXED_TEXTS,
+  SECOND_SENTENCE,
+} from "../../../helpers/golden-texts.js";
+
+type Provider = Awaited<ReturnType<typeof createLocalProvider>>;
+
+let provider: Provider;
+beforeAll(async () => {
+  provider = await createLocalProvider();
+});
+afterAll(() => provider.close());
+
+async function embedOne(text: string): Promise<Float32Array> {
+  const [vector] = await provider.embed([text]);
+  if (!vector) throw new Error("no vector");
+  return vector;
+}
+
+describe("vectors of all-MiniLM-L6-v2", () => {
+  it("are the published ones", async () => {
+    const vector = await embedOne(FIRST_SENTENCE);
+    expect(provider).toMatchObject({ model: "all-MiniLM-L6-v2", dimensions: 384 });
+    expect(vector).toHaveLength(384);
+    FIRST_COMPONENTS.forEach((value, i) => expect(Math.abs((vector[i] ?? NaN) - value)).toBeLessThan(2e-4));
+    expect(cosine(vector, await embedOne(SECOND_SENTENCE))).toBeCloseTo(COSINE_OF_BOTH, 4);
+  });
+
+  it("do not depend on the batch, and come in the order of the texts", async () => {
+    const together = await provider.embed([...MIXED_TEXTS, ...MIXED_TEXTS].reverse());
+    for (const [i, text] of MIXED_TEXTS.entries()) {
+      const alone = await embedOne(text);
+      expect(cosine(alone, together.at(-1 - i) ?? []), `text ${i}`).toBeGreaterThanOrEqual(0.99999);
+      expect(cosine(alone, together.at(-1 - i - MIXED_TEXTS.length) ?? [])).toBeGreaterThanOrEqual(0.99999);
+    }
+  });
+
+  it("have norm 1, whatever the text", async () => {
+    const texts = [
+      "",
+      " ",
+      "\0",
+      "\ud800",
+      "a\udc00b",
+      "e\u0301".repeat(9000),
+      "漢字".repeat(9000),
+      "👩‍👩‍👧‍👦".repeat(3000),
+    ];
+    const vectors = await provider.embed([...texts, ...MIXED_TEXTS]);
+    for (const vector of vectors) {
+      expect(Math.hypot(...vector)).toBeCloseTo(1, 5);
+    }
+  });
+
+  it("count 256 tokens and no more", async () => {
+    // One token a word, and [CLS] before them: word n is token n + 1.
+    const words = Array.from({ length: 254 }, () => "word");
+    const base = await embedOne(words.join(" "));
+    const longer = await embedOne([...words, "quite", "another", "end"].join(" "));
+    const changed = await embedOne(words.with(249, "lion").join(" "));
+    const changedLast = await embedOne(words.with(253, "lion").join(" "));
+    expect(longer).toEqual(base);
+    expect(cosine(changed, base)).toBeLessThan(0.9999);
+    expect(cosine(changedLast, base)).toBeLessThan(0.9999);
+  });
+
+  it("of no texts are none", async () => {
+    expect(await provider.embed([])).toEqual([]);
+  });
+});
+
+describe("a 10 MB text", () => {
+  const TEN_MB = 10_000_000;
+  it.each([
+    ["words", "lorem ipsum dolor sit amet ".repeat(TEN_MB / 27)],
+    ["one word", "x".repeat(TEN_MB)],
+    ["whitespace", " \n".repeat(TEN_MB / 2)],
+    ["punctuation", "!".repeat(TEN_MB)],
+    ["Chinese", "漢".repeat(TEN_MB / 3)],
+    ["combining marks", "\u0301".repeat(TEN_MB / 2)],
+  ])("of %s takes seconds at most, and little memory", async (_, text) => {
+    const before = process.memoryUsage().rss;
+    const startedAt = performance.now();
+    await embedOne(text);
+    expect(performance.now() - startedAt).toBeLessThan(5000);
+    expect(process.memoryUsage().rss - before).toBeLessThan(200_000_000);
+  });
+});
+
+describe("a process", () => {
+  const program = (last: string): string => `
+    import { createLocalProvider } from "#embedd/providers/local/index.js";
+    const provider = await createLocalProvider();
+    const call = provider.embed(Array.from({ length: 64 }, () => "some more words ".repeat(60)));
+    ${last}`;
+  const run = (last: string): Promise<unknown> =>
+    promisify(execFile)(process.execPath, ["--input-type=module", "--eval", program(last)]);
+
+  it("may exit while it infers", async () => {
+    // Without care, ONNX Runtime's binding aborts it.
+    await run("setTimeout(() => process.exit(0), 200);");
+  });
+
+  it("ends by itself with a forgotten provider, though not before its vectors are there", async () => {
+    await expect(run("console.log((await call).length);")).resolves.toMatchObject({ stdout: "64\n" });
+  });
+});
+
+describe("a call", () => {
+  const many = Array.from({ length: 64 }, (_, i) => `${i} ${"some more words ".repeat(40)}`);
+
+  it("leaves the main loop free", async () => {
+    const delay = monitorEventLoopDelay({ resolution: 5 });
+    delay.enable();
+    await provider.embed(many);
+    delay.disable();
+    // A batch takes seconds; what would show here is inference on the main thread.
+    expect(delay.percentile(90) / 1e6).toBeLessThan(100);
+  });
+
+  it("ends soon after an abort, with its reason, and the next one works", async () => {
+    const controller = new AbortController();
+    const reason = new Error("enough");
+    // Seconds of work in one micro-batch, and past its tokenization when the abort comes.
+    const slow = await createLocalProvider({ threads: 1, tokenBudget: 32_768 });
+    const call = slow.embed([...many, ...many], { signal: controller.signal });
+    let abortedAt = Infinity;
+    setTimeout(() => {
+      abortedAt = performance.now();
+      controller.abort(reason);
+    }, 700);
+    await expect(call).rejects.toBe(reason);
+    expect(performance.now() - abortedAt).toBeLessThan(1_000);
+    await expect(slow.embed(["x"], { signal: controller.signal })).rejects.toBe(reason);
+    await expect(slow.embed(["x"])).resolves.toHaveLength(1);
+    await slow.close();
+  });
+
+  it("may run beside another", async () => {
+    const [first, second] = await Promise.all([provider.embed(MIXED_TEXTS), provider.embed(MIXED_TEXTS)]);
+    expect(first).toEqual(second);
+  });
+
+  it("rejects when the thread dies, and the next one starts another thread", async () => {
+    const started = once(process, "worker") as Promise<[Worker]>;
+    const doomed = await createLocalProvider({ threads: 1 });
+    const [worker] = await started;
+    const crash = { kind: "provider", code: "local_inference_crashed" };
+    const rejection = expect(doomed.embed(many)).rejects.toMatchObject(crash);
+    // No such request: an uncaught TypeError in the thread.
+    setTimeout(() => worker.postMessage(null), 50);
+    await rejection;
+    await expect(doomed.embed(["x"])).resolves.toHaveLength(1);
+    await doomed.close();
+  });
+
+  it("in flight rejects on close; later ones do too; closing twice is harmless", async () => {
+    const closing = await createLocalProvider({ threads: 1 });
+    const call = closing.embed(many);
+    const rejection = expect(call).rejects.toMatchObject({ kind: "provider", code: "provider_closed" });
+    setTimeout(() => void closing.close(), 50);
+    await rejection;
+    await Promise.all([closing.close(), closing.close()]);
+    await expect(closing.embed(["x"])).rejects.toMatchObject({ code: "provider_closed" });
+  });
+});

@@ -1,0 +1,139 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { createProvider } from "#embedd/providers/create-provider.js";
+import type { Provider } from "#embedd/providers/provider.js";
+import { startApiServer } from "../../helpers/api-server.js";
+import { cosine } from "../../helpers/providers.js";
+import { startAimock } from "../../helpers/aimock.js";
+
+/** What every provider promises, whatever computes its vectors. */
+const PROVIDERS: Record<
+  string,
+  () => Promise<{ create: () => Promise<Provider>; stop: () => Promise<void> }>
+> = {
+  local: () =>
+    Promise.resolve({ create: () => createProvider({ provider: "local" }), stop: () => Promise.resolve() }),
+  API: async () => {
+    const server = await startApiServer({ latencyMs: 5 });
+    return {
+      create: () =>
+        createProvider({ provider: "openai", apiKey: "k", baseUrl: server.url, requestInputs: 7 }),
+      stop: () => server.stop(),
+    };
+  },
+  "API of a server that is not ours": async () => {
+    const server = await startAimock();
+    return {
+      create: () => createProvider({ provider: "openai", apiKey: "k", baseUrl: server.url }),
+      stop: () => server.stop(),
+    };
+  },
+};
+
+const TEXTS = [
+  "one",
+  "two words",
+  "three words here",
+  "long ".repeat(9_000),
+  "漢字",
+  "👩‍👩‍👧‍👦",
+  "\ud800 half",
+  "  spaces  ",
+];
+
+describe.each(Object.entries(PROVIDERS))("the %s provider", (_, open) => {
+  let create: () => Promise<Provider>;
+  let stop: () => Promise<void>;
+  let provider: Provider;
+  beforeAll(async () => {
+    ({ create, stop } = await open());
+    provider = await create();
+  });
+  afterAll(async () => {
+    await provider.close();
+    await stop();
+  });
+
+  it("makes one vector a text, of length 1, finite, in the order of the texts", async () => {
+    const vectors = await provider.embed(TEXTS);
+    expect(vectors).toHaveLength(TEXTS.length);
+    for (const vector of vectors) {
+      expect(vector).toBeInstanceOf(Float32Array);
+      expect(vector).toHaveLength(provider.dimensions);
+      expect(Math.hypot(...vector)).toBeCloseTo(1, 5);
+    }
+    const reversed = (await provider.embed([...TEXTS].reverse())).reverse();
+    vectors.forEach((vector, i) => expect(cosine(vector, reversed[i] ?? [])).toBeGreaterThan(0.9999));
+    expect(cosine(vectors[0] ?? [], vectors[1] ?? [])).toBeLessThan(0.999);
+  });
+
+  it("makes the same vector of a text, alone or among others", async () => {
+    const together = await provider.embed(TEXTS);
+    for (const [i, text] of TEXTS.entries()) {
+      const [alone] = await provider.embed([text]);
+      expect(cosine(alone ?? [], together[i] ?? [])).toBeGreaterThan(0.9999);
+    }
+  });
+
+  it("makes nothing of nothing", async () => {
+    expect(await provider.embed([])).toEqual([]);
+    expect(await provider.countTokens([])).toEqual([]);
+  });
+
+  it("makes the dimensions that it says it can, and no others", async () => {
+    expect(provider.supportsDimensions(provider.dimensions)).toBe(true);
+    for (const wrong of [0, -1, 1.5, provider.dimensions + 1]) {
+      expect(provider.supportsDimensions(wrong)).toBe(false);
+    }
+    const [vector] = await provider.embed(["a"], { dimensions: provider.dimensions });
+    expect(vector).toHaveLength(provider.dimensions);
+  });
+
+  it("counts tokens, up to what it reads", async () => {
+    const [short = 0, long = 0, longer = 0] = await provider.countTokens([
+      "word",
+      "word ".repeat(20),
+      "word ".repeat(50_000),
+    ]);
+    expect(short).toBeGreaterThan(0);
+    expect(long).toBeGreaterThan(short);
+    expect(longer).toBeLessThan(10_000);
+  });
+
+  it("says what it can take", () => {
+    expect(provider.model).toMatch(/^[\w.-]+$/);
+    expect(provider.concurrency).toBeGreaterThanOrEqual(1);
+    expect(Number.isInteger(provider.concurrency)).toBe(true);
+    expect(provider.maxBatchRows).toBeGreaterThanOrEqual(provider.minBatchRows ?? 1);
+  });
+
+  it("does several calls at once", async () => {
+    const calls = await Promise.all(TEXTS.map((text) => provider.embed([text])));
+    const together = await provider.embed(TEXTS);
+    calls.forEach(([vector], i) => expect(cosine(vector ?? [], together[i] ?? [])).toBeGreaterThan(0.9999));
+  });
+
+  it("ends with an abort's own reason, and goes on afterwards", async () => {
+    const reason = new Error("enough");
+    await expect(provider.embed(["a"], { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+    const controller = new AbortController();
+    const call = provider.embed(
+      Array.from({ length: 200 }, (_, i) => `text ${i} `.repeat(50)),
+      { signal: controller.signal },
+    );
+    setTimeout(() => {
+      controller.abort(reason);
+    }, 5);
+    await expect(call).rejects.toBe(reason);
+    await expect(provider.embed(["a"])).resolves.toHaveLength(1);
+  });
+
+  it("once closed refuses what is in flight and what comes later, and can be closed again", async () => {
+    const closing = await create();
+    const call = closing.embed(Array.from({ length: 200 }, (_, i) => `text ${i} `.repeat(50)));
+    const refused = expect(call).rejects.toMatchObject({ kind: "provider", code: "provider_closed" });
+    setTimeout(() => void closing.close(), 5);
+    await refused;
+    await Promise.all([closing.close(), closing.close()]);
+    await expect(closing.embed(["a"])).rejects.toMatchObject({ kind: "provider", code: "provider_closed" });
+  });
+});

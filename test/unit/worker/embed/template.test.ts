@@ -1,0 +1,47 @@
+import { describe, expect, it } from "vitest";
+import { defaultTemplate, isBlank, parseTemplate, renderTemplate } from "#embedd/worker/embed/template.js";
+
+describe("templates", () => {
+  const columns = ["title", "body"];
+  const render = (template: string, values: (string | null)[]) =>
+    renderTemplate(parseTemplate(template, columns), values);
+
+  it("puts the columns where their names are", () => {
+    expect(render("{title}\\n\\n{body}", ["A", "b"])).toBe("A\n\nb");
+    expect(render("{body} ({title})", ["A", "b"])).toBe("b (A)");
+  });
+
+  it("leaves a NULL or blank column out with the literal before it", () => {
+    expect(render("Title: {title}\\nBody: {body}", [null, "b"])).toBe("Body: b");
+    expect(render("Title: {title}\\nBody: {body}", ["A", " \u3000\n"])).toBe("Title: A");
+    expect(render("{title}\\n\\n{body}.", [null, null])).toBe("");
+  });
+
+  it("takes braces doubled", () => {
+    expect(render("{{{title}}}", ["A", null])).toBe("{A}");
+  });
+
+  it("does not read a value for placeholders", () => {
+    expect(render("{title} {body}", ["{body}", "$1"])).toBe("{body} $1");
+  });
+
+  it("refuses an unknown column and a lone brace, by name", () => {
+    expect(() => parseTemplate("{titel}", columns)).toThrow(/\{titel\}.*title, body/);
+    expect(() => parseTemplate("{title", columns)).toThrow(/lone \{/);
+  });
+
+  it("without a template, has the columns one below the other", () => {
+    expect(renderTemplate(defaultTemplate(3), ["a", null, "c"])).toBe("a\nc");
+    expect(renderTemplate(defaultTemplate(1), ["  as it is "])).toBe("  as it is ");
+  });
+
+  it("knows blank as SQL does", () => {
+    expect(["", " \t\r\n\f\v", "\u00a0\u2003\u3000\ufeff\u0085", null].map(isBlank)).toEqual([
+      true,
+      true,
+      true,
+      true,
+    ]);
+    expect(["a", " . ", "\u200b", "日"].map(isBlank)).toEqual([false, false, false, false]);
+  });
+});

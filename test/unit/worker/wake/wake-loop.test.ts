@@ -1,0 +1,197 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { nextWakeStep, refusalDelayMs, startWakeLoop } from "#embedd/worker/wake/wake-loop.js";
+import type { WakeEvent, WakeStep } from "#embedd/worker/wake/wake-loop.js";
+
+function play(events: WakeEvent[]): WakeStep {
+  return events.reduce((step, event) => nextWakeStep(step.state, event), startWakeLoop());
+}
+
+const nothing: WakeEvent = { type: "swept", found: false };
+const some: WakeEvent = { type: "swept", found: true };
+const granted: WakeEvent = { type: "gate", answer: "granted" };
+const refused: WakeEvent = { type: "gate", answer: "refused" };
+const sleeper: WakeEvent = { type: "gate", answer: "sleeper" };
+const wake: WakeEvent = { type: "wake" };
+const timeout: WakeEvent = { type: "timeout" };
+
+describe("the wake loop", () => {
+  it("sweeps as long as there are rows, then asks for the gate", () => {
+    expect(play([some, some]).action).toEqual({ type: "sweep" });
+    expect(play([some, nothing]).action).toMatchObject({ type: "ask" });
+  });
+
+  it("sweeps once more after the gate was granted, and only then sleeps", () => {
+    expect(play([nothing, granted]).action).toEqual({ type: "sweep" });
+    expect(play([nothing, granted, nothing]).action).toEqual({ type: "sleep" });
+  });
+
+  it("gives the gate back before it sweeps again", () => {
+    expect(play([nothing, granted, some])).toMatchObject({ release: true, action: { type: "sweep" } });
+    expect(play([nothing, granted, nothing, wake])).toMatchObject({
+      release: true,
+      action: { type: "sweep" },
+    });
+  });
+
+  it("backs off while writers are in flight, sweeping in between", () => {
+    expect(play([nothing, refused]).action).toEqual({ type: "wait", ms: 1 });
+    expect(play([nothing, refused, timeout]).action).toEqual({ type: "sweep" });
+    expect(play([nothing, refused, timeout, nothing, refused]).action).toEqual({ type: "wait", ms: 2 });
+    expect([1, 2, 3, 4, 5, 6, 50].map(refusalDelayMs)).toEqual([1, 2, 4, 8, 16, 25, 25]);
+  });
+
+  it("does not sleep on a wake that came during the last sweep", () => {
+    expect(play([nothing, granted, wake, nothing])).toMatchObject({
+      release: true,
+      action: { type: "sweep" },
+    });
+  });
+
+  it("sleeps without the gate beside another sleeper, and asks again in case that one dies", () => {
+    const step = play([nothing, sleeper, nothing]);
+    expect(step.action).toEqual({ type: "sleep" });
+    expect(nextWakeStep(step.state, timeout).action).toEqual({ type: "ask", lookForSleeper: true });
+    expect(nextWakeStep(step.state, wake)).toMatchObject({ release: false, action: { type: "sweep" } });
+  });
+});
+
+/**
+ * A model of PostgreSQL around some wake loops, with every effect as one atomic step: writers that begin
+ * (gate shared or notify), commit or roll back; workers whose actions end in any order; notifications that
+ * are delivered late or twice. What is checked: when everything has come to rest, no row waits.
+ */
+interface World {
+  gateOwner: number | null;
+  quiet: Set<number>;
+  open: Map<number, { notifies: boolean }>;
+  pendingRows: number;
+  mailbox: number[];
+  workers: { step: WakeStep; woken: boolean; sawRows: boolean }[];
+}
+
+function runWorld(workers: number, choices: number[], loseGateOfDying: boolean): World {
+  const world: World = {
+    gateOwner: null,
+    quiet: new Set(),
+    open: new Map(),
+    pendingRows: 0,
+    mailbox: Array.from({ length: workers }, () => 0),
+    workers: Array.from({ length: workers }, () => ({ step: startWakeLoop(), woken: false, sawRows: false })),
+  };
+  let writer = 0;
+  for (const choice of choices) {
+    const kind = choice % 5;
+    const pick = Math.floor(choice / 5);
+    if (kind === 0) begin(world, writer++);
+    else if (kind === 1) end(world, pick, true);
+    else if (kind === 2) end(world, pick, pick % 7 !== 0);
+    else if (kind === 3) deliver(world, pick % workers, pick % 3 === 0);
+    else advance(world, pick % workers);
+    if (loseGateOfDying && choice % 97 === 0) die(world, pick % workers);
+  }
+  // Rest: every transaction ends, every notification arrives, every worker goes on until all sleep.
+  for (const id of [...world.open.keys()]) end(world, id, true, true);
+  for (let round = 0; round < 400; round++) {
+    for (let w = 0; w < workers; w++) {
+      deliver(world, w, false);
+      // A sleeper without the gate asks again each second, which is how it learns that the other is gone.
+      advance(world, w, round % 20 === 19 && round < 390);
+    }
+  }
+  return world;
+}
+
+function begin(world: World, id: number): void {
+  const free = world.gateOwner === null;
+  if (free) world.quiet.add(id);
+  world.open.set(id, { notifies: !free });
+}
+
+function end(world: World, pick: number, commit: boolean, exact = false): void {
+  const ids = [...world.open.keys()];
+  const id = exact ? pick : ids[pick % Math.max(ids.length, 1)];
+  const transaction = id === undefined ? undefined : world.open.get(id);
+  if (id === undefined || transaction === undefined) return;
+  if (commit) {
+    world.pendingRows++;
+    if (transaction.notifies) world.mailbox = world.mailbox.map((n) => n + 1);
+  }
+  world.open.delete(id);
+  world.quiet.delete(id);
+}
+
+function deliver(world: World, w: number, twice: boolean): void {
+  const worker = world.workers[w];
+  if (worker === undefined || (world.mailbox[w] ?? 0) === 0) return;
+  if (!twice) world.mailbox[w] = 0;
+  worker.woken = true;
+}
+
+function advance(world: World, w: number, timer = true): void {
+  const worker = world.workers[w];
+  if (worker === undefined) return;
+  let event: WakeEvent;
+  const { action } = worker.step;
+  if (action.type === "sweep") {
+    event = { type: "swept", found: world.pendingRows > 0 };
+    world.pendingRows = 0;
+  } else if (action.type === "ask") {
+    const answer =
+      world.gateOwner === null && world.quiet.size === 0
+        ? "granted"
+        : world.gateOwner !== null && action.lookForSleeper
+          ? "sleeper"
+          : "refused";
+    if (answer === "granted") world.gateOwner = w;
+    event = { type: "gate", answer };
+  } else if (worker.woken) {
+    worker.woken = false;
+    event = { type: "wake" };
+  } else if (
+    action.type === "wait" ||
+    (timer && worker.step.state.phase === "asleep" && !worker.step.state.holds)
+  ) {
+    event = { type: "timeout" };
+  } else return;
+  let step = worker.step;
+  if (worker.woken && event.type !== "wake") {
+    worker.woken = false;
+    step = nextWakeStep(step.state, { type: "wake" });
+  }
+  step = nextWakeStep(step.state, event);
+  if (step.release && world.gateOwner === w) world.gateOwner = null;
+  worker.step = step;
+}
+
+function die(world: World, w: number): void {
+  if (world.gateOwner === w) world.gateOwner = null;
+  world.workers[w] = { step: startWakeLoop(), woken: false, sawRows: false };
+}
+
+describe("the wake loop among writers and workers in any order", () => {
+  const choices = fc.array(fc.nat(10_000), { minLength: 10, maxLength: 300 });
+
+  it.each([1, 2, 3])("leaves no row waiting (%i workers)", (workers) => {
+    fc.assert(
+      fc.property(choices, fc.boolean(), (sequence, dying) => {
+        const world = runWorld(workers, sequence, dying);
+        expect(world.pendingRows).toBe(0);
+        expect(world.workers.map(({ step }) => step.action.type)).toEqual(world.workers.map(() => "sleep"));
+        expect(world.gateOwner).not.toBeNull();
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+
+  it("never lets a worker sleep while a row is committed that nobody was told of", () => {
+    fc.assert(
+      fc.property(choices, (sequence) => {
+        const world = runWorld(2, sequence, false);
+        const asleep = world.workers.every(({ step, woken }) => step.action.type === "sleep" && !woken);
+        if (asleep && world.mailbox.every((n) => n === 0)) expect(world.pendingRows).toBe(0);
+      }),
+      { numRuns: 500 },
+    );
+  });
+});
