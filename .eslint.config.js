@@ -27,7 +27,7 @@ function restrictImports(files, folders) {
   return { files, rules: { "no-restricted-imports": ["error", { patterns }] } };
 }
 
-/** A file of SQL statements (*.sql.ts) sees the database and plain data, never a provider or the CLI. */
+/** SQL files (*.sql.ts) import the database and plain data, never a provider or the CLI. */
 const notInStatements = ["cli", "providers", "embedded"];
 
 const oneWay = Object.entries(forbidden).flatMap(([folder, others]) => [
@@ -47,19 +47,19 @@ export default defineConfig(
     rules: {
       eqeqeq: "error",
       "@typescript-eslint/consistent-type-imports": "error",
-      // Numbers in messages are what one expects; objects are not.
+      // Allows numbers and booleans in messages, but no objects.
       "@typescript-eslint/restrict-template-expressions": [
         "error",
         { allowNumber: true, allowBoolean: true },
       ],
-      // `() => resolve()` says enough.
+      // Allows `() => resolve()`.
       "@typescript-eslint/no-confusing-void-expression": [
         "error",
         { ignoreArrowShorthand: true, ignoreVoidReturningFunctions: true },
       ],
-      // It does not see that a closure may change a variable during an await.
+      // Off: the rule misses that a closure can change a variable during an await.
       "@typescript-eslint/no-unnecessary-condition": "off",
-      // process.env["NAME"] is what noPropertyAccessFromIndexSignature would ask for.
+      // Off: allows process.env["NAME"], which marks access through an index signature.
       "@typescript-eslint/dot-notation": "off",
     },
   },
@@ -86,7 +86,7 @@ export default defineConfig(
   {
     files: ["test/**/*.ts"],
     rules: {
-      // Expectations look at anything, and a test may hand over a method.
+      // Off: tests pass methods to expect().
       "@typescript-eslint/unbound-method": "off",
     },
   },

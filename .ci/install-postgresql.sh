@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# PostgreSQL 15 with pgvector on Debian 12, whose archive has no pgvector: it is built from Debian 13's
-# source package. What is there already is left alone.
-# PGVECTOR_DESTDIR installs pgvector below another root, and builds it even where it is installed.
+# Installs PostgreSQL 15 with pgvector on Debian 12. Debian 12 has no pgvector package, so this builds it from
+# Debian 13's source package. Skips whatever is already installed.
+# PGVECTOR_DESTDIR installs pgvector below another root, and builds it even if it is already installed.
 set -euo pipefail
 export DEBIAN_FRONTEND=noninteractive
 
@@ -20,7 +20,7 @@ finish() {
 trap finish EXIT
 
 if [ ${#missing[@]} -gt 0 ]; then
-  # Debian starts what it installs; nothing of it is needed, and nothing may be left running.
+  # Debian starts the services that it installs; this prevents that.
   if [ ! -e "$policy" ]; then
     policy_is_ours=yes
     printf '#!/bin/sh\nexit 101\n' >"$policy"
@@ -32,25 +32,25 @@ fi
 
 destdir=${PGVECTOR_DESTDIR:-}
 if [ -z "$destdir" ] && [ -f /usr/share/postgresql/15/extension/vector.control ]; then
-  echo "pgvector is installed"
+  echo "pgvector is already installed"
   exit 0
 fi
 
-# The machine's own mirror, as apt knows it from whatever format its sources are in; third parties' are
-# told by their origin, the security archive by its label. An address may be there more than once.
+# Finds the machine's Debian mirror through apt, which reads every format of sources. The origin excludes third
+# parties, the label excludes the security archive. Takes the first of several matches.
 find_mirror() {
   apt-get indextargets --format '$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)' |
     awk -F'|' '$1 == "Debian" && $2 == "Debian" && $3 == "main" { print $4; exit }'
 }
 mirror=$(find_mirror)
 if [ -z "$mirror" ]; then
-  # Origins are known once the lists are there.
+  # apt knows origins only after an update.
   apt-get update -qq
   mirror=$(find_mirror)
 fi
-[ -n "$mirror" ] || { echo "no Debian mirror in the sources of apt" >&2; exit 1; }
+[ -n "$mirror" ] || { echo "apt has no Debian mirror in its sources" >&2; exit 1; }
 
-# Lists of its own, so that the machine's are not touched and trixie's packages are never installed.
+# Separate apt lists: the machine's stay untouched, and no trixie package can be installed.
 mkdir -p "$scratch/lists/partial" "$scratch/sources.list.d" "$scratch/build"
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 echo "deb-src [signed-by=$keyring] $mirror trixie main" >"$scratch/sources.list"
@@ -67,7 +67,7 @@ apt-get "${options[@]}" update -qq
 
 cd "$scratch"/build/pgvector-*/
 pg_config=/usr/lib/postgresql/15/bin/pg_config
-# No instructions of the building machine's own.
+# OPTFLAGS is empty to avoid instructions specific to the build machine.
 make -s OPTFLAGS="" PG_CONFIG="$pg_config"
 make -s install PG_CONFIG="$pg_config" DESTDIR="$destdir"
-echo "pgvector is built and installed"
+echo "pgvector was built and installed"

@@ -1,5 +1,5 @@
-// Counts the tests of vitest's JSON reports: first the one of the server, where nothing may be skipped, then
-// the embedded one. The last line is `N passed, N failed, N skipped`.
+// Usage: node summarize.mjs SERVER_REPORT EMBEDDED_REPORT, both vitest JSON reports. Sums up their tests; a skipped
+// test in the server's report is an error. The last line is `N passed, N failed, N skipped`.
 import { readFileSync } from "node:fs";
 
 const total = { passed: 0, failed: 0, skipped: 0 };
@@ -11,7 +11,7 @@ process.argv.slice(2).forEach((path, index) => {
   try {
     report = JSON.parse(readFileSync(path, "utf8"));
   } catch (error) {
-    problems.push(`no report of the tests ${where}: ${error.message}`);
+    problems.push(`cannot read the test report (${where}): ${error.message}`);
     total.failed += 1;
     return;
   }
@@ -22,16 +22,16 @@ process.argv.slice(2).forEach((path, index) => {
       else if (test.status === "failed") counts.failed += 1;
       else counts.skipped += 1;
       if (index === 0 && !["passed", "failed"].includes(test.status)) {
-        problems.push(`skipped on the server: ${test.fullName}`);
+        problems.push(`skipped test (on the server): ${test.fullName}`);
       }
     }
-    // A file that does not load, or whose hooks fail, has failed whatever its tests say.
+    // A file that fails to load, or whose hooks fail, counts as a failure even if no test in it failed.
     if (file.status === "failed" && !file.assertionResults.some((test) => test.status === "failed")) {
       counts.failed += 1;
-      problems.push(`failed as a whole ${where}: ${file.name}`);
+      problems.push(`test file failed (${where}): ${file.name}`);
     }
   }
-  if (counts.passed + counts.failed === 0) problems.push(`no test was run ${where}`);
+  if (counts.passed + counts.failed === 0) problems.push(`no tests ran (${where})`);
   console.log(`${where}: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
   for (const key of Object.keys(total)) total[key] += counts[key];
 });

@@ -1,30 +1,29 @@
 import { copyFailMessage, copyInResponse, leadingSql, renameStatement } from "./protocol.js";
 
 /**
- * What one client has sent but PostgreSQL has not seen yet. Messages are held back until PostgreSQL can
- * answer them as a whole:
- * - Parse, Bind, Describe, Execute and Close up to their Sync, Flush or Query, so that no other client's
- *   messages come between a Parse and the Bind that means it;
- * - a COPY FROM STDIN with all its rows. PGlite reads them from the same input as the command, and ends
- *   (the whole process's database, with `exit(1)`) when there are none.
+ * Buffers one client's messages until PostgreSQL can execute them as a unit:
+ * - Parse, Bind, Describe, Execute and Close up to the next Sync, Flush or Query, so that no other client's
+ *   message comes between a Parse and its Bind;
+ * - COPY FROM STDIN with all its rows. PGlite reads rows from the same input as the command, and without rows
+ *   PGlite stops with `exit(1)`, for all clients.
  */
 export interface Frontend {
-  /** Takes a message; the answer is what to do now. */
+  /** Takes a message. @returns what to do now */
   accept(message: Buffer): FrontendStep;
-  /** Prepared statements of this client that PostgreSQL holds, by their name there. */
+  /** This client's prepared statements, by their names in PostgreSQL. */
   readonly statements: Set<string>;
-  /** This client has said LISTEN, so it wants notifications. */
+  /** Whether the client has sent LISTEN, and so gets notifications. */
   readonly listens: boolean;
 }
 
 export interface FrontendStep {
-  /** For PostgreSQL, in one go. */
+  /** Send to PostgreSQL as one unit. */
   execute?: Buffer;
-  /** For the client, at once. */
+  /** Send to the client now. */
   reply?: Buffer;
-  /** PostgreSQL's own CopyInResponse must not reach the client: it has had ours. */
+  /** Drop PostgreSQL's CopyInResponse: the client already has ours. */
   hideCopyIn?: boolean;
-  /** The session's LISTENs may be gone. */
+  /** The statement can undo the session's LISTEN. */
   unlistens?: boolean;
 }
 
@@ -33,11 +32,9 @@ const LISTENS = /(?:^|;)\s*listen\b/i;
 const UNLISTENS = /(?:^|;)\s*(?:unlisten|discard)\b/i;
 const LEADING_COMMENTS = /^(?:\s+|--[^\n]*(?:\n|$)|\/\*[^]*?\*\/)+/;
 
-/**
- * Ends any COPY FROM STDIN that would wait for rows which are not there; PostgreSQL ignores it otherwise.
- */
+/** Aborts a COPY FROM STDIN that would wait for missing rows. Outside COPY, PostgreSQL ignores it. */
 const guard = copyFailMessage(
-  "embedded PostgreSQL takes one COPY FROM STDIN a statement, by the simple query protocol",
+  "embedded PostgreSQL supports one COPY FROM STDIN per query, in the simple query protocol only",
 );
 
 export function createFrontend(prefix: string): Frontend {
@@ -84,9 +81,9 @@ export function createFrontend(prefix: string): Frontend {
       }
       case "S":
       case "H":
-        // The guard stands before Sync, which a COPY would swallow.
+        // The guard precedes Sync, because COPY ignores a Sync.
         return execute([guard, bytes]);
-      // Rows of a COPY that has failed already, and Terminate: the socket's end says the same.
+      // Ignored: rows of a COPY that has already failed, and Terminate, since the socket closes anyway.
       case "d":
       case "c":
       case "f":

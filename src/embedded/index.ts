@@ -6,42 +6,42 @@ import { PGlite } from "@electric-sql/pglite";
 import type { PGliteOptions } from "@electric-sql/pglite";
 import { vector } from "@electric-sql/pglite-pgvector";
 import { configurationError, EmbeddError, messageOf } from "../errors.js";
-import { claimFolder, findServer } from "./claim.js";
-import type { Claim } from "./claim.js";
+import { findServer, lockFolder } from "./directory-lock.js";
+import type { DirectoryLock } from "./directory-lock.js";
 import { createSharedSession } from "./session.js";
 import { listen } from "./socket-server.js";
 
 export interface EmbeddedOptions {
-  /** Where the database lives; its parent holds the claim of the process that serves it. @default in memory */
+  /** The data directory; its parent holds the lock file of the serving process. @default in memory */
   dataDir?: string;
   /** @default any free port of 127.0.0.1 */
   port?: number;
-  /** A tarball of PGlite's `dumpDataDir`, to start from; only in memory. */
+  /** Start from this tarball, made by `dump`; in memory only. */
   loadDataDir?: Blob;
 }
 
-/** Embedded PostgreSQL, reachable by every PostgreSQL client on this machine. */
+/** Embedded PostgreSQL, open to every PostgreSQL client on this machine. */
 export interface EmbeddedServer {
   connectionString: string;
-  /** False: another process serves this directory; `stop` does nothing. */
+  /** False: another process serves this directory, and `stop` does nothing. */
   owned: boolean;
-  /** The data directory as a tarball for `loadDataDir`. Only where it is owned. */
+  /** The data directory as a tarball for `loadDataDir`. Rejects unless `owned`. */
   dump(): Promise<Blob>;
-  /** Cuts clients off, writes everything to disk, and lets others open the directory. Idempotent. */
+  /** Disconnects clients, flushes to disk, and unlocks the directory. Idempotent. */
   stop(): Promise<void>;
 }
 
-/** The worker's pool, its clients of LISTEN, an application, a psql or two. */
+/** Enough for a worker's pool and listeners, an application and a few psql sessions. */
 const MAX_CONNECTIONS = 50;
 const IDLE_IN_TRANSACTION_MS = 60_000;
-/** A first start takes initdb, 3 to 10 s on a busy machine. */
+/** The first start runs initdb: 3 to 10 s on a busy machine. */
 const START_DEADLINE_MS = 60_000;
 
 function settings(options: PGliteOptions): PGliteOptions {
   return {
     ...options,
     extensions: { vector },
-    // From the command line, so that RESET ALL and DISCARD ALL come back to it.
+    // Set on the command line, so that RESET ALL and DISCARD ALL restore it.
     startParams: [...PGlite.defaultStartParams, "-c", "embedd.single_session=on"],
   };
 }
@@ -55,7 +55,7 @@ async function openPGlite(options: PGliteOptions): Promise<PGlite> {
 
 async function openDirectory(dataDir: string): Promise<PGlite> {
   if (!existsSync(join(dataDir, "PG_VERSION"))) {
-    // Made under another name: a process that ends in the middle leaves nothing that looks like a database.
+    // Created under another name, so that a crash midway leaves nothing that looks like a database.
     const unfinished = `${dataDir}.unfinished`;
     await rm(unfinished, { recursive: true, force: true });
     await mkdir(unfinished, { recursive: true });
@@ -66,7 +66,7 @@ async function openDirectory(dataDir: string): Promise<PGlite> {
   return openPGlite({ dataDir });
 }
 
-async function serve(options: EmbeddedOptions, claim: Claim | undefined): Promise<EmbeddedServer> {
+async function serve(options: EmbeddedOptions, lock: DirectoryLock | undefined): Promise<EmbeddedServer> {
   const { dataDir, port = 0, loadDataDir } = options;
   const db = await (dataDir === undefined
     ? openPGlite({ ...(loadDataDir && { loadDataDir }) })
@@ -79,12 +79,12 @@ async function serve(options: EmbeddedOptions, claim: Claim | undefined): Promis
   try {
     await session.execute('listen "embedd"');
     const server = await listen(session, port, MAX_CONNECTIONS);
-    await claim?.publish(server.port);
+    await lock?.publish(server.port);
     let stopping: Promise<void> | undefined;
     const stop = async (): Promise<void> => {
       await server.stop();
       await db.close();
-      await claim?.release();
+      await lock?.release();
     };
     return {
       connectionString: connectionString(server.port),
@@ -102,8 +102,8 @@ function connectionString(port: number): string {
   return `postgres://postgres@127.0.0.1:${port}/postgres`;
 }
 
-/** What another process serves. */
-function borrowed(port: number): EmbeddedServer {
+/** A handle on the database that another process serves. */
+function connectTo(port: number): EmbeddedServer {
   return {
     connectionString: connectionString(port),
     owned: false,
@@ -113,13 +113,13 @@ function borrowed(port: number): EmbeddedServer {
 }
 
 /**
- * Opens PGlite with pgvector and serves it on 127.0.0.1. If a living process serves the directory already,
- * its address is returned.
+ * Opens PGlite with pgvector and serves it on 127.0.0.1. If another process already serves the directory,
+ * returns that server's address.
  *
- * It is for trying things out: fsync is off (killing the process loses nothing, a power cut may), all
- * clients share one session (its settings and its locks are everybody's), and transactions take turns.
+ * For evaluation only: fsync is off (a killed process loses nothing, a power failure can), all clients share one
+ * session with its settings and locks, and transactions run one at a time.
  *
- * @throws EmbeddError `port_in_use`, `embedded_start` if the directory cannot be opened.
+ * @throws EmbeddError `port_in_use`, or `embedded_start` if the directory cannot be opened
  */
 export async function openEmbedded(options: EmbeddedOptions = {}): Promise<EmbeddedServer> {
   if (options.dataDir === undefined) return serve(options, undefined);
@@ -127,14 +127,14 @@ export async function openEmbedded(options: EmbeddedOptions = {}): Promise<Embed
   const folder = dirname(dataDir);
   const deadline = Date.now() + START_DEADLINE_MS;
   for (;;) {
-    const claim = await claimFolder(folder);
-    if (claim) {
+    const lock = await lockFolder(folder);
+    if (lock) {
       try {
-        return await serve({ ...options, dataDir }, claim);
+        return await serve({ ...options, dataDir }, lock);
       } catch (error) {
-        await claim.release();
+        await lock.release();
         if (error instanceof EmbeddError) throw error;
-        throw new EmbeddError(`embedded PostgreSQL in ${dataDir} does not start: ${messageOf(error)}`, {
+        throw new EmbeddError(`embedded PostgreSQL cannot start in ${dataDir}: ${messageOf(error)}`, {
           kind: "configuration",
           code: "embedded_start",
           hint: `mv '${dataDir}' '${dataDir}.broken'`,
@@ -143,11 +143,14 @@ export async function openEmbedded(options: EmbeddedOptions = {}): Promise<Embed
       }
     }
     const port = await findServer(folder);
-    if (typeof port === "number") return borrowed(port);
+    if (typeof port === "number") return connectTo(port);
     if (Date.now() > deadline) {
-      throw configurationError("embedded_start", `another process has been opening ${dataDir} for a minute`);
+      throw configurationError(
+        "embedded_start",
+        `another process has held ${dataDir} for a minute without serving it`,
+      );
     }
-    // Others who claimed it at the same moment have backed off too.
+    // Processes that tried at the same moment have backed off as well.
     await sleep(50 + Math.random() * 200);
   }
 }

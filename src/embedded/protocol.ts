@@ -1,9 +1,9 @@
 /**
- * The little of PostgreSQL's wire protocol (version 3.0) that sharing one session needs.
+ * The subset of PostgreSQL's wire protocol (version 3.0) that sharing one session requires.
  * https://www.postgresql.org/docs/current/protocol-message-formats.html
  */
 
-/** One backend message: a type byte, a length that counts itself, a body. */
+/** One backend message: a type byte, a length that includes itself, and a body. */
 export interface BackendMessage {
   type: string;
   bytes: Buffer;
@@ -11,7 +11,7 @@ export interface BackendMessage {
 
 const HEADER_BYTES = 5;
 
-/** Cuts a stream of chunks into whole backend messages. Chunks are copied: PGlite lends views of its memory. */
+/** Splits a stream of chunks into whole backend messages. Copies chunks, since they are views of PGlite's memory. */
 export function createMessageSplitter(
   onMessage: (message: BackendMessage) => void,
 ): (chunk: Uint8Array) => void {
@@ -21,7 +21,7 @@ export function createMessageSplitter(
   return (chunk) => {
     parts.push(Buffer.from(chunk));
     held += chunk.length;
-    // A message of many chunks is joined once, when it is whole, not at every chunk.
+    // Joins the chunks of a message once, when it is complete.
     if (held < needed) return;
     let rest = parts.length === 1 && parts[0] ? parts[0] : Buffer.concat(parts, held);
     needed = HEADER_BYTES;
@@ -69,12 +69,12 @@ export function errorResponse(severity: "ERROR" | "FATAL", code: string, text: s
   return message("E", ...fields.map(cString), Buffer.from([0]));
 }
 
-/** `I`: idle, `T`: in a transaction, `E`: in a failed one. */
+/** `I`: idle, `T`: in a transaction, `E`: in a failed transaction. */
 export function readyForQuery(status: "I" | "T" | "E"): Buffer {
   return message("Z", Buffer.from(status));
 }
 
-/** Reads the text up to the next zero byte; `next` is where the following field starts. */
+/** Reads the text up to the next zero byte; `next` is the offset of the following field. */
 export function readCString(bytes: Buffer, start: number): { text: string; next: number } {
   const end = bytes.indexOf(0, start);
   if (end === -1) return { text: bytes.toString("utf8", start), next: bytes.length };
@@ -93,38 +93,39 @@ export function parseErrorMessage(bytes: Buffer): string {
 }
 
 /**
- * Gives a named prepared statement or portal a name of its connection's own; the unnamed ones and every
- * other message stay as they are. `statement` is the new name of the statement that the message concerns.
+ * Prefixes the names of prepared statements and portals, so that connections do not collide. Unnamed ones and
+ * all other messages stay unchanged.
+ * @returns the message and, for Parse, the statement's new name
  */
 export function renameStatement(
   bytes: Buffer,
   prefix: string,
 ): { bytes: Buffer; statement: string | undefined } {
   const type = String.fromCharCode(bytes[0] ?? 0);
-  const own = (name: string): string => (name === "" ? "" : `${prefix}${name}`);
+  const prefixed = (name: string): string => (name === "" ? "" : `${prefix}${name}`);
   if (type === "P" || type === "E") {
     const name = readCString(bytes, HEADER_BYTES);
     if (name.text === "") return { bytes, statement: undefined };
-    const renamed = message(type, cString(own(name.text)), bytes.subarray(name.next));
-    return { bytes: renamed, statement: type === "P" ? own(name.text) : undefined };
+    const renamed = message(type, cString(prefixed(name.text)), bytes.subarray(name.next));
+    return { bytes: renamed, statement: type === "P" ? prefixed(name.text) : undefined };
   }
   if (type === "B") {
     const portal = readCString(bytes, HEADER_BYTES);
     const statement = readCString(bytes, portal.next);
     if (portal.text === "" && statement.text === "") return { bytes, statement: undefined };
-    const names = [cString(own(portal.text)), cString(own(statement.text))];
+    const names = [cString(prefixed(portal.text)), cString(prefixed(statement.text))];
     return { bytes: message("B", ...names, bytes.subarray(statement.next)), statement: undefined };
   }
   if (type === "D" || type === "C") {
     const name = readCString(bytes, HEADER_BYTES + 1);
     if (name.text === "") return { bytes, statement: undefined };
     const kind = bytes.subarray(HEADER_BYTES, HEADER_BYTES + 1);
-    return { bytes: message(type, kind, cString(own(name.text))), statement: undefined };
+    return { bytes: message(type, kind, cString(prefixed(name.text))), statement: undefined };
   }
   return { bytes, statement: undefined };
 }
 
-/** CopyInResponse: go on, send the rows of COPY FROM STDIN. Clients take the columns from the data. */
+/** CopyInResponse: asks for the rows of COPY FROM STDIN. It lists no columns; clients do not need them. */
 export function copyInResponse(binary: boolean): Buffer {
   return message("G", Buffer.from([binary ? 1 : 0, 0, 0]));
 }
@@ -133,7 +134,7 @@ export function copyFailMessage(reason: string): Buffer {
   return message("f", cString(reason));
 }
 
-/** The SQL of a Query or Parse message, cut off where no short command can be any more. */
+/** The first `limit` bytes of SQL in a Query or Parse message, enough to recognize short commands. */
 export function leadingSql(bytes: Buffer, limit = 4_096): string {
   const type = String.fromCharCode(bytes[0] ?? 0);
   if (type !== "Q" && type !== "P") return "";

@@ -11,7 +11,7 @@ import {
 } from "./protocol.js";
 import type { BackendMessage } from "./protocol.js";
 
-/** Where a client is reached: its socket. */
+/** A client's socket. */
 export interface ClientSink {
   write(bytes: Buffer): void;
   destroy(): void;
@@ -19,9 +19,9 @@ export interface ClientSink {
 
 export interface SharedSessionOptions {
   db: Pick<PGlite, "execProtocolRawStream">;
-  /** Always listened to, whatever clients UNLISTEN. */
+  /** The session always listens on this channel, even after a client's UNLISTEN. */
   channel: string;
-  /** A transaction that is idle this long while others wait is ended with its connection. */
+  /** A connection is closed if its transaction idles this long while other clients wait. */
   idleInTransactionMs: number;
 }
 
@@ -37,48 +37,48 @@ interface Task {
 }
 
 /**
- * PGlite is one PostgreSQL session; this lets many sockets take turns in it. It stands in for the queue of
- * pglite-socket (0.2.17), which runs every single protocol message as soon as it comes, so that one
- * client's Bind can meet another's Parse; stops for ever after one failure; and leaves a transaction open
- * when its client goes while BEGIN is running.
+ * PGlite is one PostgreSQL session; this lets many sockets take turns in it. It replaces the queue of
+ * pglite-socket (0.2.17), which runs each protocol message on arrival, so that one client's Bind can follow
+ * another's Parse; which stops permanently after one failure; and which leaves a transaction open if its client
+ * disconnects during BEGIN.
  *
- * Invariant: whoever has a transaction or an unfinished batch open owns the session, and nobody else's
- * messages run until PostgreSQL has said ReadyForQuery with status idle, or the owner is gone and was
+ * Invariant: a client with an open transaction or an unfinished batch owns the session. No other client's
+ * messages run until PostgreSQL reports ReadyForQuery with status idle, or the owner has disconnected and was
  * rolled back.
  */
 export interface SharedSession {
   connect(id: number, sink: ClientSink): void;
-  /** A whole message from a client; resolves when it was executed or kept for later. Never rejects. */
+  /** Takes one whole message; resolves when it is executed or buffered. Never rejects. */
   receive(id: number, message: Uint8Array): Promise<void>;
-  /** The client is gone: its waiting messages are dropped, its transaction is rolled back. */
+  /** Drops the client's queued messages and rolls back its transaction. */
   disconnect(id: number): Promise<void>;
-  /** Runs one statement of ours. */
+  /** Runs an internal statement. */
   execute(sql: string): Promise<void>;
-  /** Resolves when nothing runs and nothing waits. */
+  /** Resolves when nothing is running or queued. */
   idle(): Promise<void>;
 }
 
 export function createSharedSession(options: SharedSessionOptions): SharedSession {
   const { db } = options;
   const clients = new Map<number, Client>();
-  const ourselves: Client = {
+  const internal: Client = {
     frontend: createFrontend(""),
     sink: { write: () => undefined, destroy: () => undefined },
   };
   let tasks: Task[] = [];
   let owner: Client | undefined;
   let running: Promise<void> | undefined;
-  let patience: NodeJS.Timeout | undefined;
-  let broken: string | undefined;
+  let idleTimer: NodeJS.Timeout | undefined;
+  let stopReason: string | undefined;
 
   function notify(message: BackendMessage, from: Client): void {
-    // Others are between two of their answers now, so that a message may be put in.
+    // No other client is in the middle of an answer now, so a message can be inserted.
     for (const client of clients.values()) {
       if (client !== from && client.frontend.listens) client.sink.write(message.bytes);
     }
   }
 
-  /** Runs messages in the session and passes what PostgreSQL answers to `write`. */
+  /** Runs messages in the session and passes PostgreSQL's answers to `write`. */
   async function exchange(
     client: Client,
     bytes: Buffer,
@@ -95,7 +95,7 @@ export function createSharedSession(options: SharedSessionOptions): SharedSessio
       answers.push(message.bytes);
     });
     try {
-      if (broken !== undefined) throw new Error(broken);
+      if (stopReason !== undefined) throw new Error(stopReason);
       await db.execProtocolRawStream(bytes, {
         onRawData: (chunk) => {
           split(chunk);
@@ -105,29 +105,29 @@ export function createSharedSession(options: SharedSessionOptions): SharedSessio
       });
       owner = status === "I" ? undefined : client;
     } catch (error) {
-      // Errors of SQL are answers; what is thrown is the end of PGlite itself, or a start-up packet
-      // (the only message without a type) that it cannot read.
+      // SQL errors are answers. An exception means that PGlite itself has stopped, or that it cannot read a
+      // startup packet (the only message without a type byte).
       const reason = `embedded PostgreSQL has stopped: ${messageOf(error)}`;
-      if (bytes[0] !== 0) broken ??= reason;
-      write(errorResponse("FATAL", "57P02", broken ?? reason));
+      if (bytes[0] !== 0) stopReason ??= reason;
+      write(errorResponse("FATAL", "57P02", stopReason ?? reason));
       client.sink.destroy();
       owner = undefined;
     }
   }
 
-  async function runAsOurselves(...messages: Buffer[]): Promise<void> {
-    await exchange(ourselves, Buffer.concat(messages), () => undefined);
+  async function runInternal(...messages: Buffer[]): Promise<void> {
+    await exchange(internal, Buffer.concat(messages), () => undefined);
   }
 
   async function rollBack(client: Client): Promise<void> {
     if (owner === client) {
-      // Sync ends a batch that was cut off; it answers whether a transaction is still open.
-      await runAsOurselves(syncMessage());
-      if (owner) await runAsOurselves(queryMessage("rollback"));
+      // Sync ends an incomplete batch, and its answer tells whether a transaction is still open.
+      await runInternal(syncMessage());
+      if (owner) await runInternal(queryMessage("rollback"));
     }
     const { statements } = client.frontend;
     if (statements.size > 0) {
-      await runAsOurselves(...[...statements].map(closeStatementMessage), syncMessage());
+      await runInternal(...[...statements].map(closeStatementMessage), syncMessage());
     }
   }
 
@@ -137,22 +137,22 @@ export function createSharedSession(options: SharedSessionOptions): SharedSessio
   }
 
   function watchOwner(): void {
-    clearTimeout(patience);
+    clearTimeout(idleTimer);
     if (!owner || tasks.length === 0) return;
-    const idler = owner;
-    patience = setTimeout(() => {
+    const idleOwner = owner;
+    idleTimer = setTimeout(() => {
       const text =
-        "terminating connection due to idle-in-transaction timeout: others wait for the one session";
-      idler.sink.write(errorResponse("FATAL", "25P03", text));
-      idler.sink.destroy();
+        "terminating connection due to idle-in-transaction timeout: other clients are waiting for the shared session";
+      idleOwner.sink.write(errorResponse("FATAL", "25P03", text));
+      idleOwner.sink.destroy();
     }, options.idleInTransactionMs);
-    patience.unref();
+    idleTimer.unref();
   }
 
   async function runTasks(): Promise<void> {
-    // Not in the caller's turn: `running` must be set before it can be cleared.
+    // Starts asynchronously: `running` must be set before this function clears it.
     await Promise.resolve();
-    clearTimeout(patience);
+    clearTimeout(idleTimer);
     for (let task = next(); task; task = next()) {
       await task.run();
       task.done();
@@ -178,10 +178,10 @@ export function createSharedSession(options: SharedSessionOptions): SharedSessio
     await enqueue(client, async () => {
       await exchange(client, execute, (answer) => client.sink.write(answer), step.hideCopyIn);
       if (step.unlistens === true) {
-        // UNLISTEN and DISCARD are undone for our channel, in their transaction or after it.
-        const held: Client | undefined = owner;
-        await runAsOurselves(queryMessage(`listen "${options.channel}"`));
-        owner = held;
+        // Restores LISTEN on our channel after UNLISTEN or DISCARD, in the same transaction if one is open.
+        const previousOwner: Client | undefined = owner;
+        await runInternal(queryMessage(`listen "${options.channel}"`));
+        owner = previousOwner;
       }
     });
   }
@@ -201,7 +201,7 @@ export function createSharedSession(options: SharedSessionOptions): SharedSessio
       await enqueue(client, () => rollBack(client));
     },
     async execute(sql) {
-      await enqueue(ourselves, () => runAsOurselves(queryMessage(sql)));
+      await enqueue(internal, () => runInternal(queryMessage(sql)));
     },
     async idle() {
       while (running) await running;

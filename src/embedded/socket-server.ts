@@ -8,11 +8,11 @@ import type { SharedSession } from "./session.js";
 
 export interface SocketServer {
   port: number;
-  /** Refuses new clients, cuts the others off and rolls back what they had open. */
+  /** Refuses new clients, disconnects the others and rolls back their transactions. */
   stop(): Promise<void>;
 }
 
-/** The queue of pglite-socket, as its handler uses it, made of our session. */
+/** Adapts the session to the queue interface that pglite-socket's handler expects. */
 function asQueryQueue(session: SharedSession): PGLiteSocketHandlerOptions["queryQueue"] {
   const queue = {
     enqueue: async (id: number, message: Uint8Array) => {
@@ -23,11 +23,11 @@ function asQueryQueue(session: SharedSession): PGLiteSocketHandlerOptions["query
     clearTransactionIfNeeded: (id: number) => session.disconnect(id),
     getQueueLength: () => 0,
   };
-  // The class is not exported and has private fields, so that nothing else can have its type.
+  // The class is not exported and has private fields, so no other value can have its type.
   return queue as unknown as PGLiteSocketHandlerOptions["queryQueue"];
 }
 
-/** Serves the session to PostgreSQL clients on 127.0.0.1; port 0 takes any free one. */
+/** Serves the session to PostgreSQL clients on 127.0.0.1; port 0 selects a free port. */
 export async function listen(
   session: SharedSession,
   port: number,
@@ -37,8 +37,8 @@ export async function listen(
   const queryQueue = asQueryQueue(session);
 
   const server = createServer((socket) => {
-    // The handler listens to errors only from its attachment to its detachment, and an error that nobody
-    // listens to ends the process.
+    // The handler listens for errors only while it is attached, and an unhandled socket error would end the
+    // process.
     const ignoreErrors = (): void => {
       if (socket.listenerCount("error") === 0) socket.on("error", () => undefined);
     };
@@ -46,7 +46,7 @@ export async function listen(
     ignoreErrors();
     if (sockets.size >= maxConnections) {
       socket.end(
-        errorResponse("FATAL", "53300", `sorry, embedded PostgreSQL has ${maxConnections} clients already`),
+        errorResponse("FATAL", "53300", `sorry, embedded PostgreSQL allows only ${maxConnections} clients`),
       );
       socket.resume();
       return;
@@ -58,7 +58,7 @@ export async function listen(
         if (socket.writable) socket.write(bytes);
       },
       destroy: () => {
-        // After what was written, an error message for one.
+        // Ends after pending writes, such as an error message.
         socket.end(() => socket.destroy());
       },
     });
@@ -71,7 +71,7 @@ export async function listen(
 
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error: NodeJS.ErrnoException) => {
-      const inUse = `port ${port} of 127.0.0.1 is in use by another program`;
+      const inUse = `port ${port} on 127.0.0.1 is already in use`;
       reject(error.code === "EADDRINUSE" ? configurationError("port_in_use", inUse) : error);
     });
     server.listen(port, "127.0.0.1", resolve);
@@ -84,7 +84,7 @@ export async function listen(
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       for (const socket of sockets) socket.destroy();
       await closed;
-      // The sockets' close events have asked for the roll-backs; the handlers' own follow a turn later.
+      // The sockets' close events have queued the rollbacks; the handlers' events follow one turn later.
       await new Promise((resolve) => setImmediate(resolve));
       await session.idle();
     },

@@ -6,18 +6,18 @@ export interface ProviderOptions extends Omit<ApiProviderOptions, "provider"> {
   provider: "local" | PresetName;
   /** Local: a directory in the Hugging Face layout instead of the built-in all-MiniLM-L6-v2. */
   modelPath?: string | undefined;
-  /** Local: threads of a matrix product. @default all cores */
+  /** Local: threads per matrix product. @default all cores */
   threads?: number | undefined;
-  /** Local: tokens of a micro-batch, padding included. */
+  /** Local: tokens per micro-batch, padding included. */
   tokenBudget?: number | undefined;
 }
 
 /**
- * Loads a model, or connects to a server. Options of other providers than the wanted one are ignored.
- * @throws EmbeddError of kind `configuration` where something is missing or wrong
+ * Loads the local model or sets up an API provider. Ignores options that belong to another provider.
+ * @throws EmbeddError of kind `configuration` when a setting is missing or invalid
  */
 export async function createProvider(options: ProviderOptions): Promise<Provider> {
-  // Their libraries take a while to load, and most commands don't need them.
+  // Imported on demand: the libraries load slowly, and most commands do not need them.
   if (options.provider !== "local") {
     const { createApiProvider } = await import("./openai/index.js");
     return createApiProvider({ ...options, provider: options.provider });
@@ -31,7 +31,7 @@ export async function createProvider(options: ProviderOptions): Promise<Provider
   });
 }
 
-/** The vector of a search query, L2-normalized. */
+/** Embeds one search query. @returns its L2-normalized vector */
 export async function embedQuery(
   provider: Provider,
   text: string,

@@ -1,59 +1,61 @@
-/** Counts what a provider spends, and may refuse to spend more. */
+/** Counts what a provider spends and can refuse further requests. */
 export interface UsageMeter {
   /**
    * Called before each request of about `tokens` input tokens.
-   * @throws EmbeddError of kind `provider` where a limit would be overstepped; the request is then not made
+   * @throws EmbeddError of kind `provider` if the request would exceed a limit; the request is then not sent
    */
   reserve(tokens: number): Promise<Reservation>;
 }
 
 export interface Reservation {
-  /** Called once after the request, whatever came of it, with what the server says that it spent. */
+  /** Called once after the request, whether or not it succeeded, with the usage that the server reports. */
   settle(spent: RequestUsage): void;
 }
 
 export interface RequestUsage {
   requests: number;
   tokens: number;
-  /** Texts that were cut, since the model reads no more of them; of a request that succeeded. @default 0 */
+  /** Texts truncated at the model's limit, counted for successful requests only. @default 0 */
   cutTexts?: number;
 }
 
 export interface EmbedOptions {
   signal?: AbortSignal | undefined;
-  /** Components of each vector. @default the provider's own */
+  /** Components of each vector. @default the provider's `dimensions` */
   dimensions?: number | undefined;
-  /** Told of every request to a server; a local model makes none. */
+  /** Called for every request to a server; a local model sends none. */
   meter?: UsageMeter | undefined;
 }
 
-/** Makes embeddings. Knows texts and vectors, nothing of databases. */
+/** Turns texts into embeddings. Knows nothing about databases. */
 export interface Provider {
-  /** The name that is written beside every vector, such as `all-MiniLM-L6-v2`. */
+  /** The name stored with every vector, such as `all-MiniLM-L6-v2`. */
   readonly model: string;
-  /** Components of a vector, where no other number is asked for. */
+  /** Components of a vector, unless `EmbedOptions.dimensions` overrides them. */
   readonly dimensions: number;
-  /** How many `embed` calls may usefully run at once. It may change with time. */
+  /** How many concurrent `embed` calls are useful. The value can change over time. */
   readonly concurrency: number;
-  /** The most texts that one `embed` call should be given. */
+  /** The maximum number of texts for one `embed` call. */
   readonly maxBatchRows: number;
   /**
-   * Where a call's price hardly depends on its texts, such as a request of 150 a day: a batch is this large
-   * where there are rows enough, however long it takes. @default none
+   * Set when the number of calls is what costs, for example with a quota of 150 requests per day: batches
+   * then have at least this many texts if enough rows are pending, even if such a batch takes long.
+   * @default none
    */
   readonly minBatchRows?: number;
-  /** US dollars for a million input tokens, by the list price; 0: it costs nothing; null: unknown. */
+  /** List price in US dollars per million input tokens; 0: free; null: unknown. */
   readonly usdPerMillionTokens: number | null;
-  /** Whether vectors of this many components can be asked for. */
+  /** Whether the provider can return vectors with this many components. */
   supportsDimensions(dimensions: number): boolean;
-  /** Tokens of each text as the model reads them, those beyond its limit left out. */
+  /** Tokens of each text, at most the model's limit. */
   countTokens(texts: readonly string[]): Promise<number[]>;
   /**
-   * One L2-normalized vector a text, in the order of the texts.
-   * @throws EmbeddError of kind `provider` (nothing to do with a text) or `row` (this input, when alone)
+   * @returns one L2-normalized vector per text, in the order of the texts
+   * @throws EmbeddError of kind `provider` (no text is at fault) or `row` (some text is at fault; to find out
+   *   which, embed each alone)
    * @throws the signal's reason when aborted
    */
   embed(texts: readonly string[], options?: EmbedOptions): Promise<Float32Array[]>;
-  /** Frees threads and sockets. Safe to call twice. Calls in flight reject. */
+  /** Frees threads and sockets and rejects calls in flight. Idempotent. */
   close(): Promise<void>;
 }

@@ -1,14 +1,15 @@
 /**
- * A server of OpenAI's `/embeddings` in a process of its own, so that its work is not the client's: waits, then
- * answers with one fixed vector for every input. `node api-server.mjs LATENCY_MS FAILURE_SHARE SEED`; prints its
- * address; GET says how many requests came, when the first did and when the last was answered.
+ * A server for OpenAI's `/embeddings` in its own process, so that its CPU time does not count as the client's.
+ * After LATENCY_MS it answers every input with one fixed vector.
+ * Usage: node api-server.mjs LATENCY_MS FAILURE_SHARE SEED. It prints its URL. GET returns the number of requests
+ * since the last GET and the milliseconds from the first request to the last answer.
  */
 import { createServer } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 
 const [latencyMs, failureShare, seed] = process.argv.slice(2).map(Number);
 let state = seed;
-/** From 0 to 1, the same every time. Source: mulberry32. */
+/** A number in [0, 1) from a seeded generator: mulberry32. */
 function random() {
   state = (state + 0x6d2b79f5) | 0;
   let t = Math.imul(state ^ (state >>> 15), 1 | state);

@@ -1,4 +1,4 @@
-/** (f) An API that takes 200 ms a request: how near to what its latency allows. */
+/** (f) An API with 200 ms latency: how close embedd comes to the rate that the latency allows. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
@@ -13,13 +13,13 @@ const LATENCY_MS = 200;
 const BATCH = 64;
 const IN_FLIGHT = 4;
 const IDEAL = (BATCH * IN_FLIGHT * 1_000) / LATENCY_MS;
-/** Times the latency; in a shorter run, it is the start that is measured. */
+/** Requests per connection; a shorter run would mostly measure the start. */
 const LENGTH = 40;
 
 /**
+ * Measures bare `fetch`, the provider alone and a whole worker as shares of the ideal rate; and the number of
+ * requests with 20 % random failures relative to none.
  * @param {string} url @param {string[]} texts @param {number} rounds
- * Shares of the ideal rate, of bare `fetch`, of the provider alone and of a whole worker; and requests with 20 %
- * random failures by requests without.
  */
 export async function benchApi(url, texts, rounds) {
   const share = { fetch: [], provider: [], worker: [] };
@@ -54,7 +54,7 @@ const open = (server) =>
 
 const rowsOf = (texts, count) => Array.from({ length: count }, (_, i) => `${i} ${texts[i % texts.length]}`);
 
-/** Rows per second of requests that are ready and answers that nobody reads: what machine and server allow. */
+/** Rows per second with prepared requests and unparsed answers: the limit of machine and server. */
 async function fetchRate(server, texts, rounds) {
   const body = JSON.stringify({
     model: "m",
@@ -74,7 +74,7 @@ async function fetchRate(server, texts, rounds) {
   return ((requests * BATCH) / ms) * 1_000;
 }
 
-/** Rows per second of embed calls of one request each, as many at once as the provider says. */
+/** Rows per second of `embed` calls with one request each, at the provider's concurrency. */
 async function providerRate(server, texts, rounds) {
   const provider = await open(server);
   const rows = rowsOf(texts, BATCH * IN_FLIGHT * rounds);
@@ -94,7 +94,7 @@ async function providerRate(server, texts, rounds) {
   return ((total * BATCH) / (await server.report()).ms) * 1_000;
 }
 
-/** Rows per second of a worker, from its first request to its last answer, all rows written. */
+/** Rows per second of a worker, from its first request to its last answer. Checks that all rows are written. */
 async function workerRate(server, url, texts, rounds) {
   const rows = rowsOf(texts, BATCH * IN_FLIGHT * rounds);
   const provider = await open(server);
@@ -111,7 +111,7 @@ async function workerRate(server, url, texts, rounds) {
     const { rows: left } = await client.query(
       "select count(*)::int as n from embedd.chunks where embedding is null",
     );
-    if (left[0].n > 0) throw new Error(`${left[0].n} rows were lost`);
+    if (left[0].n > 0) throw new Error(`${left[0].n} rows have no vector`);
     await client.query("truncate embedd.chunks");
     return (rows.length / (await server.report()).ms) * 1_000;
   });
@@ -126,7 +126,7 @@ async function startServer(failureShare) {
   const server = {
     url,
     requests: 0,
-    /** Since the last report. */
+    /** Counts since the last report. */
     async report() {
       await sleep(5);
       const report = await (await fetch(url)).json();

@@ -2,7 +2,7 @@ import pg from "pg";
 import { openEmbedded } from "#embedd/embedded/index.js";
 import { migrate } from "#embedd/admin/migrate.js";
 
-/** A database of the benchmark's own: on BENCH_DATABASE_URL or TEST_DATABASE_URL, else embedded. */
+/** Creates a database for the benchmark, on BENCH_DATABASE_URL or TEST_DATABASE_URL; embedded if neither is set. */
 export async function openDatabase() {
   const server = process.env.BENCH_DATABASE_URL ?? process.env.TEST_DATABASE_URL;
   if (server === undefined) {
@@ -45,7 +45,7 @@ export async function withClient(url, work) {
   return asAdmin(url, work);
 }
 
-/** Returns the same vector for every text, at once: what is left is embedd's own cost. */
+/** Returns one fixed vector immediately, so that only embedd's own cost is measured. */
 export function fixedProvider() {
   const vector = new Float32Array(384);
   vector[0] = 1;

@@ -11,7 +11,7 @@ import { median, quantile, timed } from "./statistics.mjs";
 const insert = (client, texts) =>
   client.query("insert into embedd.chunks (source, content) select 'bench', unnest($1::text[])", [texts]);
 
-/** (b) Insert of all rows to the last vector, against the model alone on the same texts, in turns. */
+/** (b) From the insert to the last vector, against the model alone on the same texts, alternating. */
 export async function benchEndToEnd(url, texts, rounds) {
   const provider = await createProvider({ provider: "local" });
   const worker = await createWorker({ databaseUrl: url, provider, reuse: false });
@@ -44,15 +44,15 @@ async function untilEmbedded(client) {
   }
 }
 
-/** (c) From an insert's commit to its vector, the worker asleep; told by a trigger of the benchmark's own. */
+/** (c) From an insert's commit to its vector, with an idle worker. The benchmark's own trigger reports the vector. */
 export async function benchLatency(url, count) {
   const provider = await createProvider({ provider: "local" });
   const worker = await createWorker({ databaseUrl: url, provider, reuse: false });
-  const ears = new pg.Client(url);
-  await ears.connect();
-  let heard = () => undefined;
-  ears.on("notification", () => heard());
-  await ears.query(`listen bench_embedded;
+  const listener = new pg.Client(url);
+  await listener.connect();
+  let onNotification = () => undefined;
+  listener.on("notification", () => onNotification());
+  await listener.query(`listen bench_embedded;
     create function bench_embedded() returns trigger language plpgsql as $$
       begin perform pg_notify('bench_embedded', new.id::text); return null; end $$;
     create trigger bench_embedded after update of embedding on embedd.chunks for each row execute function bench_embedded()`);
@@ -61,19 +61,19 @@ export async function benchLatency(url, count) {
     await worker.idle();
     for (let i = 0; i < count; i++) {
       await sleep(10 + Math.random() * 50);
-      const arrived = new Promise((resolve) => (heard = resolve));
+      const arrived = new Promise((resolve) => (onNotification = resolve));
       await insert(client, [`A short question, number ${i}?`]);
       times.push(await timed(() => arrived));
     }
     await client.query("drop trigger bench_embedded on embedd.chunks; truncate embedd.chunks");
   });
-  await ears.end();
+  await listener.end();
   await worker.stop();
   await provider.close();
   return { p50: quantile(times, 0.5), p99: quantile(times, 0.99) };
 }
 
-/** (e) Peak resident memory of a worker process that embeds long and short texts, in MB. */
+/** (e) Peak resident memory, in MB, of a worker process that embeds long and short texts. */
 export async function benchMemory(url, texts) {
   const main = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
   const child = spawn(process.execPath, [main, "run"], {
@@ -101,7 +101,7 @@ export async function benchMemory(url, texts) {
   }
 }
 
-/** Claim and completion alone, in rows per second, for two backlogs of one table shape. */
+/** Claim and completion without a model, in rows per second, for each backlog size. */
 export async function benchPipeline(url, columns, key, backlogs) {
   const rates = [];
   for (const rows of backlogs) {

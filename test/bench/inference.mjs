@@ -1,4 +1,4 @@
-/** (a) Texts per second of the model alone, each contender in every round, so that noise hits all alike. */
+/** (a) Texts per second of the model alone. Every round runs each contender, so that noise affects all equally. */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -16,7 +16,7 @@ const LAYERS = 6;
 const HIDDEN = 384;
 const INNER = 1536;
 
-/** Floating point operations of one text of n tokens: dense layers and attention, no padding. */
+/** Floating point operations for one text of n tokens: dense layers and attention, without padding. */
 const flops = (n) =>
   LAYERS * (4 * 2 * n * HIDDEN * HIDDEN + 2 * 2 * n * HIDDEN * INNER + 2 * 2 * n * n * HIDDEN);
 
@@ -33,19 +33,19 @@ export async function benchInference(texts, rounds) {
       }
     };
     const embedd = await createProvider({ provider: "local" });
-    // One micro-batch of whatever 64 texts come, padded to the longest.
+    // One micro-batch per 64 texts in their original order, padded to the longest.
     const padded = await createProvider({ provider: "local", tokenBudget: 1_000_000 });
     const contenders = {
-      "transformers.js, 1 a call": () => transformers(1),
-      "transformers.js, 64 a call": () => transformers(64),
-      "our session, 64 as they come": async () => {
+      "transformers.js, 1 per call": () => transformers(1),
+      "transformers.js, 64 per call": () => transformers(64),
+      "embedd's session, 64 unsorted": async () => {
         for (let i = 0; i < texts.length; i += 64) await padded.embed(texts.slice(i, i + 64));
       },
       embedd: () => embedd.embed(texts),
     };
     const rates = Object.fromEntries(Object.keys(contenders).map((name) => [name, []]));
     const perCpu = Object.fromEntries(Object.keys(contenders).map((name) => [name, []]));
-    const delays = { "transformers.js, 64 a call": [], embedd: [] };
+    const delays = { "transformers.js, 64 per call": [], embedd: [] };
     for (const run of Object.values(contenders)) await run(); // warm
     for (let round = 0; round < rounds; round++) {
       for (const [name, run] of Object.entries(contenders)) {
@@ -79,7 +79,7 @@ export async function benchInference(texts, rounds) {
   }
 }
 
-/** The best fp32 rate of a chain of the model's dense shapes, in operations per second. */
+/** Peak fp32 operations per second of a chain of matrix products with the model's dense shapes. */
 async function matrixCeiling() {
   const rows = 1024;
   const graph = new OnnxGraph();

@@ -1,6 +1,6 @@
 /**
  * npm run bench [-- --quick] [-- --only inference,end-to-end,latency,trigger,memory,pipeline,reuse,switch-model,api]
- * One table of ratios, all measured in this run on the same texts. Absolute numbers are this machine's.
+ * Prints one table of ratios, all measured in this run on the same texts. Absolute numbers depend on the machine.
  */
 import { parseArgs } from "node:util";
 import { readDocumentation } from "#embedd/cli/demo-text.js";
@@ -17,7 +17,7 @@ const { values: flags } = parseArgs({ options: { quick: { type: "boolean" }, onl
 const only = flags.only?.split(",");
 const wanted = (name) => only === undefined || only.includes(name);
 const rounds = flags.quick ? 3 : 5;
-const rows = [["what", "measured", "target", ""]];
+const rows = [["benchmark", "measured", "target", ""]];
 
 /** @param {string} what @param {string} measured @param {[string, boolean]} [target] */
 function report(what, measured, target) {
@@ -35,15 +35,15 @@ try {
     const { rate, ratio } = await benchEndToEnd(database.url, texts, rounds);
     const target = ["≥ 0.9", ratio >= 0.9];
     report(
-      "(b) insert to last vector, against the model alone",
+      "(b) insert to last vector, relative to the model alone",
       `${ratio.toFixed(2)} × (${rate.toFixed(1)} rows/s)`,
       target,
     );
   }
   if (wanted("latency")) {
     const { p50, p99 } = await benchLatency(database.url, flags.quick ? 60 : 200);
-    report("(c) commit to vector, idle, p50", `${p50.toFixed(0)} ms`, ["≤ 30 ms", p50 <= 30]);
-    report("(c) commit to vector, idle, p99", `${p99.toFixed(0)} ms`, ["≤ 150 ms", p99 <= 150]);
+    report("(c) commit to vector, idle worker, p50", `${p50.toFixed(0)} ms`, ["≤ 30 ms", p50 <= 30]);
+    report("(c) commit to vector, idle worker, p99", `${p99.toFixed(0)} ms`, ["≤ 150 ms", p99 <= 150]);
   }
   if (wanted("trigger")) await reportTrigger();
   if (wanted("memory")) {
@@ -69,46 +69,46 @@ process.exit(failed ? 1 : 0);
 async function reportInference(texts) {
   const result = await benchInference(texts, rounds);
   const { rates, perCpu } = result;
-  const base = "transformers.js, 64 a call";
+  const base = "transformers.js, 64 per call";
   for (const [name, values] of Object.entries(rates)) {
     const ratio = median(values.map((rate, i) => rate / rates[base][i]));
     const cpu = median(perCpu[name].map((rate, i) => rate / perCpu[base][i]));
     const target = name === "embedd" ? ["≥ 2.2 ×", ratio >= 2.2] : undefined;
     report(
       `(a) ${name}`,
-      `${ratio.toFixed(2)} × (${median(values).toFixed(1)} texts/s; ${cpu.toFixed(2)} × a CPU second)`,
+      `${ratio.toFixed(2)} × (${median(values).toFixed(1)} texts/s; ${cpu.toFixed(2)} × per CPU second)`,
       target,
     );
   }
   const { usefulGflops, ceilingGflops, delayMs, tokens } = result;
   report(
-    "(a) useful GFLOP/s of embedd, against fp32 matrix products",
-    `${usefulGflops.toFixed(0)} of ${ceilingGflops.toFixed(0)} (${(usefulGflops / ceilingGflops).toFixed(2)}), ${tokens.toFixed(0)} tokens a text`,
+    "(a) useful GFLOP/s of embedd, relative to fp32 matrix products",
+    `${usefulGflops.toFixed(0)} of ${ceilingGflops.toFixed(0)} (${(usefulGflops / ceilingGflops).toFixed(2)}), ${tokens.toFixed(0)} tokens per text`,
   );
-  report("(a) main-loop delay p99, embedd", `${delayMs.embedd.toFixed(1)} ms`, [
+  report("(a) event-loop delay p99, embedd", `${delayMs.embedd.toFixed(1)} ms`, [
     "≤ 25 ms",
     delayMs.embedd <= 25,
   ]);
-  report("(a) main-loop delay p99, transformers.js", `${delayMs[base].toFixed(0)} ms`);
+  report("(a) event-loop delay p99, transformers.js", `${delayMs[base].toFixed(0)} ms`);
 }
 
 async function reportTrigger() {
   if (!database.server) {
-    report("(d) the trigger's cost", "needs a server: TEST_DATABASE_URL=… npm run bench");
+    report("(d) trigger cost", "skipped: needs a server, set TEST_DATABASE_URL");
     return;
   }
   const { rates, ratio } = await benchTrigger(database.url, rounds, flags.quick ? 1 : 2);
   for (const [name, values] of Object.entries(rates)) {
-    const ours = name.startsWith("embedd");
+    const isEmbedd = name.startsWith("embedd");
     const against = ratio(name, "no trigger");
     report(
       `(d) ${name}`,
       `${against.toFixed(2)} × (${median(values).toFixed(0)} inserts/s)`,
-      ours ? ["≥ 0.9", against >= 0.9] : undefined,
+      isEmbedd ? ["≥ 0.9", against >= 0.9] : undefined,
     );
   }
   const gain = ratio("embedd's trigger, worker awake", "a plain NOTIFY trigger");
-  report("(d) embedd's trigger against a plain NOTIFY", `${gain.toFixed(2)} ×`, ["≥ 2 ×", gain >= 2]);
+  report("(d) embedd's trigger, relative to a plain NOTIFY", `${gain.toFixed(2)} ×`, ["≥ 2 ×", gain >= 2]);
 }
 
 async function reportPipeline() {
@@ -124,10 +124,11 @@ async function reportPipeline() {
   ]) {
     const [small, large] = await benchPipeline(database.url, columns, key, backlogs);
     report(`pipeline without a model, ${name}`, `${large.toFixed(0)} rows/s`, [`≥ ${floor}`, large >= floor]);
-    report(`  cost a row, ${backlogs[1]} against ${backlogs[0]} rows`, `${(small / large).toFixed(2)} ×`, [
-      "≤ 1.3 ×",
-      small / large <= 1.3,
-    ]);
+    report(
+      `  cost per row, ${backlogs[1]} rows relative to ${backlogs[0]}`,
+      `${(small / large).toFixed(2)} ×`,
+      ["≤ 1.3 ×", small / large <= 1.3],
+    );
   }
 }
 
@@ -139,19 +140,19 @@ async function reportReuse() {
   );
   const { off, misses, hits } = rates;
   report(
-    "reuse, every text new, against reuse off",
+    "reuse, every text new, relative to reuse off",
     `${ratio.toFixed(2)} × (${misses.toFixed(0)} of ${off.toFixed(0)} rows/s)`,
   );
   report("reuse, every text new", `${misses.toFixed(0)} rows/s`, ["≥ 5000", misses >= 5_000]);
-  report("reuse, a reload", `${hits.toFixed(0)} rows/s, ${computedOfHits} computed`, [
-    "0 computed",
+  report("reuse, reloaded table", `${hits.toFixed(0)} rows/s, ${computedOfHits} texts embedded`, [
+    "0 embedded",
     computedOfHits === 0,
   ]);
 }
 
 async function reportSwitchModel() {
   if (!database.server) {
-    report("switch-model", "needs a server: TEST_DATABASE_URL=… npm run bench");
+    report("switch-model", "skipped: needs a server, set TEST_DATABASE_URL");
     return;
   }
   const rows = flags.quick ? 20_000 : 100_000;
@@ -161,17 +162,17 @@ async function reportSwitchModel() {
     "≤ 100 ms",
     lockedMs <= 100,
   ]);
-  report("  searches that failed", `${failures} of ${searches}`, ["0", failures === 0]);
-  report("  rows found of another model than the query", String(mixed), ["0", mixed === 0]);
+  report("  failed searches", `${failures} of ${searches}`, ["0", failures === 0]);
+  report("  results from another model than the query", String(mixed), ["0", mixed === 0]);
   report("  slowest search", `${slowestMs.toFixed(0)} ms`);
-  report("  the whole switch", `${seconds.toFixed(0)} s, ${writes} edits and inserts meanwhile`);
+  report("  whole switch", `${seconds.toFixed(0)} s, with ${writes} concurrent edits and inserts`);
 }
 
 async function reportApi(texts) {
   const { fetch, provider, worker, ideal, requests } = await benchApi(database.url, texts, rounds);
   const rate = (share) => `${share.toFixed(3)} × (${(share * ideal).toFixed(0)} of ${ideal} rows/s)`;
-  report("(f) an API of 200 ms, bare fetch", rate(fetch));
-  report("(f) an API of 200 ms, provider alone", rate(provider), ["≥ 0.95", provider >= 0.95]);
-  report("(f) an API of 200 ms, into PostgreSQL", rate(worker), ["≥ 0.95", worker >= 0.95]);
+  report("(f) API with 200 ms latency, bare fetch", rate(fetch));
+  report("(f) API with 200 ms latency, provider alone", rate(provider), ["≥ 0.95", provider >= 0.95]);
+  report("(f) API with 200 ms latency, whole worker", rate(worker), ["≥ 0.95", worker >= 0.95]);
   report("(f) requests with 20 % random failures", `${requests.toFixed(2)} ×`, ["≤ 1.35", requests <= 1.35]);
 }

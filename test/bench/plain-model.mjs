@@ -1,6 +1,6 @@
 /**
- * The default model as everybody else runs it: a directory in the Hugging Face layout with a plain fp32
- * ONNX file, standard operators only, token vectors out. The benchmark gives it to transformers.js.
+ * Exports the default model the usual way, for transformers.js in the benchmark: a directory in the Hugging Face
+ * layout with an fp32 ONNX file that uses standard operators only and outputs token vectors.
  */
 import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -13,7 +13,7 @@ const MASKED = -3.4028234663852886e38;
 
 /**
  * Writes `config.json`, `tokenizer.json`, `tokenizer_config.json` and `onnx/model.onnx` (90 MB).
- * @param {string} directory created if it is not there
+ * @param {string} directory created if missing
  */
 export async function writePlainModel(directory) {
   const { source, tokenizerPath, maxTokens } = await defaultManifest();
@@ -70,7 +70,7 @@ function halfPrecisionTable() {
   });
 }
 
-/** The graph that a plain export of PyTorch's BERT gives, but for the names. */
+/** The same graph as a plain export of PyTorch's BERT, with other names. */
 function plainGraph(config, read) {
   const { hidden_size: hidden, num_attention_heads: heads, layer_norm_eps: epsilon } = config;
   const graph = new OnnxGraph();

@@ -3,8 +3,8 @@ import { fixedProvider, withClient } from "./database.mjs";
 import { median, timed } from "./statistics.mjs";
 
 /**
- * Rows per second through claim, instant model and completion: nothing kept or looked for, every text new,
- * and all texts seen before. In turns, so that the machine's moods meet all three.
+ * Rows per second through claim, an instant model and completion, in three cases: reuse off, every text new, and
+ * every text seen before. The cases alternate, so that noise affects all three equally.
  */
 export async function benchReuse(url, rows, rounds) {
   const rates = { off: [], misses: [], hits: [] };
@@ -28,7 +28,7 @@ export async function benchReuse(url, rows, rounds) {
   };
 }
 
-/** An ETL tool's reload: the table anew, its texts the same. */
+/** Like an ETL tool's reload: creates and embeds a new table; the caller decides whether its texts repeat. */
 async function load(url, rows, text, reuse) {
   return withClient(url, async (client) => {
     await client.query(`create table bench_rows (id bigint primary key, content text, embedding vector(384), embedding_model text);

@@ -14,7 +14,7 @@ export async function timed(work) {
   return performance.now() - started;
 }
 
-/** Rows of text, padded to columns. @param {string[][]} rows */
+/** Formats rows of text as aligned columns. @param {string[][]} rows */
 export function table(rows) {
   const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)));
   return rows

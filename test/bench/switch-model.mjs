@@ -1,4 +1,4 @@
-/** A switch of 100,000 rows to another model and dimension, while applications search and write. */
+/** Switches a table to another model with other dimensions while applications search and write. */
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { switchModel } from "#embedd/admin/switch-model/switch-model.js";
@@ -10,7 +10,7 @@ import { quantile } from "./statistics.mjs";
 const FROM = { model: "bench old", dimensions: 64 };
 const TO = { model: "bench new", dimensions: 32 };
 
-/** Unit vectors that tell model and text apart, made at once. */
+/** A deterministic unit vector that differs by model and text. */
 function vectorOf(model, text, dimensions) {
   let state = 2166136261;
   for (const character of `${model} ${text}`)
@@ -79,8 +79,8 @@ async function search(url, rows, signal) {
     const started = performance.now();
     try {
       await client.query("begin");
-      const present = await client.query("select model, dimensions from embedd.model_of('bench_switch')");
-      const { model, dimensions } = present.rows[0];
+      const current = await client.query("select model, dimensions from embedd.model_of('bench_switch')");
+      const { model, dimensions } = current.rows[0];
       const query = `[${vectorOf(model, `text ${1 + Math.floor(Math.random() * rows)}`, dimensions).join(",")}]`;
       const found = await client.query(
         "select body, embedding::text as vector from bench_switch where embedding_model = $2 order by embedding <=> $1 limit 5",

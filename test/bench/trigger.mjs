@@ -1,17 +1,17 @@
-/** (d) Single-row inserts by 8 clients: what a trigger costs a writer. */
+/** (d) Single-row inserts by 8 clients: what a trigger costs writers. */
 import pg from "pg";
 import { median } from "./statistics.mjs";
 
 const CLIENTS = 8;
 
-/** embedd's trigger with the gate free is what writers meet while a worker is awake: nobody holds it. */
+/** No worker runs here, so nobody holds the gate: embedd's trigger behaves as while a worker is awake. */
 const CONTENDERS = {
   "no trigger": "",
   "embedd's trigger, worker awake": "select embedd.watch('bench_inserts', '{content}')",
   "a plain NOTIFY trigger": `create function bench_notify() returns trigger language plpgsql as $$
     begin perform pg_notify('bench', 'x'); return null; end $$;
     create trigger bench after insert on bench_inserts for each statement execute function bench_notify()`,
-  "a queue row a row": `create table bench_queue (id bigint primary key);
+  "a queue row per row": `create table bench_queue (id bigint primary key);
     create function bench_enqueue() returns trigger language plpgsql as $$
     begin insert into bench_queue values (new.id); return null; end $$;
     create trigger bench after insert on bench_inserts for each row execute function bench_enqueue()`,

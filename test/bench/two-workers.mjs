@@ -1,7 +1,8 @@
 /**
- * node test/bench/two-workers.mjs [--rounds 7] [--rows 256], after npm run build: one worker process with two
- * threads against two with one thread each, on the same rows of a server (TEST_DATABASE_URL), in turns; the
- * built-in model. What counts is the ratio of each pair. Exit code 1 where two lose more than 5 %.
+ * Usage, after npm run build: node test/bench/two-workers.mjs [--rounds 7] [--rows 256]
+ * Compares two workers with one thread each to one worker with two threads, alternating on the same rows of a
+ * server (TEST_DATABASE_URL), with the built-in model. Reports the median ratio of the pairs. Exits with code 1 if
+ * two workers are more than 5 % slower.
  */
 import { spawn } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -14,14 +15,13 @@ import { median, timed } from "./statistics.mjs";
 const { values: flags } = parseArgs({
   options: { rounds: { type: "string", default: "7" }, rows: { type: "string", default: "256" } },
 });
-const MOST_LOST = 0.05;
+const MAX_LOSS = 0.05;
 const program = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 const database = await openDatabase();
-if (!database.server)
-  throw new Error("needs a server: TEST_DATABASE_URL=postgres://… node test/bench/two-workers.mjs");
+if (!database.server) throw new Error("this benchmark needs a PostgreSQL server: set TEST_DATABASE_URL");
 const texts = (await readDocumentation(Number(flags.rows))).map((chunk) => chunk.content);
 
-/** Rows per second of some workers on one backlog, their start not counted. @param {number} count @param {number} threads */
+/** Rows per second of `count` workers on one backlog, excluding their start. @param {number} count @param {number} threads */
 async function measure(count, threads) {
   const workers = Array.from({ length: count }, () =>
     spawn(process.execPath, [program, "run"], {
@@ -42,12 +42,12 @@ async function measure(count, threads) {
         (worker) =>
           new Promise((resolve, reject) => {
             worker.stderr.on("data", (data) => String(data).includes('"ready"') && resolve());
-            worker.once("close", () => reject(new Error("a worker ended by itself")));
+            worker.once("close", () => reject(new Error("a worker exited unexpectedly")));
           }),
       ),
     );
     return await withClient(database.url, async (client) => {
-      // The model's first call is slower, and every worker takes part in it.
+      // Warms up every worker: the model's first call is slower.
       await embedAll(client, texts.slice(0, 64));
       const ms = await embedAll(client, texts);
       return (texts.length / ms) * 1_000;
@@ -61,7 +61,7 @@ async function measure(count, threads) {
 let inserts = 0;
 
 async function embedAll(client, contents) {
-  // Never the same text twice: its vector would be taken over instead of computed.
+  // Every text is new, so that no vector is reused.
   const fresh = contents.map((text) => `${inserts++} ${text}`);
   const ms = await timed(async () => {
     await client.query("insert into embedd.chunks (source, content) select 'bench', unnest($1::text[])", [
@@ -84,7 +84,7 @@ try {
     const two = await measure(2, 1);
     pairs.push({ one, two, ratio: two / one });
     console.error(
-      `round ${round + 1}: ${one.toFixed(1)} and ${two.toFixed(1)} rows/s, ${(two / one).toFixed(3)}`,
+      `round ${round + 1}: ${one.toFixed(1)} rows/s with one worker, ${two.toFixed(1)} with two, ratio ${(two / one).toFixed(3)}`,
     );
   }
 } finally {
@@ -92,7 +92,7 @@ try {
 }
 const ratio = median(pairs.map((pair) => pair.ratio));
 console.log(
-  `two workers with one thread each against one with two: ${ratio.toFixed(3)} × (median of ${pairs.length} pairs, ` +
-    `${median(pairs.map(({ two }) => two)).toFixed(1)} against ${median(pairs.map(({ one }) => one)).toFixed(1)} rows/s; target ≥ ${1 - MOST_LOST})`,
+  `two workers with one thread each, relative to one with two threads: ${ratio.toFixed(3)} × (median of ${pairs.length} pairs, ` +
+    `${median(pairs.map(({ two }) => two)).toFixed(1)} and ${median(pairs.map(({ one }) => one)).toFixed(1)} rows/s; target ≥ ${1 - MAX_LOSS})`,
 );
-process.exit(ratio >= 1 - MOST_LOST ? 0 : 1);
+process.exit(ratio >= 1 - MAX_LOSS ? 0 : 1);

@@ -1,14 +1,14 @@
 import type pg from "pg";
 import { waitFor } from "../helpers/wait.js";
 
-/** Vectors of texts, as the workers' provider makes them. */
+/** Computes the vectors that the workers' provider returns for texts. */
 export type Reference = (texts: readonly string[]) => Promise<ArrayLike<number>[]>;
 
 export interface CheckOptions {
   reference: Reference;
-  /** Cosine below which a vector is not the text's; hashing is exact but for the rounding of a decimal. */
+  /** A vector with a lower cosine belongs to another text; hashed vectors differ only by decimal rounding. */
   minCosine: number;
-  /** How long rows may take that nobody disturbs any more. */
+  /** Time limit for all rows to be embedded after the last fault. */
   settleMs: number;
 }
 
@@ -16,19 +16,19 @@ export interface Checked {
   rows: number;
   /** Vectors written since the last check. */
   writes: number;
-  /** From the call to the last vector, lease and failure that had to go. */
+  /** From the call until every row has its vector and no lease or failure is left. */
   settledMs: number;
 }
 
-/** A promise that was not kept. */
+/** A broken guarantee. */
 export class Violation extends Error {}
 
 const blank = "(body is null or body !~ '\\S')";
 
 /**
- * With writers paused and faults mended: every row that has a text gets its vector, and nothing else is
- * left. Then, over all vectors written since the last check: each was of the text that its row had then,
- * none was written twice for one version, and what the rows have now is what was written last.
+ * Call with writers paused and faults undone. Checks that every row with a text gets its vector and that no lease
+ * or failure is left. Then checks all vectors written since the last check: each matches the text that its row
+ * had then, none was written twice for one version, and each row has the vector that was written last.
  * @throws Violation
  */
 export async function check(pool: pg.Pool, options: CheckOptions): Promise<Checked> {
@@ -37,14 +37,14 @@ export async function check(pool: pg.Pool, options: CheckOptions): Promise<Check
   const settledMs = performance.now() - started;
   const rows = await checkRows(pool);
   const writes = await checkWrites(pool, options);
-  // What is checked is forgotten, but for the present vectors: a second write of one would show.
+  // Clears the audit except for current vectors, so that a second write of one of them is detected.
   await pool.query(
     "delete from audit a where not exists (select from notes n where n.id = a.note and n.version = a.version)",
   );
   return { rows, writes, settledMs };
 }
 
-/** Nothing wakes the worker here, so a wake that was lost shows. */
+/** Wakes no worker for pending rows, so a lost wake-up is detected. */
 async function settle(pool: pg.Pool, settleMs: number): Promise<void> {
   await waitForNone(
     pool,
@@ -54,7 +54,7 @@ async function settle(pool: pg.Pool, settleMs: number): Promise<void> {
     select format('row %s', id) as what from notes where embedding is null and not ${blank} and body not like 'poison%'
     union all select format('lease %s', id) from embedd.leases`,
   );
-  // Rows that fail no more, or are gone, leave their entries to the next sweep.
+  // The next sweep removes the failures of rows that have recovered or were deleted.
   await pool.query("select pg_notify('embedd', id::text) from embedd.pipelines");
   await waitForNone(
     pool,
@@ -82,7 +82,7 @@ async function waitForNone(pool: pg.Pool, what: string, timeoutMs: number, state
   });
 }
 
-/** A row with a text has a vector and its last write is of this version; a blank or refused one has none. */
+/** A row with a text has a vector, written once for this version; a blank or refused row has none. */
 async function checkRows(pool: pg.Pool): Promise<number> {
   const { rows } = await pool.query<{ count: number; wrong: string[] | null }>(`
     select count(*)::int as count, (array_agg(format('%s (version %s, %s writes)', n.id, n.version, a.writes)) filter (where
@@ -93,9 +93,7 @@ async function checkRows(pool: pg.Pool): Promise<number> {
       select count(*) as writes, min(a.embedding) as embedding from audit a where a.note = n.id and a.version = n.version) a`);
   const [found] = rows;
   if (found === undefined || found.wrong !== null)
-    throw new Violation(
-      `rows that lack their vector or have one that they should not have: ${found?.wrong?.join(", ") ?? ""}`,
-    );
+    throw new Violation(`rows with a missing or an unexpected vector: ${found?.wrong?.join(", ") ?? ""}`);
   return found.count;
 }
 
@@ -105,7 +103,7 @@ async function checkWrites(pool: pg.Pool, { reference, minCosine }: CheckOptions
   );
   if (twice.rows.length > 0)
     throw new Violation(
-      `vectors written twice for one text version: rows ${twice.rows.map(({ what }) => what).join("; ")}`,
+      `vectors written twice for one version of the text: rows ${twice.rows.map(({ what }) => what).join("; ")}`,
     );
   const { rows } = await pool.query<{ body: string | null; vectors: string[]; writes: number }>(
     "select body, array_agg(distinct embedding) as vectors, count(*)::int as writes from audit group by body",
@@ -116,7 +114,7 @@ async function checkWrites(pool: pg.Pool, { reference, minCosine }: CheckOptions
       const cosine = cosineOf(JSON.parse(vector) as number[], expected[i] ?? []);
       if (!(cosine >= minCosine))
         throw new Violation(
-          `a vector of another text (cosine ${cosine}) was written to a row with ${String(body)}`,
+          `a row with the text ${String(body)} got the vector of another text (cosine ${cosine})`,
         );
     }
   });
@@ -135,7 +133,7 @@ function cosineOf(a: ArrayLike<number>, b: ArrayLike<number>): number {
   return dot / Math.sqrt(aa * bb);
 }
 
-/** Waits until no connection of embedd's is left. @throws Violation that names them */
+/** Waits until at most `most` of embedd's connections are left. @throws Violation that names them */
 export async function checkConnections(pool: pg.Pool, most: number, timeoutMs: number): Promise<void> {
   let names: string[] = [];
   await waitFor(

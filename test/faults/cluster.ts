@@ -11,20 +11,20 @@ import { waitFor } from "../helpers/wait.js";
 
 const run = promisify(execFile);
 
-/** A private PostgreSQL that may be stopped, crashed and started as often as one likes. */
+/** A private PostgreSQL server that tests can stop, crash and start. */
 export interface Cluster {
   readonly port: number;
   readonly folder: string;
   url(user: string, port?: number): string;
   start(): Promise<void>;
-  /** `immediate` is a crash: no checkpoint, no goodbye. */
+  /** `immediate` is a crash: no checkpoint, no clean disconnects. */
   stop(mode: "immediate" | "fast"): Promise<void>;
   destroy(): Promise<void>;
-  /** Commands that end a server that was kept. */
+  /** Shell commands that stop and remove a server left running. */
   readonly howToStop: string;
 }
 
-/** Where PostgreSQL's programs are, newest first; null: nowhere, or without pgvector. */
+/** The programs of the newest PostgreSQL that has pgvector; null: none. */
 export function findBinaries(): string | null {
   const root = "/usr/lib/postgresql";
   if (!existsSync(root)) return null;
@@ -59,7 +59,7 @@ export async function createCluster(): Promise<Cluster> {
       : run(join(bin, program), args);
   const port = await freePort();
   await execute("initdb", ["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-N", "-D", data]);
-  // What the operating system has is safe from a crash of the server alone.
+  // fsync off is safe here: only the server crashes, and the operating system keeps its writes.
   const settings = `port = ${port}
 listen_addresses = '127.0.0.1'
 unix_socket_directories = '${folder}'
@@ -79,12 +79,12 @@ log_line_prefix = '%m [%p] %a '
     folder,
     url,
     async start() {
-      // Not waited for by pg_ctl, which looks ten times a second at most.
+      // pg_ctl would poll only ten times per second, so we wait ourselves.
       await execute("pg_ctl", ["-D", data, "-l", log, "-W", "-s", "start"]);
       running = true;
       await waitFor(() => accepts(url("postgres")), {
         timeoutMs: 30_000,
-        what: `PostgreSQL, see ${log}`,
+        what: `PostgreSQL to start, see ${log}`,
         intervalMs: 10,
       });
     },
@@ -102,7 +102,7 @@ log_line_prefix = '%m [%p] %a '
   return cluster;
 }
 
-/** Whether the server takes connections now. */
+/** Whether the server accepts connections. */
 async function accepts(url: string): Promise<boolean> {
   const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 1_000 });
   client.on("error", () => undefined);

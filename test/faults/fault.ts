@@ -8,28 +8,29 @@ import type { WorkerSlot } from "./workers.js";
 export interface FaultContext {
   cluster: Cluster;
   slots: readonly WorkerSlot[];
-  /** The harness' own connections. */
+  /** The harness's connections. */
   pool: pg.Pool;
   random: Random;
-  /** The longest lease; what lasts longer makes a zombie. */
+  /** Duration of a lease; a worker frozen for longer becomes a zombie. */
   leaseMs: number;
 }
 
 export interface Fault {
   name: string;
   weight: number;
-  /** Alone, as everything else would be hit by it. */
+  /** Runs alone, because it affects every worker and fault. */
   exclusive?: boolean;
-  /** Does it and, unless it mends itself, undoes it. */
+  /** Injects the fault and undoes it, unless the system recovers on its own. */
   run(context: FaultContext): Promise<void>;
 }
 
-/** The first worker is never killed, so that what faults leave in a process adds up. */
-export const mortal = ({ slots, random }: FaultContext): WorkerSlot =>
+/** Picks a worker to kill. The first is never killed, so that leaks in a long-lived process accumulate. */
+export const pickKillable = ({ slots, random }: FaultContext): WorkerSlot =>
   pick(random, slots.slice(slots.length > 1 ? 1 : 0));
-export const anyone = ({ slots, random }: FaultContext): WorkerSlot => pick(random, slots);
+/** Picks any worker. */
+export const pickWorker = ({ slots, random }: FaultContext): WorkerSlot => pick(random, slots);
 
-/** Holds a lock that statements of the worker's run into, for as long as they may last or longer. */
+/** Holds a lock that blocks workers' statements, sometimes beyond their timeout. */
 export async function holdLock({ pool, random }: FaultContext, lock: number): Promise<void> {
   const client = await pool.connect();
   try {

@@ -12,8 +12,8 @@ export function pickFault(random: Random): Fault {
   return FAULTS.find(({ weight }) => (left -= weight) < 0) ?? pick(random, FAULTS);
 }
 
-/** Undoes whatever faults may have left. */
-export async function mend(
+/** Undoes everything that faults can leave behind. */
+export async function undoFaults(
   { pool, slots }: FaultContext,
   { tellWorkers }: { tellWorkers: boolean },
 ): Promise<void> {

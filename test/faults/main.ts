@@ -1,7 +1,7 @@
 /**
  * npm run test:faults [-- --faults 300] [--seed N] [--workers 3] [--minutes N] [--provider hash|local]
- * Random faults on real worker processes and a real server. Exit code 1 and a server to look at if a promise
- * was not kept; the last line has the counts.
+ * Injects random faults into real worker processes and a real server. The last line has the counts. If a guarantee
+ * was broken, the exit code is 1 and the server is left running for inspection.
  */
 import { parseArgs } from "node:util";
 import { messageOf } from "#embedd/errors.js";
@@ -30,9 +30,9 @@ function line({
   maxRssBytes,
 }: Summary): string {
   return (
-    `${faults} faults in ${seconds.toFixed(0)} s (${(faults / seconds).toFixed(1)} a second), ${checks} checks, ` +
-    `${transactions} transactions of writers, ${writes} vectors written, ${rows} rows; ` +
-    `at most ${(maxSettledMs / 1_000).toFixed(1)} s to settle, ${(maxRssBytes / 2 ** 20).toFixed(0)} MB a worker`
+    `${faults} faults in ${seconds.toFixed(0)} s (${(faults / seconds).toFixed(1)} per second), ${checks} checks, ` +
+    `${transactions} writer transactions, ${writes} vectors written, ${rows} rows; ` +
+    `at most ${(maxSettledMs / 1_000).toFixed(1)} s to settle, ${(maxRssBytes / 2 ** 20).toFixed(0)} MB per worker`
   );
 }
 
@@ -53,7 +53,7 @@ try {
   console.log(`ok, seed ${flags.seed}: ${line(summary)}; nothing lost, stale or written twice`);
 } catch (error) {
   console.error(error);
-  console.log(`violated, seed ${flags.seed}: ${messageOf(error)}`);
+  console.log(`failed, seed ${flags.seed}: ${messageOf(error)}`);
   process.exitCode = 1;
 } finally {
   await local?.close();

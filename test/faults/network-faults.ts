@@ -1,15 +1,15 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { anyone } from "./fault.js";
+import { pickWorker } from "./fault.js";
 import type { Fault } from "./fault.js";
 import { between } from "./random.js";
 
-/** What happens between a worker and the server. */
+/** Faults of the network between a worker and the server. */
 export const NETWORK_FAULTS: readonly Fault[] = [
   {
     name: "cut one",
     weight: 10,
     run(context) {
-      anyone(context).proxy.cut(context.random());
+      pickWorker(context).proxy.cut(context.random());
       return Promise.resolve();
     },
   },
@@ -17,7 +17,7 @@ export const NETWORK_FAULTS: readonly Fault[] = [
     name: "cut all",
     weight: 5,
     run(context) {
-      anyone(context).proxy.cut();
+      pickWorker(context).proxy.cut();
       return Promise.resolve();
     },
   },
@@ -25,7 +25,7 @@ export const NETWORK_FAULTS: readonly Fault[] = [
     name: "stall",
     weight: 5,
     async run(context) {
-      const { proxy } = anyone(context);
+      const { proxy } = pickWorker(context);
       proxy.stall(context.random() < 0.5 ? "both" : "from-server");
       await sleep(between(context.random, 10, 2 * context.leaseMs));
       if (context.random() < 0.3) proxy.cut();
@@ -36,7 +36,7 @@ export const NETWORK_FAULTS: readonly Fault[] = [
     name: "refuse",
     weight: 3,
     async run(context) {
-      const { proxy } = anyone(context);
+      const { proxy } = pickWorker(context);
       proxy.refuse();
       await sleep(between(context.random, 10, context.leaseMs));
       proxy.accept();
@@ -46,10 +46,10 @@ export const NETWORK_FAULTS: readonly Fault[] = [
     name: "half-open",
     weight: 2,
     async run(context) {
-      const { proxy } = anyone(context);
+      const { proxy } = pickWorker(context);
       proxy.silence();
       await sleep(between(context.random, 10, 2 * context.leaseMs));
-      // The worker is told only now and then; else it has to find out.
+      // Sometimes the worker is not notified and must detect the loss itself.
       proxy.closeSilent(context.random() < 0.7 ? "both" : "server");
     },
   },

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { anyone, holdLock, mortal } from "./fault.js";
+import { holdLock, pickKillable, pickWorker } from "./fault.js";
 import type { Fault } from "./fault.js";
 import { between } from "./random.js";
 import { COMPLETION_LOCK } from "./schema.js";
@@ -9,20 +9,20 @@ const killIn = (phase: Phase): Fault => ({
   name: `kill -9 ${phase}`,
   weight: 2,
   async run(context) {
-    const slot = mortal(context);
+    const slot = pickKillable(context);
     if (!slot.ready) return slot.kill();
     await Promise.race([slot.hold(phase), sleep(300)]);
     await slot.kill();
   },
 });
 
-/** What happens to a worker's process. */
+/** Faults of a worker's process. */
 export const PROCESS_FAULTS: readonly Fault[] = [
   {
     name: "kill -9",
     weight: 6,
     async run(context) {
-      await mortal(context).kill();
+      await pickKillable(context).kill();
     },
   },
   killIn("claimed"),
@@ -33,8 +33,8 @@ export const PROCESS_FAULTS: readonly Fault[] = [
     name: "kill -9 completing",
     weight: 2,
     async run(context) {
-      const slot = mortal(context);
-      // Without a server there is nothing to hold.
+      const slot = pickKillable(context);
+      // The server may be down; then there is no lock to hold.
       const held = holdLock(context, COMPLETION_LOCK).catch(() => undefined);
       await sleep(between(context.random, 5, 100));
       await slot.kill();
@@ -45,7 +45,7 @@ export const PROCESS_FAULTS: readonly Fault[] = [
     name: "SIGTERM",
     weight: 2,
     async run(context) {
-      const slot = mortal(context);
+      const slot = pickKillable(context);
       slot.signal("SIGTERM");
       if (slot.running) await Promise.race([slot.exited(), sleep(15_000, undefined, { ref: false })]);
     },
@@ -54,7 +54,7 @@ export const PROCESS_FAULTS: readonly Fault[] = [
     name: "SIGSTOP",
     weight: 6,
     async run(context) {
-      const slot = anyone(context);
+      const slot = pickWorker(context);
       slot.signal("SIGSTOP");
       await sleep(between(context.random, 10, 2.5 * context.leaseMs));
       slot.signal("SIGCONT");

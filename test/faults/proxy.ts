@@ -4,28 +4,28 @@ import type { AddressInfo, Socket } from "node:net";
 interface Link {
   client: Socket;
   server: Socket;
-  /** Bytes are taken and thrown away, in both directions. */
+  /** Bytes are read and discarded, in both directions. */
   silent: boolean;
 }
 
-/** The network between one worker and the server, with all that can happen to it. */
+/** Simulates the network between one worker and the server, with its faults. */
 export interface Proxy {
   readonly port: number;
-  /** How many connections there are. */
+  /** The number of open connections. */
   count(): number;
-  /** Resets connections: all of them, or one, by a number from 0 to 1. */
+  /** Resets all connections, or the one at `which`, a fraction from 0 to 1 of the list. */
   cut(which?: number): void;
-  /** Nothing passes, in either direction or from the server alone, until `resume`; new connections wait too. */
+  /** Blocks traffic in both directions, or from the server only, until `resume`; new connections included. */
   stall(direction?: "both" | "from-server"): void;
   resume(): void;
   /**
-   * The connections of now never carry a byte again, and neither end is told; new ones work. The server's
-   * side is closed by `closeSilent`, as its keepalive would.
+   * Discards all further bytes on the current connections without closing either end; new connections work.
+   * `closeSilent` closes the server's end, as TCP keepalive would.
    */
   silence(): void;
-  /** Ends the silent connections at the server's end alone, or at both. */
+  /** Closes silent connections at the server's end, or at both ends. */
   closeSilent(which: "server" | "both"): void;
-  /** New connections are refused and those of now are reset, until `accept`. */
+  /** Resets current connections and refuses new ones, until `accept`. */
   refuse(): void;
   accept(): void;
   close(): Promise<void>;
@@ -60,7 +60,7 @@ export async function createProxy(serverPort: number): Promise<Proxy> {
         return;
       }
       links.delete(link);
-      // What has been read from the one end still reaches the other.
+      // Flushes what was already read from the closed end.
       to.end();
       if (stalled !== null) to.destroy();
     });

@@ -1,6 +1,6 @@
-/** Random numbers that a seed repeats: mulberry32. */
+/** A seeded random number generator: mulberry32. */
 export interface Random {
-  /** From 0 to 1. */
+  /** In [0, 1). */
   (): number;
 }
 

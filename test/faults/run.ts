@@ -4,7 +4,7 @@ import { hashVector } from "../helpers/hash-vector.mjs";
 import { waitFor } from "../helpers/wait.js";
 import { check, checkConnections, Violation } from "./checker.js";
 import type { Reference } from "./checker.js";
-import { mend, pickFault } from "./faults.js";
+import { pickFault, undoFaults } from "./faults.js";
 import type { FaultContext } from "./fault.js";
 import { between, seededRandom } from "./random.js";
 import { WORKER_ROLE } from "./schema.js";
@@ -18,9 +18,9 @@ export interface RunOptions {
   faults: number;
   seed: number;
   workers: number;
-  /** Ends the run early. */
+  /** Time limit of the run. */
   minutes: number;
-  /** Vectors of texts by the real model, which the workers run then; without it they hash. */
+  /** The real model, which the workers then use too. @default vectors made by hashing */
   reference?: Reference | undefined;
   onProgress?: (progress: Summary) => void;
 }
@@ -32,22 +32,22 @@ export interface Summary {
   rows: number;
   /** Vectors written. */
   writes: number;
-  /** Of the writers. */
+  /** Committed by the writers. */
   transactions: number;
-  /** The longest that rows, leases and failures took once nobody disturbed any more. */
+  /** The longest time to settle after the last fault: all rows embedded, no lease or failure left. */
   maxSettledMs: number;
   maxRssBytes: number;
   seconds: number;
 }
 
 const LEASE_MS = 1_000;
-const FAULTS_A_ROUND = 100;
-/** Faults at once. */
-const UNDER_WAY = 5;
-/** What a worker may need to find out by itself that its connections are dead, and some. */
+const FAULTS_PER_ROUND = 100;
+/** Concurrent faults. */
+const MAX_CONCURRENT_FAULTS = 5;
+/** Longer than a worker needs to detect dead connections on its own. */
 const SETTLE_MS = 40_000;
-/** Connections of one worker: 8 of its pool, presence, listener, and those that are just being replaced. */
-const CONNECTIONS_A_WORKER = 14;
+/** Per worker: 8 in its pool, presence, listener, and spare for connections being replaced. */
+const CONNECTIONS_PER_WORKER = 14;
 const MAX_RSS_BYTES = 400 * 1024 * 1024;
 const SHUTDOWN_MS = 2_000;
 
@@ -66,7 +66,7 @@ function workerSettings(real: boolean): WorkerSettings {
     shutdownMs: SHUTDOWN_MS,
     worker: {
       leaseMs: LEASE_MS,
-      // Nothing may depend on it.
+      // So long that no test passes because of polling.
       pollIntervalMs: 3_600_000,
       maxBatchRows: 64,
       maxAttempts: 3,
@@ -76,8 +76,8 @@ function workerSettings(real: boolean): WorkerSettings {
 }
 
 /**
- * Random faults on workers under load, with a check after every hundred.
- * @throws Violation; the server is left running then, to be looked at
+ * Injects random faults into workers under load, with a check after every hundred.
+ * @throws Violation, and then leaves the server running for inspection
  */
 export async function runFaults(options: RunOptions): Promise<Summary> {
   const random = seededRandom(options.seed);
@@ -87,9 +87,9 @@ export async function runFaults(options: RunOptions): Promise<Summary> {
 
   function onExit(slot: WorkerSlot, code: number | null, signal: NodeJS.Signals | null): void {
     if (closing) return;
-    // Whom we ended, and who found no database at its start.
+    // A worker that a fault killed, or that found no database at its start, is no violation.
     if (signal === null && code !== 0 && slot.wasReady)
-      violations.push(`${slot.name} ended by itself with ${code ?? "nothing"}: ${slot.log}`);
+      violations.push(`${slot.name} exited unexpectedly with code ${code ?? "none"}: ${slot.log}`);
     setTimeout(
       () => {
         if (!closing && !slot.running) slot.start();
@@ -101,9 +101,9 @@ export async function runFaults(options: RunOptions): Promise<Summary> {
   const stage = await openStage({ workers: options.workers, settings, onExit });
   const { cluster, pool, slots } = stage;
   let writers: Writers | undefined;
-  let kept = false;
+  let keepServer = false;
   try {
-    // Timeouts as an administrator sets them, which locks run into.
+    // Timeouts that an administrator could set, short enough for the faults' locks to exceed them.
     await pool.query(
       `alter role ${WORKER_ROLE} set statement_timeout = '1200ms'; alter role ${WORKER_ROLE} set lock_timeout = '400ms'`,
     );
@@ -117,13 +117,13 @@ export async function runFaults(options: RunOptions): Promise<Summary> {
       seed: options.seed,
       pauseMs: 40,
       rows: 1_000,
-      onError: (error) => violations.push(`a writer: ${messageOf(error)}`),
+      onError: (error) => violations.push(`a writer failed: ${messageOf(error)}`),
     });
     const summary = emptySummary();
     const run: Run = { ...stage, random, leaseMs: LEASE_MS, options, summary, writers, violations };
     const started = performance.now();
     while (summary.faults < options.faults && performance.now() - started < options.minutes * 60_000) {
-      await round(run, Math.min(FAULTS_A_ROUND, options.faults - summary.faults));
+      await round(run, Math.min(FAULTS_PER_ROUND, options.faults - summary.faults));
       await verify(run);
       summary.seconds = (performance.now() - started) / 1_000;
       options.onProgress?.(summary);
@@ -133,35 +133,35 @@ export async function runFaults(options: RunOptions): Promise<Summary> {
     await endWorkers(stage);
     return summary;
   } catch (error) {
-    kept = error instanceof Violation;
+    keepServer = error instanceof Violation;
     for (const slot of slots) console.error(`--- ${slot.name}\n${slot.log.slice(-4_000)}`);
     throw error;
   } finally {
     closing = true;
     await writers?.stop();
-    await stage.close({ keepServer: kept });
+    await stage.close({ keepServer });
   }
 }
 
 async function round(run: Run, count: number): Promise<void> {
   const { random, summary } = run;
-  const underWay = new Set<Promise<void>>();
+  const running = new Set<Promise<void>>();
   for (let i = 0; i < count; i++) {
     const fault = pickFault(random);
-    if (fault.exclusive === true) await Promise.all(underWay);
-    while (underWay.size >= UNDER_WAY) await Promise.race(underWay);
+    if (fault.exclusive === true) await Promise.all(running);
+    while (running.size >= MAX_CONCURRENT_FAULTS) await Promise.race(running);
     summary.faults++;
     summary.byName[fault.name] = (summary.byName[fault.name] ?? 0) + 1;
     const done: Promise<void> = fault
       .run(run)
-      // The server may be away.
+      // A fault can fail because the server is down.
       .catch(() => undefined)
-      .finally(() => underWay.delete(done));
-    underWay.add(done);
+      .finally(() => running.delete(done));
+    running.add(done);
     if (fault.exclusive === true) await done;
     await sleep(between(random, 0, 150));
   }
-  await Promise.all(underWay);
+  await Promise.all(running);
 }
 
 async function verify(run: Run): Promise<void> {
@@ -172,13 +172,13 @@ async function verify(run: Run): Promise<void> {
       () => true,
       () => false,
     );
-  await waitFor(answers, { timeoutMs: 30_000, what: "the server" });
-  await mend(run, { tellWorkers: random() < 0.8 });
+  await waitFor(answers, { timeoutMs: 30_000, what: "the server to answer" });
+  await undoFaults(run, { tellWorkers: random() < 0.8 });
   const hashes: Reference = (texts) => Promise.resolve(texts.map((text) => hashVector(text, 16)));
   const { reference = hashes } = options;
   const minCosine = reference === hashes ? 1 - 1e-6 : 0.9999;
   const checked = await check(pool, { reference, minCosine, settleMs: SETTLE_MS });
-  await checkConnections(pool, CONNECTIONS_A_WORKER * slots.length, 20_000);
+  await checkConnections(pool, CONNECTIONS_PER_WORKER * slots.length, 20_000);
   if (run.violations.length > 0) throw new Violation(run.violations.join("\n"));
   summary.checks++;
   summary.rows = checked.rows;
@@ -189,7 +189,7 @@ async function verify(run: Run): Promise<void> {
     summary.maxRssBytes = Math.max(summary.maxRssBytes, await slot.residentBytes());
   }
   if (options.reference === undefined && summary.maxRssBytes > MAX_RSS_BYTES)
-    throw new Violation(`a worker has ${summary.maxRssBytes} bytes resident`);
+    throw new Violation(`a worker uses ${summary.maxRssBytes} bytes of resident memory`);
   writers.resume();
 }
 
@@ -201,12 +201,12 @@ async function endWorkers({ slots, pool }: Stage): Promise<void> {
       slot.signal("SIGTERM");
       const late = sleep(SHUTDOWN_MS + 5_000, "late", { ref: false });
       if ((await Promise.race([slot.exited(), late])) === "late")
-        throw new Violation(`${slot.name} did not end on SIGTERM`);
+        throw new Violation(`${slot.name} did not exit on SIGTERM`);
     }),
   );
   await checkConnections(pool, 0, 5_000);
   const { rowCount } = await pool.query("select from embedd.leases");
-  if (rowCount !== 0) throw new Violation(`${rowCount ?? 0} leases left by workers that were stopped`);
+  if (rowCount !== 0) throw new Violation(`stopped workers left ${rowCount ?? 0} leases`);
 }
 
 function emptySummary(): Summary {

@@ -2,19 +2,19 @@ import pg from "pg";
 import { migrate } from "#embedd/admin/migrate.js";
 import type { Cluster } from "./cluster.js";
 
-/** The role of the workers, with nothing but what `embedd grant` gives. */
+/** The workers' role, with only the privileges that `embedd grant` gives. */
 export const WORKER_ROLE = "faults_worker";
 
-/** Held exclusively, it keeps completions inside their statement; shared by every write of a vector. */
+/** Every write of a vector takes it shared; held exclusively, it blocks completions inside their statement. */
 export const COMPLETION_LOCK = 4711;
 /** The same for claims. */
 export const CLAIM_LOCK = 4712;
 
 /**
- * A table with the audit of its vectors, and triggers that raise on demand:
- * - `audit`: one row a write of a vector, with the text and version that the row had;
- * - `injected`: SQLSTATEs that the tables raise for a share of the worker's statements;
- * - texts that begin with `poison` are refused by a user's trigger.
+ * A watched table, an audit of its vectors, and triggers that raise on demand:
+ * - `audit`: one row per write of a vector, with the text and version of its row;
+ * - `injected`: SQLSTATEs that tables raise for a share of the workers' statements;
+ * - a user's trigger refuses texts that begin with `poison`.
  */
 const schema = (dimensions: number): string => `
 create table notes (

@@ -4,7 +4,7 @@ import type { Fault, FaultContext } from "./fault.js";
 import { between, pick } from "./random.js";
 import { CLAIM_LOCK, COMPLETION_LOCK } from "./schema.js";
 
-/** Errors that are the database's and no row's: disk full, out of memory, timeouts, serialization, deadlock, shutdown. */
+/** Errors of the database, not of a row: disk full, out of memory, timeouts, serialization, deadlock, shutdown, I/O. */
 const CODES = ["53100", "53200", "57014", "55P03", "40001", "40P01", "57P01", "58030"];
 
 const backends = "from pg_stat_activity where application_name like 'embedd%'";
@@ -21,7 +21,7 @@ const terminateBy = (name: string, weight: number): Fault => ({
   run: (context) => terminate(context, `application_name = 'embedd ${name}'`),
 });
 
-/** What happens to the server, its connections and its statements. */
+/** Faults of the server, its connections and its statements. */
 export const SERVER_FAULTS: readonly Fault[] = [
   terminateBy("worker", 14),
   terminateBy("presence", 8),

@@ -6,13 +6,13 @@ import { createSchema } from "./schema.js";
 import { createSlot } from "./workers.js";
 import type { WorkerSettings, WorkerSlot } from "./workers.js";
 
-/** A private server with the watched table, and worker processes that are not yet started. */
+/** The test environment: a private server with the watched table, and slots for worker processes, none started. */
 export interface Stage {
   cluster: Cluster;
-  /** Connections of the harness, as superuser, past all proxies. */
+  /** The harness's connections: as superuser, not through a proxy. */
   pool: pg.Pool;
   slots: WorkerSlot[];
-  /** Ends everything; the server may be kept, to be looked at. */
+  /** Stops everything; with `keepServer`, leaves the server running for inspection. */
   close(options?: { keepServer?: boolean }): Promise<void>;
 }
 
@@ -39,7 +39,10 @@ export async function openStage({ workers, settings, onExit }: StageOptions): Pr
     async close({ keepServer = false } = {}) {
       await Promise.all(slots.map((slot) => slot.close()));
       await pool.end();
-      if (keepServer) console.error(`kept: psql ${cluster.url("postgres")}; ${cluster.howToStop}`);
+      if (keepServer)
+        console.error(
+          `the server is still running\n  connect: psql ${cluster.url("postgres")}\n  stop:    ${cluster.howToStop}`,
+        );
       else await cluster.destroy();
     },
   };
@@ -49,6 +52,6 @@ export async function openStage({ workers, settings, onExit }: StageOptions): Pr
     return stage;
   } catch (error) {
     await stage.close();
-    throw new Error(`the stage could not be set: ${messageOf(error)}`, { cause: error });
+    throw new Error(`cannot set up the test environment: ${messageOf(error)}`, { cause: error });
   }
 }

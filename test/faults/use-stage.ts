@@ -12,7 +12,7 @@ import type { WorkerSettings } from "./workers.js";
 
 const DIMENSIONS = 16;
 
-/** For tests with a server of their own; once a test run is enough, so beside a server's tests, not embedded. */
+/** Defines tests that start their own server. They run only with TEST_DATABASE_URL, once per CI run. */
 export function describeFaults(name: string, define: () => void): void {
   const usable = findBinaries() !== null && inject("databaseTemplate").kind === "server";
   if (usable) describe(name, define);
@@ -20,19 +20,19 @@ export function describeFaults(name: string, define: () => void): void {
 }
 
 export interface TestStage extends Omit<Stage, "close"> {
-  /** Inserts notes of fresh texts. */
+  /** Inserts notes with new texts. */
   write(count: number): Promise<void>;
-  /** Waits until nothing waits for its vector. @returns milliseconds since `started` */
+  /** Waits until no row is pending. @returns milliseconds since `started` */
   embedded(timeoutMs: number, started?: number): Promise<number>;
-  /** Everything that the checker demands, of rows that nobody disturbs. */
+  /** Runs the checker; see `check`. */
   check(settleMs?: number): Promise<Checked>;
-  /** Holds a lock of the schema's until it is let go. */
+  /** Takes one of the schema's locks. @returns a function that releases it */
   lock(key: number): Promise<() => Promise<void>>;
-  /** Waits until a backend of embedd's runs into a lock in a statement with these words. @returns its pid */
+  /** Waits until a lock blocks a worker's statement that contains `words`. @returns the backend's pid */
   blocked(words: string): Promise<number>;
 }
 
-/** A stage for the tests of one file; no worker runs when a test begins. */
+/** Sets up a stage for the tests of one file; no worker runs at the start of a test. */
 export function useStage(workers: number, settings: Partial<WorkerSettings> = {}): TestStage {
   let current: Stage | undefined;
   let texts = 0;
@@ -50,7 +50,7 @@ export function useStage(workers: number, settings: Partial<WorkerSettings> = {}
         latencyMs: 0,
         shutdownMs: 5_000,
         ...settings,
-        // Nothing may depend on it.
+        // So long that no test passes because of polling.
         worker: { pollIntervalMs: 3_600_000, ...settings.worker },
       },
     });
@@ -94,7 +94,7 @@ export function useStage(workers: number, settings: Partial<WorkerSettings> = {}
       onTestFailed(() => {
         for (const { name, log } of current?.slots ?? []) console.error(`${name}: ${log}`);
       });
-      await waitFor(async () => (await pending()) === 0, { timeoutMs, what: "vectors", intervalMs: 5 });
+      await waitFor(async () => (await pending()) === 0, { timeoutMs, what: "all vectors", intervalMs: 5 });
       return performance.now() - started;
     },
     check: (settleMs = 5_000) =>
@@ -123,10 +123,10 @@ export function useStage(workers: number, settings: Partial<WorkerSettings> = {}
           );
           return rows[0]?.pid;
         },
-        { timeoutMs: 10_000, what: `a statement with "${words}" to run into the lock`, intervalMs: 5 },
+        { timeoutMs: 10_000, what: `the lock to block a statement with "${words}"`, intervalMs: 5 },
       ),
   };
 }
 
-/** Lets what is under way go on for a while; for what must not happen. */
+/** Waits a fixed time, to check that something does not happen. */
 export const letTimePass = (ms: number): Promise<void> => sleep(ms);

@@ -1,7 +1,7 @@
 /**
- * A worker process for the fault tests: the real worker on a provider that makes vectors by hashing, so that
- * it starts in an instant. FAULTS_WORKER holds its settings as JSON; over IPC it tells where it is in an
- * `embed` call, and waits at the phase that it is told to hold.
+ * A worker process for the fault tests: the real worker with a provider that makes vectors by hashing, so that
+ * it starts fast. FAULTS_WORKER holds its settings as JSON. Over IPC the parent names a phase of `embed` to hold;
+ * calls then wait at that phase and report it.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { createLogger } from "#embedd/logger.js";
@@ -57,7 +57,7 @@ process.on("message", (message) => {
     send({ answer: message.ask, computed });
   }
 });
-// Whoever started us is gone.
+// The parent process has exited.
 process.on("disconnect", () => process.exit(1));
 
 try {

@@ -9,55 +9,55 @@ import { createProxy } from "./proxy.js";
 import type { Proxy } from "./proxy.js";
 import { WORKER_ROLE } from "./schema.js";
 
-/** Where a call of the hashing provider can be held. */
+/** A point at which a call of the hashing provider can be held. */
 export type Phase = "claimed" | "tokenizing" | "inferring" | "computed";
 
 export interface WorkerSettings {
-  /** `hash`: worker-program.mjs; `local`: `embedd run` with the built-in model. */
+  /** `hash` runs worker-program.mjs; `local` runs `embedd run` with the built-in model. */
   provider: "hash" | "local";
   dimensions: number;
-  /** The most that a batch takes to embed. */
+  /** The longest time to embed a batch; the actual time is random. */
   latencyMs: number;
   shutdownMs: number;
   hold?: Phase;
   worker: Partial<Omit<WorkerOptions, "provider" | "log" | "onBatch">>;
 }
 
-/** A place for one worker process, with a network of its own; the process may be started many times. */
+/** One worker process, which can be restarted, behind its own proxy. */
 export interface WorkerSlot {
   readonly name: string;
   readonly proxy: Proxy;
   readonly pid: number | undefined;
   readonly running: boolean;
   readonly ready: boolean;
-  /** Whether the process, of now or the last, was ready at any time. */
+  /** Whether the current or last process was ready at any time. */
   readonly wasReady: boolean;
-  /** What it has logged lately. */
+  /** The end of its log. */
   readonly log: string;
   start(): void;
   waitUntilReady(timeoutMs?: number): Promise<void>;
   signal(name: NodeJS.Signals): void;
-  /** Kills it, stopped or not, and waits until it is gone. */
+  /** Kills it, even if stopped by SIGSTOP, and waits for its exit. */
   kill(): Promise<void>;
   exited(): Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
-  /** From now on calls wait at this phase; resolves when one does. */
+  /** Makes calls wait at this phase; resolves when the first one does. */
   hold(phase: Phase): Promise<void>;
   release(): void;
-  /** Texts that the process has embedded since its start. */
+  /** The number of texts that the process has embedded since its start. */
   computed(): Promise<number>;
-  /** 0 where it does not run. */
+  /** 0 if it is not running. */
   residentBytes(): Promise<number>;
-  /** Ends the process and its network. */
+  /** Ends the process and its proxy. */
   close(): Promise<void>;
 }
 
 type Message = { ready: number } | { held: Phase } | { answer: number; computed: number };
 
-const hashing = fileURLToPath(new URL("../../test/faults/worker-program.mjs", import.meta.url));
-const program = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
+const hashWorker = fileURLToPath(new URL("../../test/faults/worker-program.mjs", import.meta.url));
+const embeddCli = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 const LOG_CHARS = 20_000;
 
-/** @param onExit called for every end of the process, wanted or not */
+/** @param onExit called whenever the process exits */
 export async function createSlot(
   cluster: Cluster,
   name: string,
@@ -82,13 +82,13 @@ export async function createSlot(
   }
 
   function start(): void {
-    if (child !== null) throw new Error(`${name} runs already`);
+    if (child !== null) throw new Error(`${name} is already running`);
     ready = wasReady = false;
     log = "";
     const env = Object.fromEntries(
       Object.entries(process.env).filter(([key]) => !/^(DATABASE_URL|EMBEDD_|VITEST|NODE_OPTIONS)/.test(key)),
     );
-    const next = spawn(process.execPath, settings.provider === "hash" ? [hashing] : [program, "run"], {
+    const next = spawn(process.execPath, settings.provider === "hash" ? [hashWorker] : [embeddCli, "run"], {
       env:
         settings.provider === "hash"
           ? {
@@ -137,7 +137,7 @@ export async function createSlot(
     async waitUntilReady(timeoutMs = 20_000) {
       await waitFor(
         () => {
-          if (child === null) throw new Error(`${name} ended before it was ready: ${log}`);
+          if (child === null) throw new Error(`${name} exited before it was ready: ${log}`);
           return ready;
         },
         { timeoutMs, what: `${name} to be ready`, intervalMs: 5 },

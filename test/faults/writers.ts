@@ -3,11 +3,11 @@ import pg from "pg";
 import { between, pick, seededRandom } from "./random.js";
 import type { Random } from "./random.js";
 
-/** Applications that insert, edit and delete all the time, each on a connection of its own. */
+/** Simulated applications that keep inserting, editing and deleting, each on its own connection. */
 export interface Writers {
-  /** Transactions that were committed, as far as the writers know. */
+  /** Transactions whose commit the writers saw succeed. */
   readonly committed: number;
-  /** Resolves when none is in a transaction. */
+  /** Stops new transactions; resolves when none is open. */
   pause(): Promise<void>;
   resume(): void;
   stop(): Promise<void>;
@@ -17,22 +17,22 @@ export interface WriterOptions {
   url: string;
   count: number;
   seed: number;
-  /** Between two transactions of one writer, at most. */
+  /** The longest pause between two transactions of a writer. */
   pauseMs: number;
-  /** About how many rows the table is kept at. */
+  /** The approximate number of rows to keep in the table. */
   rows: number;
-  /** A writer felt something that it should not have. */
+  /** Called when a writer sees an error that embedd must never cause. */
   onError: (error: unknown) => void;
 }
 
-/** Few enough that a row often gets a text back that it has had before. */
+/** Few, so that rows often get a text that they had before. */
 const TEXTS = 40;
 
 function text(random: Random): string | null {
   const share = random();
   if (share < 0.02) return `poison ${between(random, 1, 5)}`;
   if (share < 0.05) return pick(random, [null, "", " \n"]);
-  // Half of them never seen before, so that they have to be computed.
+  // Half of the texts are new, so their vectors must be computed.
   const subject = random() < 0.5 ? between(random, 1, TEXTS) : Math.floor(random() * 1e12);
   return `A note about subject number ${subject}.`;
 }
@@ -60,7 +60,7 @@ export function startWriters(options: WriterOptions): Writers {
         await transaction(client, random, options.rows);
         committed++;
       } catch (error) {
-        // Only what the connection or a deadlock did may happen to a writer; embedd must never be felt.
+        // Writers may see only lost connections and deadlocks; embedd must never cause another error.
         if (error instanceof pg.DatabaseError && error.code !== "40P01" && !/^(57|08)/.test(error.code ?? ""))
           throw error;
         if (!(error instanceof pg.DatabaseError) || error.code !== "40P01") {
@@ -111,7 +111,7 @@ async function transaction(client: pg.Client, random: Random, rows: number): Pro
   await client.query("begin");
   try {
     for (let i = between(random, 1, 3); i > 0; i--) await change(client, random, rows);
-    // Applications think, with their locks held.
+    // Some applications hold their locks for a while.
     if (random() < 0.05) await sleep(random() * 400);
     await client.query(random() < 0.1 ? "rollback" : "commit");
   } catch (error) {
@@ -120,7 +120,7 @@ async function transaction(client: pg.Client, random: Random, rows: number): Pro
   }
 }
 
-/** Some rows, the newest more often than others: they are in flight. */
+/** A few rows, often among the newest, which are likely in flight. */
 const some = `id in (select id from notes where id >= (select coalesce(max(id), 0) * $1::float8 from notes) order by id limit $2)`;
 
 async function change(client: pg.Client, random: Random, rows: number): Promise<void> {
@@ -138,7 +138,7 @@ async function change(client: pg.Client, random: Random, rows: number): Promise<
       [...where, text(random)],
     );
   } else if (share < 0.82) {
-    // A fresh vector is asked for.
+    // Requests a new vector.
     await client.query(`update notes set embedding = null, version = version + 1 where ${some}`, where);
   } else if (share < 0.86) {
     await client.query(`select from notes where ${some} for update`, where);

@@ -1,4 +1,4 @@
-/** Rows of one micro-batch, by their index in the caller's order, and the length they are padded to. */
+/** The rows of one micro-batch, as indexes into the caller's list, and the length they are padded to. */
 export interface MicroBatch {
   rows: readonly number[];
   /** Tokens of the longest row. */
@@ -6,13 +6,12 @@ export interface MicroBatch {
 }
 
 /**
- * Cuts rows into micro-batches for the model. Every row is in exactly one; rows of like length are
- * together, since on a CPU padding costs as much as text; `rows × length` of a micro-batch is at most
- * `tokenBudget`, except for a row that is longer by itself. Longest first, so that the largest buffers
- * are allocated first and reused.
+ * Splits rows into micro-batches for the model. Each row is in exactly one. Rows of similar length share a
+ * micro-batch, since on a CPU padding costs as much as text. `rows × length` stays within `tokenBudget`, unless
+ * a single row exceeds it. The longest come first, so that the largest buffers are allocated first and reused.
  *
  * @param lengths tokens of each row
- * @param tokenBudget tokens of a micro-batch, padding included
+ * @param tokenBudget tokens per micro-batch, padding included
  */
 export function planMicroBatches(lengths: readonly number[], tokenBudget: number): MicroBatch[] {
   const order = lengths.map((_, row) => row).sort((a, b) => (lengths[b] ?? 0) - (lengths[a] ?? 0) || a - b);

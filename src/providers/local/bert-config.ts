@@ -4,7 +4,7 @@ import { configurationError, messageOf } from "../../errors.js";
 
 const positive = z.number().int().positive();
 
-/** What the graph needs of a Hugging Face `config.json`; the names are that file's own. */
+/** The parts of a Hugging Face `config.json` that the graph needs, with that file's names. */
 const bertConfig = z
   .object({
     model_type: z.literal("bert"),
@@ -25,13 +25,13 @@ const bertConfig = z
 
 export type BertConfig = z.infer<typeof bertConfig>;
 
-/** @throws EmbeddError `configuration`/`model_config` when the file is missing or not such a model's */
+/** @throws EmbeddError `configuration`/`model_config` when the file is missing or describes another kind of model */
 export function readBertConfig(path: string): Promise<BertConfig> {
   return readJson(path, bertConfig);
 }
 
 /**
- * A JSON file, checked against a schema.
+ * Reads a JSON file and checks it against a schema.
  * @throws EmbeddError `configuration`/`model_config`, naming the file
  */
 export async function readJson<T>(path: string, schema: z.ZodType<T>): Promise<T> {
@@ -43,5 +43,5 @@ export async function readJson<T>(path: string, schema: z.ZodType<T>): Promise<T
   }
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  throw configurationError("model_config", `${path} does not fit:\n${z.prettifyError(parsed.error)}`);
+  throw configurationError("model_config", `${path} is not supported:\n${z.prettifyError(parsed.error)}`);
 }

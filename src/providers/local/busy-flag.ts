@@ -1,21 +1,21 @@
 /**
- * Tells whether the session thread is inside ONNX Runtime. If a thread is ended in there, as
- * `process.exit` ends all of them, the native binding aborts the whole process (SIGABRT, exit code 134)
- * when the call returns. So the main thread waits for that, a micro-batch at most, before it exits.
+ * Tells whether the session thread is inside ONNX Runtime. If `process.exit` ends the thread there, the native
+ * binding aborts the whole process (SIGABRT, exit code 134) when its call returns. So the main thread waits for
+ * that call, one micro-batch at most, before it exits.
  */
 export type BusyFlag = Int32Array<SharedArrayBuffer>;
 
 const IDLE = 0;
 const BUSY = 1;
 const STOPPED = 2;
-/** Many times what a micro-batch or loading a model takes. */
+/** Far longer than a micro-batch or loading a model takes. */
 const MAX_WAIT_MS = 10_000;
 
 export function createBusyFlag(): BusyFlag {
   return new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
 }
 
-/** Runs `native` unless the process is about to exit; then it never resolves. */
+/** Runs `native` with the flag set. Never resolves if the process is about to exit. */
 export async function whileBusy<T>(flag: BusyFlag, native: () => Promise<T>): Promise<T> {
   if (Atomics.compareExchange(flag, 0, IDLE, BUSY) === STOPPED) return new Promise<T>(() => undefined);
   try {
@@ -26,7 +26,7 @@ export async function whileBusy<T>(flag: BusyFlag, native: () => Promise<T>): Pr
   }
 }
 
-/** Blocks the calling thread until the other is out of native code, and keeps it out. */
+/** Blocks the calling thread until the session thread has left native code, and keeps it out. */
 export function stopBlocking(flag: BusyFlag): void {
   const deadline = performance.now() + MAX_WAIT_MS;
   while (Atomics.compareExchange(flag, 0, IDLE, STOPPED) === BUSY) {

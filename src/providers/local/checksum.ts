@@ -2,15 +2,15 @@ import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { configurationError, messageOf } from "../../errors.js";
 
-/** Large enough that a 45 MB file takes few reads, small enough that one update takes about 1 ms. */
+/** Few reads for a 45 MB file, and about 1 ms per hash update. */
 const READ_BYTES = 1 << 20;
 
 const verified = new Map<string, Promise<void>>();
 
 /**
- * Compares a file's SHA-256 with the one it must have, reading it in a stream and once a process: later
- * calls for the same file share the first one's answer, unless that was a refusal.
- * @throws EmbeddError `configuration`/`model_checksum` when it differs or cannot be read
+ * Compares a file's SHA-256 with the expected one. Each process streams a file once: later calls share the
+ * first result, unless that call failed.
+ * @throws EmbeddError `configuration`/`model_checksum` when it differs or the file cannot be read
  */
 export function verifyChecksum(path: string, sha256: string): Promise<void> {
   const key = `${sha256} ${path}`;
@@ -24,10 +24,10 @@ export function verifyChecksum(path: string, sha256: string): Promise<void> {
 
 async function compare(path: string, expected: string): Promise<void> {
   const actual = await sha256Of(path).catch((error: unknown) => {
-    throw refusal(`cannot read the model's weights: ${messageOf(error)}`);
+    throw checksumError(`cannot read the model's weights: ${messageOf(error)}`);
   });
   if (actual === expected) return;
-  throw refusal(`${path} is damaged: its SHA-256 is ${actual}, it should be ${expected}`);
+  throw checksumError(`${path} is damaged: its SHA-256 is ${actual}, expected ${expected}`);
 }
 
 async function sha256Of(path: string): Promise<string> {
@@ -38,6 +38,6 @@ async function sha256Of(path: string): Promise<string> {
   return hash.digest("hex");
 }
 
-function refusal(message: string): Error {
+function checksumError(message: string): Error {
   return configurationError("model_checksum", message, "npm ci");
 }

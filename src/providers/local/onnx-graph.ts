@@ -3,26 +3,26 @@ import type { onnx as Onnx } from "onnx-proto";
 
 const { onnx } = onnxProto;
 
-/** The name of a value that flows through the graph. An empty name leaves an optional input out. */
+/** The name of a value in the graph. An empty name omits an optional input. */
 export type Value = string;
 export type Dimension = number | string;
 export type ElementType = "FLOAT" | "FLOAT16" | "INT32" | "INT64" | "BOOL";
 type Attribute = Omit<Onnx.IAttributeProto, "name">;
 export type Attributes = Readonly<Record<string, Attribute>>;
 
-/** Values that lie in another file. */
+/** A tensor whose values are in another file. */
 export interface ExternalTensor {
   name: string;
   type: ElementType;
   shape: readonly number[];
-  /** The file's name as the session's `externalData` gives it. */
+  /** The file's name in the session's `externalData`. */
   location: string;
   offsetBytes: number;
   lengthBytes: number;
 }
 
 export const MICROSOFT_DOMAIN = "com.microsoft";
-/** IR version 8 and opset 17 belong together (ONNX 1.12); opset 17 brings LayerNormalization. */
+/** ONNX 1.12 pairs IR version 8 with opset 17, the first with LayerNormalization. */
 const IR_VERSION = 8;
 const OPSET_VERSION = 17;
 
@@ -36,7 +36,7 @@ export const ints = (values: readonly number[]): Attribute => ({
   ints: [...values],
 });
 
-/** Collects nodes and initializers in order, names them, and writes the ONNX file. */
+/** Builds an ONNX model: collects nodes and initializers, names them, and encodes the file. */
 export class OnnxGraph {
   readonly #nodes: Onnx.INodeProto[] = [];
   readonly #initializers: Onnx.ITensorProto[] = [];

@@ -1,11 +1,10 @@
 import { configurationError } from "../../errors.js";
 
 /**
- * Finished vectors from a model's output, for models whose graph ends before pooling:
- * [rows, dimensions] is only normalized, of [rows, length, dimensions] the mean over the first
- * `lengths` tokens is taken first. The answer is [rows, dimensions], each row of norm 1 (a zero row
- * stays zero).
- * @throws EmbeddError `configuration`/`model_config` for an output of another shape
+ * Pools and normalizes the output of a model whose graph does not. [rows, dimensions] is only normalized;
+ * [rows, length, dimensions] is first averaged over the first `lengths` tokens of each row.
+ * @returns [rows, dimensions], each row with norm 1 (a zero row stays zero)
+ * @throws EmbeddError `configuration`/`model_config` for any other shape
  */
 export function poolAndNormalize(
   values: Float32Array,
@@ -16,7 +15,10 @@ export function poolAndNormalize(
   const rows = lengths.length;
   if (dims.length === 2) return normalizeRows(Float32Array.from(values), rows, dimensions);
   if (dims.length !== 3) {
-    throw configurationError("model_config", `the model's output has the shape [${dims.join(", ")}]`);
+    throw configurationError(
+      "model_config",
+      `the model's output has the unsupported shape [${dims.join(", ")}]`,
+    );
   }
   const padded = dims[1] ?? 0;
   const pooled = new Float32Array(rows * dimensions);
@@ -31,7 +33,7 @@ export function poolAndNormalize(
   return normalizeRows(pooled, rows, dimensions);
 }
 
-/** Dividing the sum by its length first would not change its direction. */
+/** Takes sums as well as means, since both have the same direction. */
 function normalizeRows(vectors: Float32Array, rows: number, dimensions: number): Float32Array {
   for (let row = 0; row < rows; row++) {
     const vector = vectors.subarray(row * dimensions, (row + 1) * dimensions);

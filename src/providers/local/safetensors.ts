@@ -1,7 +1,7 @@
 import { open } from "node:fs/promises";
 import { configurationError } from "../../errors.js";
 
-/** Where one tensor's values lie in a safetensors file. */
+/** The location of a tensor's values in a safetensors file. */
 export interface TensorEntry {
   /** Such as `F16`, `F32` or `I64`. */
   dtype: string;
@@ -24,16 +24,16 @@ const BYTES_PER_VALUE: ReadonlyMap<string, number> = new Map([
 ]);
 
 /**
- * The tensors of a safetensors file, without reading their values.
- * @throws EmbeddError `configuration`/`model_weights` when the file is not a whole safetensors file
+ * Lists the tensors of a safetensors file without reading their values.
+ * @throws EmbeddError `configuration`/`model_weights` when the file is not a complete safetensors file
  */
 export async function readTensorTable(path: string): Promise<TensorTable> {
   const file = await open(path, "r").catch((error: unknown) => {
-    throw refusal(path, error instanceof Error ? error.message : String(error));
+    throw weightsError(path, error instanceof Error ? error.message : String(error));
   });
   try {
     const { size } = await file.stat();
-    if (size < LENGTH_PREFIX_BYTES) throw refusal(path, "shorter than its 8-byte length prefix");
+    if (size < LENGTH_PREFIX_BYTES) throw weightsError(path, "shorter than its 8-byte length prefix");
     const prefix = Buffer.alloc(LENGTH_PREFIX_BYTES);
     await file.read(prefix, 0, LENGTH_PREFIX_BYTES, 0);
     const headerBytes = checkedHeaderBytes(path, prefix.readBigUInt64LE(0), size);
@@ -46,9 +46,9 @@ export async function readTensorTable(path: string): Promise<TensorTable> {
 }
 
 function checkedHeaderBytes(path: string, declared: bigint, fileBytes: number): number {
-  if (declared > BigInt(MAX_HEADER_BYTES)) throw refusal(path, `a header of ${declared} bytes`);
+  if (declared > BigInt(MAX_HEADER_BYTES)) throw weightsError(path, `a header of ${declared} bytes`);
   const headerBytes = Number(declared);
-  if (LENGTH_PREFIX_BYTES + headerBytes > fileBytes) throw refusal(path, "the header is cut off");
+  if (LENGTH_PREFIX_BYTES + headerBytes > fileBytes) throw weightsError(path, "the header is cut off");
   return headerBytes;
 }
 
@@ -57,9 +57,9 @@ function parseTensorTable(path: string, json: string, dataStart: number, fileByt
   try {
     header = JSON.parse(json);
   } catch {
-    throw refusal(path, "the header is not JSON");
+    throw weightsError(path, "the header is not JSON");
   }
-  if (!isRecord(header)) throw refusal(path, "the header is not a JSON object");
+  if (!isRecord(header)) throw weightsError(path, "the header is not a JSON object");
   const table = new Map<string, TensorEntry>();
   for (const [name, value] of Object.entries(header)) {
     if (name === "__metadata__") continue;
@@ -75,7 +75,7 @@ function parseEntry(
   dataStart: number,
   fileBytes: number,
 ): TensorEntry {
-  const bad = (reason: string): Error => refusal(path, `tensor "${name}" ${reason}`);
+  const bad = (reason: string): Error => weightsError(path, `tensor "${name}" ${reason}`);
   if (!isRecord(value)) throw bad("is not described by an object");
   const { dtype, shape, data_offsets: offsets } = value;
   const valueBytes = typeof dtype === "string" ? BYTES_PER_VALUE.get(dtype) : undefined;
@@ -89,9 +89,9 @@ function parseEntry(
   }
   const lengthBytes = end - begin;
   if (lengthBytes !== shape.reduce((product, size) => product * size, valueBytes)) {
-    throw bad(`has ${lengthBytes} bytes, which is not its shape [${shape.join(", ")}] of ${dtype}`);
+    throw bad(`has ${lengthBytes} bytes, which do not match its shape [${shape.join(", ")}] of ${dtype}`);
   }
-  if (dataStart + end > fileBytes) throw bad("lies beyond the end of the file");
+  if (dataStart + end > fileBytes) throw bad("extends beyond the end of the file");
   return { dtype, shape, offsetBytes: dataStart + begin, lengthBytes };
 }
 
@@ -103,10 +103,10 @@ function isCounts(value: unknown): value is number[] {
   return Array.isArray(value) && value.every((item) => Number.isSafeInteger(item) && Number(item) >= 0);
 }
 
-function refusal(path: string, reason: string): Error {
+function weightsError(path: string, reason: string): Error {
   return configurationError(
     "model_weights",
-    `${path} is not a usable safetensors file: ${reason}`,
-    "npm ci   # or fetch the model again",
+    `${path} is not a usable safetensors file: ${reason}; download the model again`,
+    `ls -l '${path}'`,
   );
 }

@@ -1,6 +1,6 @@
 /**
- * The thread that owns the ONNX session. ONNX Runtime computes on the thread that calls it, and the
- * main loop must stay free for notifications, health checks and signals.
+ * The thread that owns the ONNX session. ONNX Runtime computes on the thread that calls it, and the main thread
+ * must stay free for notifications, health checks and signals.
  */
 import { parentPort, workerData } from "node:worker_threads";
 import type { MessagePort } from "node:worker_threads";
@@ -13,8 +13,8 @@ import type { ModelSession } from "./model-session.js";
 const port = requireParent();
 
 const { model, busy } = workerData as ThreadOptions;
-/** Calls take turns, so that `busy` tells the truth about all of them. */
-let turn: Promise<void> = Promise.resolve();
+/** Calls run one at a time, because `busy` can describe only one. */
+let lastCall: Promise<void> = Promise.resolve();
 
 const send = (response: Response, transfer: ArrayBuffer[] = []): void => {
   port.postMessage(response, transfer);
@@ -22,10 +22,10 @@ const send = (response: Response, transfer: ArrayBuffer[] = []): void => {
 
 function requireParent(): MessagePort {
   if (parentPort) return parentPort;
-  throw new Error("session-thread runs only as a worker thread");
+  throw new Error("session-thread must run as a worker thread");
 }
 
-function plain(error: unknown, kind: PlainFailure["kind"], code: string): PlainFailure {
+function plainFailure(error: unknown, kind: PlainFailure["kind"], code: string): PlainFailure {
   if (!(error instanceof EmbeddError)) return { kind, code, message: messageOf(error) };
   const { hint, message } = error;
   return { kind, code: error.code, message, ...(hint !== undefined && { hint }) };
@@ -33,11 +33,11 @@ function plain(error: unknown, kind: PlainFailure["kind"], code: string): PlainF
 
 async function run(session: ModelSession, { id, ids, lengths, length }: RunRequest): Promise<void> {
   try {
-    // Copied: the native buffer may not be transferred, and lives no longer than the tensor.
+    // Copied: the native buffer cannot be transferred and is freed with its tensor.
     const vectors = Float32Array.from(await whileBusy(busy, () => session.run(ids, lengths, length)));
     send({ type: "vectors", id, vectors }, [vectors.buffer]);
   } catch (error) {
-    send({ type: "failed", id, failure: plain(error, "provider", "local_inference_failed") });
+    send({ type: "failed", id, failure: plainFailure(error, "provider", "local_inference_failed") });
   }
 }
 
@@ -48,10 +48,10 @@ async function close(session: ModelSession): Promise<void> {
 try {
   const session = await whileBusy(busy, () => loadModelSession(model));
   port.on("message", (request: Request) => {
-    turn = turn.then(() => (request.type === "run" ? run(session, request) : close(session)));
+    lastCall = lastCall.then(() => (request.type === "run" ? run(session, request) : close(session)));
   });
   send({ type: "ready" });
 } catch (error) {
-  send({ type: "unusable", failure: plain(error, "configuration", "model_unusable") });
+  send({ type: "unusable", failure: plainFailure(error, "configuration", "model_unusable") });
   port.close();
 }

@@ -8,17 +8,17 @@ export interface InferenceSession {
   /** Loads the model now rather than at the first `run`. */
   start(): Promise<void>;
   /**
-   * @param ids [lengths.length, length] token ids, padded; taken over, the caller's array is emptied
-   * @param lengths tokens of each row that count; taken over as well
+   * @param ids [lengths.length, length] token ids, padded; transferred, so the caller's array becomes empty
+   * @param lengths tokens of each row, without padding; also transferred
    * @returns [lengths.length, dimensions]
-   * @throws EmbeddError `provider` when the thread fails; the next call starts another one
+   * @throws EmbeddError `provider` when the thread fails; the next call starts a new thread
    */
   run(ids: Int32Array<ArrayBuffer>, lengths: Int32Array<ArrayBuffer>, length: number): Promise<Float32Array>;
-  /** Ends the thread; calls in flight reject. Safe to call twice. */
+  /** Ends the thread and rejects calls in flight. Idempotent. */
   close(): Promise<void>;
 }
 
-interface Waiting {
+interface PendingCall {
   resolve(vectors: Float32Array): void;
   reject(error: Error): void;
 }
@@ -27,7 +27,7 @@ interface Thread {
   worker: Worker;
   ready: Promise<void>;
   exited: Promise<void>;
-  waiting: Map<number, Waiting>;
+  calls: Map<number, PendingCall>;
 }
 
 export function createInferenceSession(options: ModelOptions): InferenceSession {
@@ -35,7 +35,7 @@ export function createInferenceSession(options: ModelOptions): InferenceSession 
   let closing: Promise<void> | undefined;
   let nextId = 0;
 
-  const running = (): Thread => {
+  const runningThread = (): Thread => {
     if (closing) throw closedError();
     if (thread) return thread;
     const started = startThread(options);
@@ -47,15 +47,15 @@ export function createInferenceSession(options: ModelOptions): InferenceSession 
   };
 
   return {
-    start: async () => running().ready,
+    start: async () => runningThread().ready,
     run: async (ids, lengths, length) => {
-      const current = running();
+      const current = runningThread();
       await current.ready;
       const id = nextId++;
       return new Promise<Float32Array>((resolve, reject) => {
         if (closing) return reject(closedError());
-        current.waiting.set(id, { resolve, reject });
-        holdProcess(current);
+        current.calls.set(id, { resolve, reject });
+        keepProcessAlive(current);
         const request: Request = { type: "run", id, ids, lengths, length };
         current.worker.postMessage(request, [ids.buffer, lengths.buffer]);
       });
@@ -67,11 +67,11 @@ export function createInferenceSession(options: ModelOptions): InferenceSession 
 function startThread(model: ModelOptions): Thread {
   const busy = createBusyFlag();
   const workerData: ThreadOptions = { model, busy };
-  // Without the process's own flags: a program under `node --eval` has some that a thread refuses.
+  // Without the process's flags: a thread refuses some of them, such as those of `node --eval`.
   const worker = new Worker(new URL("./session-thread.js", import.meta.url), { workerData, execArgv: [] });
   const onProcessExit = (): void => stopBlocking(busy);
   process.once("exit", onProcessExit);
-  const waiting = new Map<number, Waiting>();
+  const calls = new Map<number, PendingCall>();
   let cause: unknown;
   const exited = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
   void exited.then(() => process.off("exit", onProcessExit));
@@ -83,41 +83,41 @@ function startThread(model: ModelOptions): Thread {
     });
     worker.on("error", (error) => (cause = error));
     void exited.then(() => {
-      const gone = crashError(cause);
-      reject(gone);
-      for (const call of waiting.values()) call.reject(gone);
-      waiting.clear();
+      const crash = crashError(cause);
+      reject(crash);
+      for (const call of calls.values()) call.reject(crash);
+      calls.clear();
     });
   });
-  const thread = { worker, ready, exited, waiting };
-  // Held while it loads or computes; otherwise a forgotten provider does not keep the process alive.
+  const thread = { worker, ready, exited, calls };
+  // The thread keeps the process alive while it loads or computes; an idle, unclosed provider does not.
   void ready.then(
-    () => holdProcess(thread),
+    () => keepProcessAlive(thread),
     () => undefined,
   );
   return thread;
 }
 
 function settle(thread: Thread, response: Extract<Response, { id: number }>): void {
-  const call = thread.waiting.get(response.id);
-  // Rejected when the session was closed; the process has to stay until the thread has ended.
+  const call = thread.calls.get(response.id);
+  // `close` has rejected the call; the process must stay alive until the thread has ended.
   if (call === undefined) return;
-  thread.waiting.delete(response.id);
-  holdProcess(thread);
+  thread.calls.delete(response.id);
+  keepProcessAlive(thread);
   if (response.type === "vectors") call.resolve(response.vectors);
   else call.reject(asError(response.failure));
 }
 
-function holdProcess({ worker, waiting }: Thread): void {
-  if (waiting.size > 0) worker.ref();
+function keepProcessAlive({ worker, calls }: Thread): void {
+  if (calls.size > 0) worker.ref();
   else worker.unref();
 }
 
-async function endThread({ worker, ready, exited, waiting }: Thread): Promise<void> {
-  for (const call of waiting.values()) call.reject(closedError());
-  waiting.clear();
+async function endThread({ worker, ready, exited, calls }: Thread): Promise<void> {
+  for (const call of calls.values()) call.reject(closedError());
+  calls.clear();
   worker.ref();
-  // A thread that still loads cannot be asked: it finishes first, or fails and leaves by itself.
+  // A loading thread handles no messages: it first finishes loading, or fails and exits.
   await ready.catch(() => undefined);
   worker.postMessage({ type: "close" } satisfies Request);
   await exited;

@@ -5,23 +5,23 @@ import { boundForAny, boundForWordPiece } from "./long-text.js";
 
 export interface Tokenizer {
   /**
-   * Token ids of each text, special tokens included, at most `maxTokens`, not padded.
-   * Runs on the thread pool, a group of texts at a time.
+   * Returns the token ids of each text: special tokens included, at most `maxTokens`, not padded.
+   * Runs on the thread pool, one group of texts at a time.
    * @throws the signal's reason when aborted
    */
   encode(texts: readonly string[], signal?: AbortSignal): Promise<Int32Array[]>;
 }
 
-/** A group is what one call of the native library holds in memory at once. */
+/** The limits of one call to the native library, which bound its memory. */
 const GROUP_TEXTS = 32;
 const GROUP_UNITS = 65_536;
 
-/** @throws EmbeddError `configuration`/`model_tokenizer` when the file is missing or not a tokenizer's */
+/** @throws EmbeddError `configuration`/`model_tokenizer` when the file is missing or not a tokenizer */
 export async function loadTokenizer(path: string, maxTokens: number): Promise<Tokenizer> {
   try {
     const json = await readFile(path, "utf8");
     const native = NativeTokenizer.fromString(json);
-    // The file has its own ideas of both, such as 128 tokens, always padded.
+    // Overrides the file's own settings, such as 128 tokens, always padded.
     native.setTruncation(maxTokens);
     native.disablePadding();
     const bound = isWordPiece(JSON.parse(json))
@@ -61,7 +61,7 @@ async function encode(
   return ids;
 }
 
-/** Whether the bound that is exact for BERT holds: its normalizer, its word splitting, its WordPiece. */
+/** Whether `boundForWordPiece` is exact: BERT's normalizer, word splitting and WordPiece. */
 function isWordPiece(tokenizer: unknown): boolean {
   const types = ["normalizer", "pre_tokenizer", "model"].map((part) => {
     const stage: unknown = Reflect.get(Object(tokenizer), part);

@@ -1,18 +1,18 @@
-/** What a server answered, looked at with distrust: a wrong vector in a row is worse than none. */
+/** Validates a server's answer: a wrong vector in a row is worse than none. */
 
 export interface Answer {
-  /** L2-normalized, in the order of the inputs; null: not finite, or zero. */
+  /** L2-normalized, in the order of the inputs; null: zero or not finite. */
   vectors: (Float32Array | null)[];
-  /** null: the server does not say. */
+  /** null: the server does not report usage. */
   tokens: number | null;
 }
 
-/** Not an answer to what was asked. Its message holds nothing of the answer. */
+/** The answer does not match the request. The message never quotes the answer. */
 export class WrongAnswer extends Error {
   override readonly name = "WrongAnswer";
 }
 
-/** @throws WrongAnswer when it is not exactly one vector an input, all of one length */
+/** @throws WrongAnswer unless the body has exactly one vector per input, all of the same length */
 export function parseAnswer(body: unknown, inputs: number): Answer {
   const data = field(body, "data");
   if (!Array.isArray(data)) throw new WrongAnswer("something that is not a list of embeddings");
@@ -33,12 +33,12 @@ export function parseAnswer(body: unknown, inputs: number): Answer {
   return { vectors: vectors.map((vector) => vector ?? null), tokens: usage(body) };
 }
 
-/** Components of the vectors; null: none is usable. */
+/** Components of the vectors; null: no vector is usable. */
 export function dimensionsOf({ vectors }: Answer): number | null {
   return vectors.find((vector) => vector !== null)?.length ?? null;
 }
 
-/** Little-endian float32 in base64, or the numbers themselves where the server has no base64. */
+/** Decodes base64 of little-endian float32, or a plain array from servers without base64. */
 function decode(embedding: unknown): Float32Array {
   if (typeof embedding === "string") {
     const bytes = Buffer.from(embedding, "base64");
@@ -46,7 +46,7 @@ function decode(embedding: unknown): Float32Array {
     return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
   }
   if (!Array.isArray(embedding)) throw new WrongAnswer("an embedding that is neither numbers nor base64");
-  // JSON has no NaN; servers write null.
+  // JSON has no NaN, so servers write null instead.
   return Float32Array.from(embedding as unknown[], (value) => (typeof value === "number" ? value : NaN));
 }
 
@@ -59,8 +59,8 @@ function normalize(vector: Float32Array): Float32Array | null {
 }
 
 function usage(body: unknown): number | null {
-  const said = field(body, "usage");
-  const tokens = field(said, "prompt_tokens") ?? field(said, "total_tokens");
+  const reported = field(body, "usage");
+  const tokens = field(reported, "prompt_tokens") ?? field(reported, "total_tokens");
   return typeof tokens === "number" && Number.isFinite(tokens) && tokens >= 0 ? Math.ceil(tokens) : null;
 }
 

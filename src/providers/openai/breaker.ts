@@ -2,33 +2,33 @@ import { backoffMs } from "../../backoff.js";
 import { EmbeddError } from "../../errors.js";
 
 /**
- * Whether requests may be made at all, shared by all calls of a provider.
+ * A circuit breaker, shared by all calls of a provider.
  *
- *   closed ── 10 failures in a row, or one that needs a person or hours ──▶ open until a time
- *     ▲                                                                        │ the time has come
- *     └── success ── probing: one request goes, the others are refused ◀───────┘
+ *   closed ── 10 failures in a row, or one that needs a person or hours ──▶ open
+ *     ▲                                                                       │ the wait is over
+ *     └── success ── half-open: one probe is sent, all others are refused ◀───┘
  *                       └── failure: open again, for longer
  *
- * Ready-made breakers decide by counts alone and hide why, and for how long, they are open.
+ * Off-the-shelf breakers only count failures, and do not expose why or for how long they are open.
  */
 export interface Breaker {
-  /** Before a request. @throws EmbeddError the reason, with the time that is left, while it is open */
+  /** Call before a request. @throws EmbeddError while open: the cause, with the remaining time to wait */
   enter(): void;
-  /** Each `enter` that did not throw is followed by one of these. */
+  /** After each `enter` that did not throw, call one of these four. */
   succeeded(): void;
-  /** A failure that may pass by itself. */
+  /** A transient failure. */
   failed(error: EmbeddError): void;
-  /** A failure after which the next request is not worth making for a time. */
+  /** A failure that makes further requests pointless for `ms`. */
   stop(error: EmbeddError, ms: number): void;
-  /** The request came to no end that says anything about the server. */
+  /** The outcome says nothing about the server. */
   abandoned(): void;
 }
 
-/** With 1 in 5 requests failing at random, once in ten million. */
+/** If 1 in 5 requests fails at random, 10 in a row fail once in ten million requests. */
 const FAILURES_IN_A_ROW = 10;
 const OPEN_BASE_MS = 1_000;
 const OPEN_CAP_MS = 60_000;
-/** A probe is under way; its outcome comes soon. */
+/** How long callers wait while a probe is in flight. */
 const PROBE_MS = 1_000;
 
 export function createBreaker(now: () => number = () => performance.now(), random = Math.random): Breaker {

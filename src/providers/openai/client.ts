@@ -4,11 +4,11 @@ import type { Answer } from "./answer.js";
 import { parseAnswer } from "./answer.js";
 import type { ApiSettings } from "./settings.js";
 
-/** One request over the wire, by OpenAI's SDK. */
+/** Sends single requests through OpenAI's SDK. */
 export interface Client {
   /**
-   * @param onReceived called once the last byte is there, before what it says is looked at
-   * @throws what `classify` understands
+   * @param onReceived called when the whole body has arrived, before it is parsed
+   * @throws an error that `classify` understands
    */
   create(
     request: WireRequest,
@@ -19,23 +19,23 @@ export interface Client {
 
 export interface WireRequest {
   texts: readonly string[];
-  /** null: whatever the model makes. */
+  /** null: the model's native dimensions. */
   dimensions: number | null;
   encoding: "base64" | "float";
 }
 
 /**
- * Keeps the SDK from everything but the transport: it retries nothing, since its retries know no breaker
- * and no meter; it logs nothing, since its log has inputs; and the environment sets nothing. Its timeout
- * ends with the answer's first byte, so the caller's signal bounds the whole. The connections are those of
- * Node's `fetch`: kept alive, as many as there are requests in flight.
+ * Uses the SDK for transport only. Its retries are off because they bypass the breaker and the meter, its
+ * log is off because it contains inputs, and it reads no settings from the environment. Its timeout stops at
+ * the first byte of the answer, so the caller's signal must bound the whole request. Node's `fetch` provides
+ * the connections: kept alive, one per request in flight.
  */
 export function createClient(settings: ApiSettings): Client {
   const { key, keyHeader, baseUrl, query, headers, wireModel, timeoutMs } = settings;
   const sdk = new OpenAI({
     baseURL: baseUrl,
     defaultQuery: query,
-    // Never sent: the header below comes last, and a key may change.
+    // Never sent: the header below overrides it, because the key can change.
     apiKey: "unused",
     adminAPIKey: null,
     organization: null,
@@ -45,7 +45,7 @@ export function createClient(settings: ApiSettings): Client {
     timeout: timeoutMs,
     logLevel: "off",
   });
-  // No option says so: headers of OPENAI_CUSTOM_HEADERS, maybe with a key, would go to whatever host.
+  // The SDK has no option for this: it would send OPENAI_CUSTOM_HEADERS, perhaps with a key, to any host.
   Reflect.set(Reflect.get(sdk, "_options") as object, "defaultHeaders", undefined);
 
   return {
@@ -72,7 +72,7 @@ export function createClient(settings: ApiSettings): Client {
         .asResponse();
       const body = await response.text();
       onReceived();
-      // The next request goes out before this answer is taken apart, which takes some milliseconds.
+      // Parsing takes a few milliseconds; let the next request go out first.
       await turn();
       return { ...parseAnswer(JSON.parse(body), texts.length), headers: response.headers };
     },

@@ -5,27 +5,27 @@ import { retryAfterMs } from "./headers.js";
 import type { ApiSettings } from "./settings.js";
 
 /**
- * What a request's failure means. Nothing of the server's message is repeated, it may quote an input, and
- * no error is passed on as a cause, since the SDK's hold headers.
+ * What a failed request means. It never repeats the server's message, which can quote an input, and never
+ * carries the SDK's error as its cause, since that holds headers.
  */
 export interface Failure {
   error: EmbeddError;
   /**
-   * `retry`: may pass by itself. `stop`: not before a person mends something, or hours later. `input`: an
-   * input is at fault. `unclear`: an input or the whole request. `base64`: it has only floats.
+   * `retry`: transient. `stop`: lasts until someone fixes it, or for hours. `input`: an input is at fault.
+   * `unclear`: an input or the whole request is at fault. `base64`: the server supports only floats.
    */
   meaning: "retry" | "stop" | "input" | "unclear" | "base64";
-  /** The server has more than it can do. */
+  /** The server is overloaded. */
   overload: boolean;
-  /** What it says about its limits. */
+  /** They can report rate limits. */
   headers?: Headers;
-  /** Whether the server may have computed, and charged, what it was asked for. */
+  /** Whether the server may have computed and billed the request. */
   maybeSpent: boolean;
 }
 
-/** A refused key, a wrong address: how long until it is tried again. */
+/** How long to wait after a rejected key or a wrong URL. */
 export const STOP_MS = 60_000;
-/** A limit that lasts longer than this is a quota. */
+/** A rate limit that asks for a longer wait counts as a quota. */
 const QUOTA_MS = 600_000;
 
 const QUOTA_CODES = new Set(["insufficient_quota", "billing_hard_limit_reached", "billing_not_active"]);
@@ -43,25 +43,25 @@ const REQUEST_CODES = new Set([
 
 type Named = Pick<ApiSettings, "baseUrl" | "wireModel" | "key" | "keyFrom">;
 
-/** @param timeoutMs set where it was the time that ended the request */
+/** Classifies what a request threw. @param timeoutMs set if the request timed out */
 export function classify(thrown: unknown, settings: Named, timeoutMs: number | null): Failure {
   const host = new URL(settings.baseUrl).host;
   if (timeoutMs !== null) {
-    return passing("timeout", `${host} did not answer in ${timeoutMs} ms`, { maybeSpent: true });
+    return transient("timeout", `${host} did not answer within ${timeoutMs} ms`, { maybeSpent: true });
   }
   if (thrown instanceof WrongAnswer) {
-    return passing("wrong_answer", `${host} answered ${thrown.message}`, { maybeSpent: true });
+    return transient("wrong_answer", `${host} returned ${thrown.message}`, { maybeSpent: true });
   }
   if (thrown instanceof APIError && !(thrown instanceof APIConnectionError) && thrown.status !== undefined) {
     return classifyStatus(thrown as StatusError, settings, host);
   }
   if (thrown instanceof SyntaxError) {
-    return passing("wrong_answer", `${host} answered something that is not JSON`, { maybeSpent: true });
+    return transient("wrong_answer", `${host} returned invalid JSON`, { maybeSpent: true });
   }
   const code = systemCode(thrown);
-  const never = code === "ECONNREFUSED" || code === "ENOTFOUND" || code === "EAI_AGAIN";
-  return passing("unreachable", `the connection to ${host} failed${code === null ? "" : ` (${code})`}`, {
-    maybeSpent: !never,
+  const neverSent = code === "ECONNREFUSED" || code === "ENOTFOUND" || code === "EAI_AGAIN";
+  return transient("unreachable", `the connection to ${host} failed${code === null ? "" : ` (${code})`}`, {
+    maybeSpent: !neverSent,
   });
 }
 
@@ -72,65 +72,71 @@ function classifyStatus(thrown: StatusError, settings: Named, host: string): Fai
   const code = known(thrown.code) ?? known(thrown.type);
   const { param } = thrown;
   const wait = thrown.headers === undefined ? null : retryAfterMs(thrown.headers, Date.now());
-  const said = `${host} answered ${status}${code === null ? "" : ` ${code}`}${requestId(thrown.requestID)}`;
+  const answered = `${host} answered ${status}${code === null ? "" : ` ${code}`}${requestId(thrown.requestID)}`;
   const { key, keyFrom, wireModel } = settings;
 
   if (code !== null && QUOTA_CODES.has(code)) {
-    return stop("quota", `${said}: the account's quota is used up`, wait ?? QUOTA_MS);
+    return stop("quota", `${answered}: the account's quota is used up`, wait ?? QUOTA_MS);
   }
   if (status === 429 || (status === 403 && wait !== null)) {
     const daily = thrown.headers?.get("x-ratelimit-type")?.includes("ByDay") === true;
     if (daily || (wait ?? 0) >= QUOTA_MS)
-      return stop("quota", `${said}: a quota is used up`, wait ?? QUOTA_MS);
-    const failure = passing("rate_limited", `${said}: too many requests or tokens`, { wait, overload: true });
+      return stop("quota", `${answered}: a quota is used up`, wait ?? QUOTA_MS);
+    const failure = transient("rate_limited", `${answered}: too many requests or tokens`, {
+      wait,
+      overload: true,
+    });
     return thrown.headers === undefined ? failure : { ...failure, headers: thrown.headers };
   }
   if (status === 401) {
     return stop(
       "unauthorized",
       key.current() === null
-        ? `${said}: it wants a key; set ${key.variable}`
-        : `${said}: the key in ${key.variable} is not accepted; get one from ${keyFrom}`,
+        ? `${answered}: it requires a key; set ${key.variable}`
+        : `${answered}: it rejected the key in ${key.variable}; get a key from ${keyFrom}`,
     );
   }
   if (status === 403) {
-    return stop("forbidden", `${said}: the key in ${key.variable} may not use ${wireModel}; see ${keyFrom}`);
+    return stop(
+      "forbidden",
+      `${answered}: the key in ${key.variable} may not use ${wireModel}; check ${keyFrom}`,
+    );
   }
   if (status === 404 || status === 405 || status === 410) {
     return stop(
       "not_found",
-      `${said}: no model ${wireModel} at ${settings.baseUrl}; mend EMBEDD_MODEL, EMBEDD_DEPLOYMENT or EMBEDD_BASE_URL`,
+      `${answered}: no model ${wireModel} at ${settings.baseUrl}; check EMBEDD_MODEL, EMBEDD_DEPLOYMENT or EMBEDD_BASE_URL`,
     );
   }
   if (status === 400 || status === 413 || status === 422) {
-    if (param === "encoding_format") return { ...refusedInput(said), meaning: "base64" };
+    if (param === "encoding_format") return { ...refusedInput(answered), meaning: "base64" };
     if (
       (typeof param === "string" && REQUEST_PARAMS.has(param)) ||
       (code !== null && REQUEST_CODES.has(code))
     ) {
-      return badRequest(said);
+      return badRequest(answered);
     }
-    const named =
+    const namesInput =
       (typeof param === "string" && param.startsWith("input")) || (code !== null && INPUT_CODES.has(code));
-    return { ...refusedInput(said), meaning: named || status === 413 ? "input" : "unclear" };
+    return { ...refusedInput(answered), meaning: namesInput || status === 413 ? "input" : "unclear" };
   }
   if (status === 408 || status === 409 || status === 425 || status >= 500) {
-    return passing("unavailable", said, { wait, overload: status === 503 && wait !== null });
+    return transient("unavailable", answered, { wait, overload: status === 503 && wait !== null });
   }
-  return stop("bad_request", said);
+  return stop("bad_request", answered);
 }
 
-/** The same request would be refused whatever its texts are. */
-export function badRequest(said: string): Failure {
+/** The server refuses the request regardless of its texts. @param answered the status line of the message */
+export function badRequest(answered: string): Failure {
   return stop(
     "bad_request",
-    `${said}: it refuses the request whatever its texts; mend EMBEDD_MODEL or EMBEDD_DIMENSIONS`,
+    `${answered}: it refuses the request, not the texts; check EMBEDD_MODEL or EMBEDD_DIMENSIONS`,
   );
 }
 
 export function wrongDimensions(settings: ApiSettings, asked: number, got: number): Failure {
   const { wireModel } = settings;
-  const message = `${wireModel} was asked for ${asked} dimensions and made ${got}: a column of vector(${got}) fits, or set EMBEDD_DIMENSIONS or EMBEDD_MODEL`;
+  const message = `${wireModel} was asked for ${asked} dimensions but returned ${got}: use a vector(${got}) column, or set EMBEDD_DIMENSIONS or EMBEDD_MODEL`;
   return { ...stop("wrong_dimensions", message), maybeSpent: true };
 }
 
@@ -142,24 +148,24 @@ export function unusableVector(model: string): EmbeddError {
 }
 
 export function tooLong(model: string, limit: number): EmbeddError {
-  return new EmbeddError(`the text has more than the ${limit} tokens that ${model} reads`, {
+  return new EmbeddError(`the text is longer than ${model}'s limit of ${limit} tokens`, {
     kind: "row",
     code: "too_long",
   });
 }
 
-function refusedInput(said: string): Omit<Failure, "meaning"> {
-  const error = new EmbeddError(said, { kind: "row", code: "refused_input" });
+function refusedInput(answered: string): Omit<Failure, "meaning"> {
+  const error = new EmbeddError(answered, { kind: "row", code: "refused_input" });
   return { error, overload: false, maybeSpent: false };
 }
 
-interface PassingOptions {
+interface TransientOptions {
   wait?: number | null;
   overload?: boolean;
   maybeSpent?: boolean;
 }
 
-function passing(code: string, message: string, options: PassingOptions = {}): Failure {
+function transient(code: string, message: string, options: TransientOptions = {}): Failure {
   const { wait = null, overload = false, maybeSpent = false } = options;
   return {
     error: new EmbeddError(message, { kind: "provider", code, ...(wait !== null && { retryAfterMs: wait }) }),
@@ -178,7 +184,7 @@ function stop(code: string, message: string, retryAfterMs = STOP_MS): Failure {
   };
 }
 
-/** What is repeated of a server's words: a code that is known, since an unknown one may be anything. */
+/** The only parts of an answer that messages repeat; an unknown code could be any text. */
 const KNOWN_CODES = new Set([
   ...QUOTA_CODES,
   ...INPUT_CODES,
@@ -194,12 +200,12 @@ function known(value: unknown): string | null {
   return typeof value === "string" && KNOWN_CODES.has(value) ? value : null;
 }
 
-/** The server's name for the request, by which its support can find it. */
+/** The server's request id, for its support. */
 function requestId(value: unknown): string {
   return typeof value === "string" && /^(req_)?[\da-f-]{16,64}$/i.test(value) ? ` (request ${value})` : "";
 }
 
-/** Such as ECONNRESET, which `fetch` hides some causes deep. */
+/** A code such as ECONNRESET, which `fetch` nests several causes deep. */
 function systemCode(thrown: unknown): string | null {
   for (let error = thrown, depth = 0; error instanceof Error && depth < 5; error = error.cause, depth++) {
     const { code } = error as NodeJS.ErrnoException;

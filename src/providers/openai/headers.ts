@@ -1,15 +1,15 @@
-/** What a server's headers say about its limits. */
+/** Reads rate limits from response headers. */
 
-/** Whatever a server says, it is asked again after a day. */
+/** Ask again after a day even if the server requests a longer wait. */
 const LONGEST_MS = 86_400_000;
 
-/** Retry-After of seconds or an HTTP date, or OpenAI's retry-after-ms; milliseconds from now, null: not said. */
+/** Reads `retry-after-ms` or `retry-after` (seconds or an HTTP date). @returns milliseconds from now; null: absent */
 export function retryAfterMs(headers: Headers, now: number): number | null {
-  const ms = toldMs(headers, now);
+  const ms = requestedWaitMs(headers, now);
   return ms === null ? null : Math.min(ms, LONGEST_MS);
 }
 
-function toldMs(headers: Headers, now: number): number | null {
+function requestedWaitMs(headers: Headers, now: number): number | null {
   const ms = Number(headers.get("retry-after-ms") ?? NaN);
   if (Number.isFinite(ms) && ms >= 0) return ms;
   const text = headers.get("retry-after")?.trim();
@@ -22,7 +22,7 @@ function toldMs(headers: Headers, now: number): number | null {
 
 const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
-/** `1s`, `6m0s`, `20ms`, `1h2m3.5s`, or plain seconds; milliseconds, null: not a duration. */
+/** Parses `1s`, `6m0s`, `20ms`, `1h2m3.5s` or plain seconds. @returns milliseconds; null: not a duration */
 export function durationMs(text: string | null): number | null {
   if (text === null || text.trim() === "") return null;
   const seconds = Number(text);
@@ -35,16 +35,16 @@ export function durationMs(text: string | null): number | null {
   return total;
 }
 
-/** One of the limits of a server, as it was when it answered. */
+/** One rate limit as reported with an answer. */
 export interface RateWindow {
   remaining: number;
-  /** null: not said. */
+  /** null: not reported. */
   limit: number | null;
-  /** Until all of it is there again. */
+  /** Time until the limit is fully available again. */
   resetMs: number;
 }
 
-/** `x-ratelimit-remaining-…`, `-limit-…` and `-reset-…`; null: the server says nothing that can be used. */
+/** Reads `x-ratelimit-remaining-…`, `-limit-…` and `-reset-…`; null: absent or unusable. */
 export function rateWindow(headers: Headers, what: "requests" | "tokens"): RateWindow | null {
   const remaining = Number(headers.get(`x-ratelimit-remaining-${what}`) ?? NaN);
   const resetMs = durationMs(headers.get(`x-ratelimit-reset-${what}`));

@@ -4,27 +4,27 @@ import type { EmbedOptions, Provider } from "../provider.js";
 import { createBreaker } from "./breaker.js";
 import { createClient } from "./client.js";
 import { tooLong, unusableVector } from "./errors.js";
-import { createKeptAnswers } from "./kept.js";
-import type { KeptAnswers } from "./kept.js";
 import { createLimiter } from "./limiter.js";
-import { planRequests } from "./plan.js";
-import type { Input } from "./plan.js";
+import { createPartialResults } from "./partial-results.js";
+import type { PartialResults } from "./partial-results.js";
 import { createRequester } from "./request.js";
 import type { Requester } from "./request.js";
 import { resolveSettings } from "./settings.js";
 import type { ApiProviderOptions, ApiSettings, Log } from "./settings.js";
+import { splitRequests } from "./split-requests.js";
+import type { Input } from "./split-requests.js";
 import { estimatingCounter, loadCl100k } from "./tokens.js";
 import type { TokenCounter } from "./tokens.js";
 
 export type { ApiProviderOptions } from "./settings.js";
 
-/** As many texts as one request can have; calls with more make several. */
+/** The most texts that one request can carry; calls with more are split. */
 const MAX_BATCH_ROWS = 2_048;
 
 /**
- * The provider that asks a server with OpenAI's `/embeddings`. Only a model that is not known by name is
- * asked, once, how many dimensions it makes.
- * @throws EmbeddError `configuration` where a setting is missing, `provider` where the server had to be asked and failed
+ * Creates the provider for servers with OpenAI's `/embeddings` API. For a model that embedd does not know, it
+ * sends one request to learn the dimensions.
+ * @throws EmbeddError `configuration` when a setting is missing or invalid, `provider` when that request fails
  */
 export async function createApiProvider(options: ApiProviderOptions): Promise<Provider> {
   const settings = resolveSettings(options);
@@ -43,9 +43,9 @@ export async function createApiProvider(options: ApiProviderOptions): Promise<Pr
     settings: { ...settings, dimensions },
     requester,
     counter,
-    kept: createKeptAnswers(),
+    partialResults: createPartialResults(),
     closing: closing.signal,
-    noteCut: cutNotes(settings, options.log),
+    logCut: cutLogger(settings, options.log),
   };
   options.log?.debug(
     {
@@ -64,7 +64,7 @@ export async function createApiProvider(options: ApiProviderOptions): Promise<Pr
     ...(settings.fullBatches && { minBatchRows: MAX_BATCH_ROWS }),
     usdPerMillionTokens: settings.usdPerMillionTokens,
     get concurrency() {
-      // Some are counted, or written, while as many as may be are in flight.
+      // More calls than requests: some calls count tokens or write while others are in flight.
       return limiter.limit + Math.ceil(limiter.limit / 4);
     },
     supportsDimensions: (asked) => supports(stages.settings, asked),
@@ -74,7 +74,7 @@ export async function createApiProvider(options: ApiProviderOptions): Promise<Pr
     },
     embed: (texts, embedOptions) => embed(stages, texts, embedOptions),
     close() {
-      if (!closing.signal.aborted) closing.abort(closed(settings.model));
+      if (!closing.signal.aborted) closing.abort(closedError(settings.model));
       return Promise.resolve();
     },
   };
@@ -84,9 +84,9 @@ interface Stages {
   settings: ApiSettings & { dimensions: number };
   requester: Requester;
   counter: TokenCounter;
-  kept: KeptAnswers;
+  partialResults: PartialResults;
   closing: AbortSignal;
-  noteCut: (texts: number) => void;
+  logCut: (texts: number) => void;
 }
 
 async function embed(
@@ -94,54 +94,55 @@ async function embed(
   texts: readonly string[],
   { signal, dimensions: asked, meter }: EmbedOptions = {},
 ): Promise<Float32Array[]> {
-  const { settings, requester, counter, kept, closing } = stages;
+  const { settings, requester, counter, partialResults, closing } = stages;
   const dimensions = asked ?? settings.dimensions;
-  const either = AbortSignal.any(signal === undefined ? [closing] : [signal, closing]);
-  // One for each request, and there may be many.
-  setMaxListeners(0, either);
-  either.throwIfAborted();
-  if (!supports(settings, dimensions)) throw unsupported(settings, dimensions);
+  const abort = AbortSignal.any(signal === undefined ? [closing] : [signal, closing]);
+  // Each request adds a listener, and a call can have many requests.
+  setMaxListeners(0, abort);
+  abort.throwIfAborted();
+  if (!supports(settings, dimensions)) throw unsupportedDimensions(settings, dimensions);
 
-  const fitted = await counter.fit(texts.map(wellFormed), settings.inputTokens, either);
+  const fitted = await counter.fit(texts.map(wellFormed), settings.inputTokens, abort);
   const cut = fitted.filter((text) => text.cut).length;
-  const refusing = settings.longText === "refuse";
-  if (cut > 0 && !refusing) stages.noteCut(cut);
+  const refuseCut = settings.longText === "refuse";
+  if (cut > 0 && !refuseCut) stages.logCut(cut);
 
   const vectors = new Array<Float32Array | undefined>(texts.length);
   const inputs: Input[] = [];
   fitted.forEach(({ text, tokens, cut }, index) => {
-    if (cut && refusing) return;
-    vectors[index] = kept.take(text, dimensions);
+    if (cut && refuseCut) return;
+    vectors[index] = partialResults.take(text, dimensions);
     if (vectors[index] === undefined) inputs.push({ index, text, tokens, cut });
   });
 
-  const failures: unknown[] = cut > 0 && refusing ? [tooLong(settings.model, settings.inputTokens ?? 0)] : [];
+  const failures: unknown[] =
+    cut > 0 && refuseCut ? [tooLong(settings.model, settings.inputTokens ?? 0)] : [];
   const send = async (request: readonly Input[]): Promise<void> => {
     const answer = await requester.send({
       texts: request.map(({ text }) => text),
       tokens: request.reduce((sum, input) => sum + input.tokens, 0),
       cutTexts: request.filter(({ cut }) => cut).length,
       dimensions,
-      signal: either,
+      signal: abort,
       meter,
     });
     request.forEach(({ index }, i) => (vectors[index] = answer[i] ?? undefined));
     if (answer.includes(null)) throw unusableVector(settings.model);
   };
   await Promise.all(
-    planRequests(inputs, settings).map((request) =>
+    splitRequests(inputs, settings).map((request) =>
       send(request).catch((error: unknown) => {
         failures.push(error);
       }),
     ),
   );
-  either.throwIfAborted();
+  abort.throwIfAborted();
   if (failures.length === 0) return vectors as Float32Array[];
   fitted.forEach(({ text }, index) => {
     const vector = vectors[index];
-    if (vector !== undefined) kept.keep(text, dimensions, vector);
+    if (vector !== undefined) partialResults.store(text, dimensions, vector);
   });
-  // A fault that is no text's comes first: no row is charged while there is one.
+  // A failure of the provider wins over a failure of a text: while one exists, no row is charged.
   throw failures.find((error) => !(error instanceof EmbeddError && error.kind === "row")) ?? failures[0];
 }
 
@@ -160,28 +161,31 @@ async function askDimensions(requester: Requester, { model }: ApiSettings): Prom
   return vector.length;
 }
 
-/** Half of a surrogate pair is no character; JSON would carry it, and servers refuse it. */
+/** Replaces lone surrogates: JSON can carry them, but servers refuse them. */
 const wellFormed = (text: string): string => text.toWellFormed();
 
-/** The first time as a warning; a long backlog would otherwise fill the log. */
-function cutNotes({ model, inputTokens }: ApiSettings, log: Log | undefined): (texts: number) => void {
+/** Warns once, then logs at debug level, so that a long backlog does not flood the log. */
+function cutLogger({ model, inputTokens }: ApiSettings, log: Log | undefined): (texts: number) => void {
   let total = 0;
   return (texts) => {
     const first = total === 0;
     total += texts;
     log?.[first ? "warn" : "debug"](
       { model, limitTokens: inputTokens, texts, total },
-      "texts beyond the model's limit were cut; EMBEDD_LONG_TEXT=refuse fails them instead",
+      "texts were cut at the model's limit; set EMBEDD_LONG_TEXT=refuse to fail them instead",
     );
   };
 }
 
-const closed = (model: string): EmbeddError =>
+const closedError = (model: string): EmbeddError =>
   new EmbeddError(`the provider of ${model} is closed`, { kind: "provider", code: "provider_closed" });
 
-function unsupported({ model, dimensions, shortens }: Stages["settings"], asked: number): EmbeddError {
-  return new EmbeddError(
-    `${model} makes ${shortens ? "at most " : ""}${dimensions} dimensions, not ${asked}`,
-    { kind: "configuration", code: "dimensions" },
-  );
+function unsupportedDimensions(
+  { model, dimensions, shortens }: Stages["settings"],
+  asked: number,
+): EmbeddError {
+  return new EmbeddError(`${model} has ${shortens ? "at most " : ""}${dimensions} dimensions, not ${asked}`, {
+    kind: "configuration",
+    code: "dimensions",
+  });
 }

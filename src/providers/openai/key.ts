@@ -2,17 +2,17 @@ import { readFileSync } from "node:fs";
 import { configurationError, EmbeddError } from "../../errors.js";
 import { Secret } from "../../secret.js";
 
-/** Where the API's key comes from. */
+/** Provides the API key. */
 export interface KeySource {
-  /** The variable to mend when the server refuses the key. */
+  /** The variable to fix when the server rejects the key. */
   readonly variable: string;
-  /** null: requests go without a key. */
+  /** null: requests carry no key. */
   current(): string | null;
-  /** Reads a mounted file again; true: it holds another key than before. */
+  /** Reads the key file again. @returns whether the key has changed */
   reload(): boolean;
 }
 
-/** @throws EmbeddError `configuration`/`api_key` when no header can carry the key */
+/** @throws EmbeddError `configuration`/`api_key` if an HTTP header cannot carry the key */
 export function givenKey(key: Secret | null, variable: string): KeySource {
   if (key !== null) checkKey(key.reveal(), variable);
   return { variable, current: () => key?.reveal() ?? null, reload: () => false };
@@ -22,11 +22,11 @@ function checkKey(key: string, variable: string): void {
   if (/^[\x21-\x7e]+$/.test(key)) return;
   throw configurationError(
     "api_key",
-    `${variable} holds a character that no key has, such as a space, a line's end or an ellipsis; copy it anew`,
+    `${variable} contains a character that is never part of a key, such as a space, a line break or an ellipsis; copy the key again`,
   );
 }
 
-/** @throws EmbeddError `configuration`/`api_key` when there is no key in the file */
+/** @throws EmbeddError `configuration`/`api_key` if the file cannot be read or holds no key */
 export function fileKey(path: string): KeySource {
   const variable = "EMBEDD_API_KEY_FILE";
   const read = (): Secret | null => {
@@ -41,7 +41,7 @@ export function fileKey(path: string): KeySource {
   } catch (error) {
     if (error instanceof EmbeddError) throw error;
     const code = (error as NodeJS.ErrnoException).code ?? "unreadable";
-    throw configurationError("api_key", `${variable}: cannot read ${path} (${code})`, `ls -l ${path}`);
+    throw configurationError("api_key", `${variable}: cannot read ${path} (${code})`, `ls -l '${path}'`);
   }
   if (key === null) throw configurationError("api_key", `${variable}: ${path} is empty`);
   return {
@@ -52,7 +52,7 @@ export function fileKey(path: string): KeySource {
       try {
         key = read() ?? key;
       } catch {
-        // In the middle of being replaced; the next refusal reads it again.
+        // The file is being replaced; the next rejected request reads it again.
       }
       return key?.reveal() !== before;
     },

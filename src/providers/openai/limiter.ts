@@ -2,28 +2,28 @@ import { EmbeddError } from "../../errors.js";
 import { rateWindow } from "./headers.js";
 
 /**
- * How many requests are in flight, over all calls of a provider. Additive increase, multiplicative decrease:
- * each success adds a share of one, a 429 halves, once for all requests that were in flight together. What the
- * server says is left of its limits, less what was sent since, is never overdrawn.
+ * Limits the requests in flight across all calls of a provider. Additive increase, multiplicative decrease:
+ * each success raises the limit by a fraction of one; a 429 halves it, once per group of requests that were in
+ * flight together. It never exceeds the remaining rate limits that the server reported, minus what was sent since.
  */
 export interface Limiter {
-  /** How many may be in flight now; whole, at least 1. */
+  /** How many requests may be in flight now; an integer, at least 1. */
   readonly limit: number;
   /**
-   * Waits for a place; first come, first served.
-   * @throws EmbeddError of kind `provider` where the server's limits leave none for a long time
+   * Waits for a slot, first come, first served.
+   * @throws EmbeddError of kind `provider` if the server's limits would make it wait too long
    * @throws the signal's reason when aborted
    */
-  acquire(tokens: number, signal: AbortSignal): Promise<Place>;
+  acquire(tokens: number, signal: AbortSignal): Promise<Slot>;
 }
 
-export interface Place {
-  /** It was answered; the headers may say what is left. */
+export interface Slot {
+  /** The request was answered; the headers can report remaining limits. */
   succeeded(headers: Headers): void;
-  /** The server has too much to do, and wants nothing for a while; the headers may say what is left. */
+  /** The server is overloaded and asks for a pause; the headers can report remaining limits. */
   overloaded(pauseMs: number, headers?: Headers): void;
-  /** Always, as soon as nothing is in flight. Safe to call twice. */
-  leave: () => void;
+  /** Call as soon as the request is no longer in flight, whatever its outcome. Idempotent. */
+  release: () => void;
 }
 
 interface Waiter {
@@ -38,7 +38,7 @@ interface Window {
   resetAt: number;
 }
 
-/** Who would have to wait for longer is told, and frees what it holds. */
+/** A request that would wait longer is refused instead, so that its caller can free what it holds. */
 export const LONGEST_WAIT_MS = 20_000;
 
 export function createLimiter(
@@ -52,15 +52,15 @@ export function createLimiter(
   let limit = max;
   let inFlight = 0;
   let pausedUntil = 0;
-  let lastCut = -Infinity;
+  let lastDecrease = -Infinity;
   let timer: NodeJS.Timeout | undefined;
 
-  /** When a request of so many tokens may start, by what the server said. */
-  function startsAt(tokens: number): number {
+  /** The earliest time at which the server's limits allow a request with this many tokens. */
+  function earliestStart(tokens: number): number {
     return Math.max(pausedUntil, available(windows.requests, 1), available(windows.tokens, tokens));
   }
 
-  /** Limits refill evenly until their reset. */
+  /** Assumes that a limit refills evenly until its reset. */
   function available(window: Window | null, need: number): number {
     if (window === null || now() >= window.resetAt) return 0;
     const missing = Math.min(need, window.limit ?? need) - window.remaining;
@@ -69,12 +69,12 @@ export function createLimiter(
     return now() + (window.resetAt - now()) * (missing / used);
   }
 
-  function pump(): void {
+  function startWaiting(): void {
     clearTimeout(timer);
     for (;;) {
       const [next] = queue;
       if (next === undefined || inFlight >= Math.floor(limit)) return;
-      const waitMs = startsAt(next.tokens) - now();
+      const waitMs = earliestStart(next.tokens) - now();
       if (waitMs > LONGEST_WAIT_MS) {
         queue.shift();
         next.refuse(
@@ -85,7 +85,7 @@ export function createLimiter(
           }),
         );
       } else if (waitMs > 0) {
-        timer = setTimeout(pump, Math.ceil(waitMs));
+        timer = setTimeout(startWaiting, Math.ceil(waitMs));
         return;
       } else {
         queue.shift();
@@ -99,39 +99,39 @@ export function createLimiter(
     }
   }
 
-  /** The server may not have counted what was sent after the request that it answers. */
-  function hear(headers: Headers, before: typeof sent): void {
+  /** Subtracts what was sent after the answered request, which the server may not have counted yet. */
+  function recordLimits(headers: Headers, before: typeof sent): void {
     for (const what of ["requests", "tokens"] as const) {
-      const heard = rateWindow(headers, what);
-      if (heard === null) continue;
-      windows[what] = { ...heard, resetAt: now() + heard.resetMs };
+      const reported = rateWindow(headers, what);
+      if (reported === null) continue;
+      windows[what] = { ...reported, resetAt: now() + reported.resetMs };
       spend(windows[what], sent[what] - before[what]);
     }
   }
 
-  function place(): Place {
+  function createSlot(): Slot {
     const startedAt = now();
     const before = { ...sent };
-    let left = false;
+    let released = false;
     return {
       succeeded(headers) {
-        // Places that nobody wanted prove nothing.
+        // A success proves nothing about the limit while most slots are free.
         if (inFlight >= limit / 2) limit = Math.min(max, limit + 1 / limit);
-        hear(headers, before);
+        recordLimits(headers, before);
       },
       overloaded(pauseMs, headers) {
-        if (headers !== undefined) hear(headers, before);
+        if (headers !== undefined) recordLimits(headers, before);
         pausedUntil = Math.max(pausedUntil, now() + pauseMs);
-        // Those that were sent before the last cut say nothing about what is in flight since.
-        if (startedAt < lastCut) return;
+        // A request sent before the limit was last halved says nothing about the new limit.
+        if (startedAt < lastDecrease) return;
         limit = Math.max(1, limit / 2);
-        lastCut = now();
+        lastDecrease = now();
       },
-      leave() {
-        if (left) return;
-        left = true;
+      release() {
+        if (released) return;
+        released = true;
         inFlight--;
-        pump();
+        startWaiting();
       },
     };
   }
@@ -146,13 +146,13 @@ export function createLimiter(
         const onAbort = (): void => {
           queue.splice(queue.indexOf(waiter), 1);
           reject(signal.reason as Error);
-          pump();
+          startWaiting();
         };
         const waiter: Waiter = {
           tokens,
           start() {
             signal.removeEventListener("abort", onAbort);
-            resolve(place());
+            resolve(createSlot());
           },
           refuse(error) {
             signal.removeEventListener("abort", onAbort);
@@ -161,7 +161,7 @@ export function createLimiter(
         };
         signal.addEventListener("abort", onAbort, { once: true });
         queue.push(waiter);
-        pump();
+        startWaiting();
       });
     },
   };

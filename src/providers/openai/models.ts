@@ -1,13 +1,13 @@
 import type { Preset } from "./presets.js";
 
-/** What is known of a model by its name alone. */
+/** What embedd knows about a model from its name. */
 export interface KnownModel {
   dimensions: number;
-  /** Any smaller number of dimensions can be asked for. */
+  /** Whether the model can return fewer dimensions on request. */
   shortens: boolean;
-  /** US dollars for a million tokens, by OpenAI's list price; null: not sold there. */
+  /** OpenAI's list price in US dollars per million tokens; null: OpenAI does not sell it. */
   usdPerMillionTokens: number | null;
-  /** The most tokens of an input, counted by cl100k_base; null: unknown, or counted otherwise. */
+  /** Maximum tokens per input, counted with cl100k_base; null: unknown, or another tokenizer. */
   inputTokens: number | null;
 }
 
@@ -35,16 +35,17 @@ const MODELS: Readonly<Record<string, KnownModel>> = {
   "snowflake-arctic-embed2": open(1_024),
 };
 
-/** The model's own name without its publisher, and the name by which the host knows it. */
+/** A model's name with and without its publisher. */
 export interface ModelNames {
-  /** Written beside every vector: the same on every host of the same model. */
+  /** Stored with every vector: the same on every host. */
   model: string;
+  /** Sent to the host. */
   wire: string;
 }
 
 /**
- * `text-embedding-3-small` and `openai/text-embedding-3-small` are one model, so moving from one host to
- * another makes no row stale. A name that is not known stays as it is given.
+ * `text-embedding-3-small` and `openai/text-embedding-3-small` are the same model, so moving to another host
+ * makes no row stale. Unknown names stay unchanged.
  */
 export function modelNames(given: string, preset: Pick<Preset, "publisher">): ModelNames {
   const slash = given.indexOf("/");
@@ -56,7 +57,7 @@ export function modelNames(given: string, preset: Pick<Preset, "publisher">): Mo
   return { model: isOpenai ? own : given, wire: given };
 }
 
-/** A tag such as `:latest` does not change what a model is. */
+/** Looks up a model by name; ignores the tag `:latest`. */
 export function knownModel(model: string): KnownModel | undefined {
   return Object.hasOwn(MODELS, model) ? MODELS[model] : MODELS[model.replace(/:latest$/, "")];
 }

@@ -1,23 +1,23 @@
-/** The hosts that embedd knows: what is different about each, all of it a default that a setting may replace. */
+/** A known host's defaults; settings override them. */
 export interface Preset {
-  /** Before `/embeddings`; null: it must be given. */
+  /** The URL before `/embeddings`; null: the user must set it. */
   baseUrl: string | null;
-  /** As the host calls it; null: it must be given. */
+  /** The model's name on this host; null: the user must set it. */
   model: string | null;
-  /** Where the key is looked for after EMBEDD_API_KEY and EMBEDD_API_KEY_FILE; null: none is needed. */
+  /** Fallback for EMBEDD_API_KEY and EMBEDD_API_KEY_FILE; null: the host needs no key. */
   keyVariable: string | null;
   /** Where to get a key. */
   keyFrom: string;
   keyHeader: "authorization" | "api-key";
-  /** Whether the host writes a publisher before the model's name. */
+  /** The publisher that the host prefixes to model names; null: none. */
   publisher: string | null;
   requestTokens: number;
   requestInputs: number;
   concurrency: number;
   timeoutMs: number;
-  /** Whether requests are limited, or charged, in a way that makes full batches worth a wait. */
+  /** Whether the host limits or bills requests so that full batches are worth waiting for. */
   fullBatches: boolean;
-  /** Whether a request has a price: the model's list price, nothing, or one that depends on the account. */
+  /** `list`: the model's list price; `unknown`: it depends on the account. */
   price: "list" | "free" | "unknown";
 }
 
@@ -72,7 +72,7 @@ export const PRESETS = {
     baseUrl: "http://127.0.0.1:11434/v1",
     model: "nomic-embed-text",
     keyVariable: null,
-    keyFrom: "whoever runs the server",
+    keyFrom: "the server's operator",
     keyHeader: "authorization",
     publisher: null,
     requestTokens: 32_000,
@@ -87,7 +87,7 @@ export const PRESETS = {
     baseUrl: "http://127.0.0.1:8080/v1",
     model: null,
     keyVariable: null,
-    keyFrom: "whoever runs the server",
+    keyFrom: "the server's operator",
     keyHeader: "authorization",
     publisher: null,
     requestTokens: 64_000,

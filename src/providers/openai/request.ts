@@ -1,20 +1,20 @@
 import { setTimeout as timeout } from "node:timers/promises";
 import { backoffMs } from "../../backoff.js";
 import type { RequestUsage, UsageMeter } from "../provider.js";
-import { dimensionsOf } from "./answer.js";
+import { attemptRequest } from "./attempt.js";
 import type { Breaker } from "./breaker.js";
 import type { Client, WireRequest } from "./client.js";
-import { badRequest, classify, STOP_MS, wrongDimensions } from "./errors.js";
+import { badRequest, STOP_MS } from "./errors.js";
 import type { Failure } from "./errors.js";
 import { LONGEST_WAIT_MS } from "./limiter.js";
 import type { Limiter } from "./limiter.js";
 import type { ApiSettings } from "./settings.js";
 
-/** Makes requests until one is answered or there is no sense in another. */
+/** Sends requests, with retries where a retry can help. */
 export interface Requester {
   /**
-   * @returns a vector for each text; null: it is not finite, or zero
-   * @throws EmbeddError `row` when the server refuses an input, `provider` for all else
+   * @returns one vector per text; null: the vector is zero or not finite
+   * @throws EmbeddError `row` when the server refuses an input, `provider` for every other failure
    * @throws the signal's reason when aborted
    */
   send(request: EmbeddingRequest): Promise<(Float32Array | null)[]>;
@@ -23,9 +23,9 @@ export interface Requester {
 export interface EmbeddingRequest {
   texts: readonly string[];
   tokens: number;
-  /** How many of the texts were cut. */
+  /** How many of the texts were truncated. */
   cutTexts?: number;
-  /** What the vectors must have; null: not known. */
+  /** Required of the vectors; null: any. */
   dimensions: number | null;
   signal: AbortSignal;
   meter?: UsageMeter | undefined;
@@ -36,30 +36,32 @@ export interface RequesterParts {
   client: Client;
   breaker: Breaker;
   limiter: Limiter;
-  /** Before the second attempt, with full jitter; doubles each time. @default 250 */
+  /** The base of the exponential backoff with full jitter. @default 250 */
   retryBaseMs?: number;
 }
 
-/** A request that fails more often is left to its caller. With 1 in 5 failing at random, 1 in 3,000. */
+/** After this many failures the caller decides. If 1 in 5 requests fails at random, that is 1 in 3,000. */
 const ATTEMPTS = 5;
 const RETRY_BASE_MS = 250;
 const RETRY_CAP_MS = 8_000;
-/** So long an answer to other texts proves that a refusal is about the text. */
-const PROOF_MS = 60_000;
-const HARMLESS = "embedd";
+/** After a success this recent, a refusal must be about the text, not about the request. */
+const RECENT_SUCCESS_MS = 60_000;
+const PROBE_TEXT = "embedd";
+
+type Outcome = { vectors: (Float32Array | null)[] } | { failure: Failure; retryNow: boolean };
 
 export function createRequester(parts: RequesterParts): Requester {
   const { settings, client, breaker, limiter, retryBaseMs = RETRY_BASE_MS } = parts;
   let encoding: WireRequest["encoding"] = "base64";
-  /** By dimensions, when a request last succeeded. */
-  const proofs = new Map<number | null, number>();
+  /** When a request last succeeded, by its dimensions. */
+  const lastSuccess = new Map<number | null, number>();
 
   async function send(request: EmbeddingRequest): Promise<(Float32Array | null)[]> {
     for (let attempt = 1; ; attempt++) {
-      const outcome = await once(request);
+      const outcome = await sendOnce(request);
       if ("vectors" in outcome) return outcome.vectors;
-      const { failure, again } = outcome;
-      if (again) continue;
+      const { failure, retryNow } = outcome;
+      if (retryNow) continue;
       if (failure.meaning === "unclear" || failure.meaning === "base64") {
         const fault = await findFault(request);
         if (fault === "encoding") continue;
@@ -69,47 +71,50 @@ export function createRequester(parts: RequesterParts): Requester {
           throw error;
         }
       }
-      const told = failure.error.retryAfterMs ?? 0;
-      if (failure.meaning !== "retry" || attempt >= ATTEMPTS || told > LONGEST_WAIT_MS) throw failure.error;
-      // What the server asked for is waited for by the limiter, for all requests.
-      await pause(Math.max(backoffMs(attempt - 1, retryBaseMs, RETRY_CAP_MS), told), request.signal);
+      const waitMs = failure.error.retryAfterMs ?? 0;
+      if (failure.meaning !== "retry" || attempt >= ATTEMPTS || waitMs > LONGEST_WAIT_MS) throw failure.error;
+      await pause(Math.max(backoffMs(attempt - 1, retryBaseMs, RETRY_CAP_MS), waitMs), request.signal);
     }
   }
 
-  type Outcome = { vectors: (Float32Array | null)[] } | { failure: Failure; again: boolean };
-
-  async function once(request: EmbeddingRequest): Promise<Outcome> {
-    const { tokens, signal, meter } = request;
+  async function sendOnce(request: EmbeddingRequest): Promise<Outcome> {
+    const { texts, tokens, dimensions, signal, meter } = request;
     const reservation = await meter?.reserve(tokens);
     let spent: RequestUsage = { requests: 0, tokens: 0 };
     try {
-      const place = await limiter.acquire(tokens, signal);
+      const slot = await limiter.acquire(tokens, signal);
       try {
         breaker.enter();
         spent = { requests: 1, tokens };
-        const result = await attempt(request, place.leave);
+        const attempt = { texts, dimensions, encoding, signal };
+        const result = await attemptRequest(client, settings, attempt, slot.release).catch(
+          (error: unknown) => {
+            breaker.abandoned();
+            throw error;
+          },
+        );
         if ("answer" in result) {
-          const { vectors, tokens: charged, headers } = result.answer;
-          spent = { requests: 1, tokens: charged ?? tokens, cutTexts: request.cutTexts ?? 0 };
-          place.succeeded(headers);
+          const { vectors, tokens: billed, headers } = result.answer;
+          spent = { requests: 1, tokens: billed ?? tokens, cutTexts: request.cutTexts ?? 0 };
+          slot.succeeded(headers);
           breaker.succeeded();
-          proofs.set(request.dimensions, performance.now());
+          lastSuccess.set(dimensions, performance.now());
           return { vectors };
         }
         const { failure } = result;
         if (!failure.maybeSpent) spent.tokens = 0;
-        if (failure.overload) place.overloaded(failure.error.retryAfterMs ?? 0, failure.headers);
-        return { failure, again: settle(failure) };
+        if (failure.overload) slot.overloaded(failure.error.retryAfterMs ?? 0, failure.headers);
+        return { failure, retryNow: recordFailure(failure) };
       } finally {
-        place.leave();
+        slot.release();
       }
     } finally {
       reservation?.settle(spent);
     }
   }
 
-  /** What a failure means for the next requests. @returns whether this one is to be made again at once */
-  function settle(failure: Failure): boolean {
+  /** Updates encoding, key and breaker for the next requests. @returns whether to retry this one immediately */
+  function recordFailure(failure: Failure): boolean {
     const { error, meaning } = failure;
     if (meaning === "base64" && encoding === "base64") {
       encoding = "float";
@@ -127,66 +132,23 @@ export function createRequester(parts: RequesterParts): Requester {
     return false;
   }
 
-  type Attempt = { answer: Awaited<ReturnType<Client["create"]>> } | { failure: Failure };
-
-  async function attempt(
-    { texts, dimensions, signal }: EmbeddingRequest,
-    onReceived: () => void,
-  ): Promise<Attempt> {
-    const abort = new AbortController();
-    const onAbort = (): void => abort.abort();
-    signal.addEventListener("abort", onAbort, { once: true });
-    let timedOut = false;
-    const timer = setTimeout(() => {
-      timedOut = true;
-      abort.abort();
-    }, settings.timeoutMs);
-    try {
-      signal.throwIfAborted();
-      const answer = await client.create(
-        { texts, dimensions: asked(dimensions), encoding },
-        abort.signal,
-        onReceived,
-      );
-      const got = dimensionsOf(answer);
-      if (dimensions !== null && got !== null && got !== dimensions) {
-        return { failure: wrongDimensions(settings, dimensions, got) };
-      }
-      return { answer };
-    } catch (error) {
-      if (signal.aborted) {
-        breaker.abandoned();
-        throw signal.reason;
-      }
-      return { failure: classify(error, settings, timedOut ? settings.timeoutMs : null) };
-    } finally {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", onAbort);
-    }
-  }
-
-  /** Models that make one number only are not asked for it, since many servers refuse the very word. */
-  function asked(dimensions: number | null): number | null {
-    if (dimensions === null || (!settings.shortens && settings.askedDimensions === null)) return null;
-    return dimensions === settings.dimensions ? settings.askedDimensions : dimensions;
-  }
-
-  /** What a refused request's fault is, by the last answer to another one like it, or by a trial of a harmless text. */
+  /** Finds out why the server refused a request: from a recent success like it, or by sending a harmless text. */
   async function findFault(request: EmbeddingRequest): Promise<"input" | "request" | "encoding"> {
-    const at = proofs.get(request.dimensions);
-    if (at !== undefined && performance.now() - at < PROOF_MS) return "input";
-    if (await trial(request)) return "input";
+    const succeededAt = lastSuccess.get(request.dimensions);
+    if (succeededAt !== undefined && performance.now() - succeededAt < RECENT_SUCCESS_MS) return "input";
+    if (await probe(request)) return "input";
     if (encoding === "float") return "request";
     encoding = "float";
-    if (await trial(request)) return "encoding";
+    if (await probe(request)) return "encoding";
     encoding = "base64";
     return "request";
   }
 
-  async function trial(request: EmbeddingRequest): Promise<boolean> {
-    const outcome = await once({ ...request, texts: [HARMLESS], tokens: 1 });
+  /** Sends a harmless text. @returns false if the server refuses it too */
+  async function probe(request: EmbeddingRequest): Promise<boolean> {
+    const outcome = await sendOnce({ ...request, texts: [PROBE_TEXT], tokens: 1 });
     if ("vectors" in outcome) return true;
-    if (outcome.again) return trial(request);
+    if (outcome.retryNow) return probe(request);
     if (outcome.failure.error.kind === "row") return false;
     throw outcome.failure.error;
   }

@@ -8,29 +8,29 @@ import type { Preset, PresetName } from "./presets.js";
 
 export interface ApiProviderOptions {
   provider: PresetName;
-  /** A string is wrapped at once. */
+  /** A plain string is wrapped in a Secret immediately. */
   apiKey?: Secret | string | undefined;
-  /** Read again when the server refuses its key. */
+  /** Read again when the server rejects the key. */
   apiKeyFile?: string | undefined;
-  /** What comes before `/embeddings`. @default the provider's own */
+  /** The URL before `/embeddings`. @default the provider's own */
   baseUrl?: string | undefined;
-  /** As the server calls it. @default the provider's own */
+  /** The model's name on the server. @default the provider's own */
   model?: string | undefined;
-  /** Where the server has a name of its own for the model, as Azure's deployments have. @default that of the model */
+  /** The name that the server uses instead of the model's, such as an Azure deployment. @default that of the model */
   deployment?: string | undefined;
   /** Sent with every request. */
   headers?: Secret<Record<string, string>> | Record<string, string> | undefined;
   /** Components of every vector. @default what the column has, where the model can */
   dimensions?: number | undefined;
-  /** The most tokens of a request. @default the provider's own */
+  /** Maximum tokens per request. @default the provider's own */
   requestTokens?: number | undefined;
-  /** The most texts of a request, at most 2048. @default the provider's own */
+  /** Maximum texts per request, at most 2048. @default the provider's own */
   requestInputs?: number | undefined;
-  /** The most requests in flight. @default the provider's own */
+  /** Maximum requests in flight. @default the provider's own */
   concurrency?: number | undefined;
-  /** What becomes of a text beyond the model's limit. @default "truncate" */
+  /** What to do with a text beyond the model's limit. @default "truncate" */
   longText?: "truncate" | "refuse" | undefined;
-  /** How long an answer may take, to its last byte. @default the provider's own */
+  /** Time limit for an answer, to its last byte. @default the provider's own */
   timeoutMs?: number | undefined;
   /** @default OpenAI's list price, where it is known */
   usdPerMillionTokens?: number | undefined;
@@ -39,11 +39,11 @@ export interface ApiProviderOptions {
 
 export type Log = Record<"debug" | "warn", (details: object, message: string) => void>;
 
-/** What is settled before the first request. */
+/** Options and preset combined, before the first request. */
 export interface ApiSettings {
-  /** Written beside every vector. */
+  /** Stored with every vector. */
   model: string;
-  /** What the server is asked for. */
+  /** The model name sent to the server. */
   wireModel: string;
   baseUrl: string;
   query: Record<string, string>;
@@ -51,11 +51,11 @@ export interface ApiSettings {
   key: KeySource;
   keyHeader: Preset["keyHeader"];
   keyFrom: string;
-  /** Without a request; null: the server must be asked. */
+  /** null: unknown until the server is asked. */
   dimensions: number | null;
-  /** Up to `dimensions`, any number can be asked for. */
+  /** Whether the server can return any number of dimensions up to `dimensions`. */
   shortens: boolean;
-  /** Sent with every request, also where the model is not known. */
+  /** Sent with every request; null: not sent. */
   askedDimensions: number | null;
   inputTokens: number | null;
   longText: "truncate" | "refuse";
@@ -67,14 +67,14 @@ export interface ApiSettings {
   usdPerMillionTokens: number | null;
 }
 
-/** @throws EmbeddError `configuration` that names the variable that is missing or wrong */
+/** @throws EmbeddError `configuration` that names the missing or invalid variable */
 export function resolveSettings(options: ApiProviderOptions): ApiSettings {
   const preset: Preset = PRESETS[options.provider];
   const given = options.model ?? preset.model;
   if (given === null) {
     throw configurationError(
       "model",
-      `EMBEDD_MODEL is not set; ${options.provider} serves the model that it was started with`,
+      `EMBEDD_MODEL is not set; name the model that the ${options.provider} server was started with`,
       "export EMBEDD_MODEL=BAAI/bge-small-en-v1.5",
     );
   }
@@ -84,8 +84,8 @@ export function resolveSettings(options: ApiProviderOptions): ApiSettings {
   if (known !== undefined && dimensions !== known.dimensions && !canShorten(known, dimensions)) {
     throw configurationError(
       "dimensions",
-      `EMBEDD_DIMENSIONS is ${dimensions ?? ""}, but ${model} makes ${known.dimensions} dimensions`,
-      "unset EMBEDD_DIMENSIONS, or set another EMBEDD_MODEL",
+      `EMBEDD_DIMENSIONS is ${dimensions ?? ""}, but ${model} has ${known.dimensions} dimensions; unset it or choose another EMBEDD_MODEL`,
+      "unset EMBEDD_DIMENSIONS",
     );
   }
   const price = { list: known?.usdPerMillionTokens ?? null, free: 0, unknown: null }[preset.price];
@@ -118,7 +118,7 @@ function canShorten(known: { shortens: boolean; dimensions: number }, dimensions
   return known.shortens && dimensions !== null && dimensions >= 1 && dimensions < known.dimensions;
 }
 
-/** Azure's resource address is enough; older ones with a deployment and `?api-version=` work as they are. */
+/** For Azure the resource's URL is enough; older URLs with a deployment and `?api-version=` also work. */
 function resolveUrl(
   { provider, baseUrl }: ApiProviderOptions,
   preset: Preset,
@@ -127,7 +127,7 @@ function resolveUrl(
   if (given === null) {
     throw configurationError(
       "base_url",
-      `EMBEDD_BASE_URL is not set; ${provider} has an address for every resource`,
+      `EMBEDD_BASE_URL is not set; every ${provider} resource has its own URL`,
       "export EMBEDD_BASE_URL=https://RESOURCE.openai.azure.com",
     );
   }
@@ -146,7 +146,7 @@ function resolveKey({ provider, apiKey, apiKeyFile }: ApiProviderOptions, preset
   if (preset.keyVariable === null) return givenKey(null, "EMBEDD_API_KEY");
   throw configurationError(
     "api_key",
-    `${provider} needs a key: neither ${preset.keyVariable} nor EMBEDD_API_KEY nor EMBEDD_API_KEY_FILE is set (from ${preset.keyFrom})`,
-    `export ${preset.keyVariable}=…`,
+    `${provider} needs a key: set ${preset.keyVariable}, EMBEDD_API_KEY or EMBEDD_API_KEY_FILE (get a key from ${preset.keyFrom})`,
+    `read -rs ${preset.keyVariable} && export ${preset.keyVariable}`,
   );
 }

@@ -1,9 +1,10 @@
 import { setImmediate as turn } from "node:timers/promises";
 
-/** Counts the tokens of texts, and cuts those that are too long. */
+/** Counts tokens and truncates texts that are too long. */
 export interface TokenCounter {
   /**
-   * At most `limit` tokens of each text; null: no limit. Gives way to other work every few milliseconds.
+   * Truncates each text to at most `limit` tokens (null: no limit). Yields to the event loop every few
+   * milliseconds.
    * @throws the signal's reason when aborted
    */
   fit(texts: readonly string[], limit: number | null, signal?: AbortSignal): Promise<FittedText[]>;
@@ -12,32 +13,33 @@ export interface TokenCounter {
 export interface FittedText {
   text: string;
   tokens: number;
-  /** Something was cut off. */
+  /** Whether the text was truncated. */
   cut: boolean;
 }
 
-/** How long the main loop is kept at a time. */
+/** The longest time to block the event loop. */
 const SLICE_MS = 8;
-/** Pieces of about this many UTF-16 units are counted at once. */
+/** Texts are counted in pieces of about this many UTF-16 units. */
 const PIECE_UNITS = 512;
-/** Byte pair encoding takes quadratic time of a run without spaces, such as Chinese or base64. */
+/** The longest run without spaces, such as Chinese or base64: byte pair encoding takes quadratic time on one. */
 const RUN_UNITS = 128;
 
 /**
- * OpenAI's cl100k_base. A text is counted in pieces that end before the space of a word, where the encoding
- * never joins anything; only runs of more than 128 units without one are cut elsewhere, which counts a token too many now and then.
+ * Loads OpenAI's cl100k_base. Texts are counted in pieces that end before the space of the next word, where no
+ * token spans the boundary. Runs of more than 128 units without a space are split elsewhere, which sometimes
+ * counts one token too many.
  */
 export async function loadCl100k(): Promise<TokenCounter> {
-  // 250 ms and 40 MB, so not before it is needed.
+  // Imported on demand: it takes 250 ms and 40 MB.
   const { countTokens } = await import("gpt-tokenizer/encoding/cl100k_base");
-  // The names of special tokens are text like any other.
+  // A special token's name in a text counts as ordinary text.
   const plain = { allowedSpecial: new Set<string>(), disallowedSpecial: new Set<string>() };
   return counter((piece) => countTokens(piece, plain));
 }
 
 /**
- * For models of other tokenizers: a token for every 3 bytes of UTF-8, more than such a model makes of
- * ordinary text in most languages (English: 4 to 5 bytes a token), so a request rather holds less than it may.
+ * Estimates for models with another tokenizer: one token per 3 bytes of UTF-8. That overestimates ordinary
+ * text in most languages (English: 4 to 5 bytes per token), so requests stay below the limit.
  */
 export function estimatingCounter(): TokenCounter {
   return counter((piece) => Math.ceil(Buffer.byteLength(piece) / 3));
@@ -74,7 +76,7 @@ function counter(count: (piece: string) => number): TokenCounter {
   };
 }
 
-/** Where the piece that begins at `from` ends. */
+/** The end of the piece that starts at `from`. */
 function pieceEnd(text: string, from: number): number {
   const farthest = from + PIECE_UNITS;
   if (farthest >= text.length && text.length - from <= RUN_UNITS) return text.length;
@@ -82,7 +84,7 @@ function pieceEnd(text: string, from: number): number {
   for (;;) {
     const next = wordBoundary(text, end + 1, Math.min(end + RUN_UNITS, text.length));
     if (next === null) {
-      // What came before the run is a piece of its own.
+      // The text before the run becomes its own piece.
       return end > from ? end : wholeCharacter(text, Math.min(from + RUN_UNITS, text.length));
     }
     if (next >= text.length || next > farthest) return next;
@@ -90,7 +92,7 @@ function pieceEnd(text: string, from: number): number {
   }
 }
 
-/** The first place in (from, to] where a space that a word follows begins, or the text ends; null: none. */
+/** The first offset in [from, to] of a single space before a word, or the end of the text; null: none. */
 function wordBoundary(text: string, from: number, to: number): number | null {
   for (let at = from; at <= to; at++) {
     if (at >= text.length) return text.length;
@@ -99,7 +101,7 @@ function wordBoundary(text: string, from: number, to: number): number | null {
   return null;
 }
 
-/** Any white space, or the end. */
+/** White space, or NaN: the end of the text. */
 function isSpace(code: number): boolean {
   if (Number.isNaN(code) || code <= 0x20) return true;
   return code > 0x7f && /\s/.test(String.fromCharCode(code));
@@ -110,7 +112,7 @@ function wholeCharacter(text: string, end: number): number {
   return end < text.length && code >= 0xd800 && code <= 0xdbff ? end - 1 : end;
 }
 
-/** The most UTF-16 units of a piece that are at most so many tokens, whole characters only. */
+/** The length, in UTF-16 units, of the longest prefix of whole characters with at most `tokens` tokens. */
 function longestPrefix(piece: string, tokens: number, count: (text: string) => number): number {
   const characters = Array.from(piece);
   const prefix = (length: number): string => characters.slice(0, length).join("");

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
 import { expect, it, onTestFinished } from "vitest";
-import { claimFolder } from "#embedd/embedded/claim.js";
+import { lockFolder } from "#embedd/embedded/directory-lock.js";
 import { openEmbedded } from "#embedd/embedded/index.js";
 import type { EmbeddedServer } from "#embedd/embedded/index.js";
 import { waitFor } from "../../helpers/wait.js";
@@ -119,9 +119,9 @@ it("is opened by one of those who start at once", async () => {
 it("never lets two claim a folder, in any order", async () => {
   const folder = await newDirectory();
   for (let round = 0; round < 20; round++) {
-    const claims = await Promise.all(Array.from({ length: 5 }, () => claimFolder(folder)));
-    expect(claims.filter(Boolean).length).toBeLessThanOrEqual(1);
-    for (const claim of claims) await claim?.release();
+    const locks = await Promise.all(Array.from({ length: 5 }, () => lockFolder(folder)));
+    expect(locks.filter(Boolean).length).toBeLessThanOrEqual(1);
+    for (const lock of locks) await lock?.release();
   }
   expect(await readdir(folder)).toEqual([]);
 });
@@ -133,10 +133,10 @@ it("takes over from the dead, and from an earlier process with the same number",
   await stale(2 ** 22 + 1, "no-such-process");
   await stale(process.pid, "this-process-before-its-restart");
   await stale(process.ppid, "another-time");
-  const claim = await claimFolder(folder);
-  expect(claim).toBeDefined();
+  const lock = await lockFolder(folder);
+  expect(lock).toBeDefined();
   expect(await readdir(folder)).toHaveLength(1);
-  await claim?.release();
+  await lock?.release();
 });
 
 it("says which port is taken", async () => {

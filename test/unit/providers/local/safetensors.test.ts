@@ -54,7 +54,7 @@ it.each([
   ["an unknown type", tensor({ dtype: "F3" }), 'tensor "a" has the unknown type F3'],
   ["a negative size", tensor({ shape: [-2, -2] }), "no valid shape"],
   ["offsets in reverse", tensor({ data_offsets: [16, 0] }), "no valid data_offsets"],
-  ["a shape of another size", tensor({ shape: [3, 2] }), "not its shape [3, 2] of F32"],
+  ["a shape of another size", tensor({ shape: [3, 2] }), "do not match its shape [3, 2] of F32"],
   ["data beyond the end", tensor({ data_offsets: [8, 24] }), "beyond the end"],
 ])("refuses %s", async (_, bytes, message) => {
   await expect(readTensorTable(await written(bytes))).rejects.toMatchObject({

@@ -140,7 +140,7 @@ describe("dimensions", () => {
     const wrong = { kind: "provider", code: "wrong_dimensions" };
     await expect(provider.embed(TEXTS, { dimensions: 384 })).rejects.toMatchObject({
       ...wrong,
-      message: expect.stringMatching(/asked for 384.*made 2.*vector\(2\).*EMBEDD_DIMENSIONS/) as string,
+      message: expect.stringMatching(/asked for 384.*returned 2.*vector\(2\).*EMBEDD_DIMENSIONS/) as string,
     });
     await expect(provider.embed(TEXTS)).rejects.toMatchObject(wrong);
     expect(server.requests).toHaveLength(1);

@@ -115,7 +115,7 @@ describe("Retry-After", () => {
 
 describe("what a person has to mend stops the provider, and says what", () => {
   it.each<[string, Reply, string, RegExp]>([
-    ["401", apiError(401, { code: "invalid_api_key" }), "unauthorized", /EMBEDD_API_KEY .*platform\.openai/],
+    ["401", apiError(401, { code: "invalid_api_key" }), "unauthorized", /EMBEDD_API_KEY; .*platform\.openai/],
     ["403", apiError(403), "forbidden", /EMBEDD_API_KEY may not use text-embedding-3-small/],
     [
       "404",

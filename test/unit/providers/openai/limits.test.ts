@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { createLimiter } from "#embedd/providers/openai/limiter.js";
-import { planRequests } from "#embedd/providers/openai/plan.js";
+import { splitRequests } from "#embedd/providers/openai/split-requests.js";
 import { apiError } from "../../../helpers/api-server.js";
 import { numbered, start } from "./start.js";
 
@@ -11,7 +11,7 @@ const settled = async (promise: Promise<unknown>): Promise<boolean> =>
 describe("planning", () => {
   const input = (tokens: number, index: number) => ({ index, text: "x", tokens, cut: false });
   it("keeps the order and the limits", () => {
-    const plan = planRequests([5, 5, 5, 20, 1, 1, 1].map(input), { requestTokens: 10, requestInputs: 2 });
+    const plan = splitRequests([5, 5, 5, 20, 1, 1, 1].map(input), { requestTokens: 10, requestInputs: 2 });
     expect(plan.map((request) => request.map(({ tokens }) => tokens))).toEqual([
       [5, 5],
       [5],
@@ -20,7 +20,7 @@ describe("planning", () => {
       [1],
     ]);
     expect(plan.flat().map(({ index }) => index)).toEqual([0, 1, 2, 3, 4, 5, 6]);
-    expect(planRequests([], { requestTokens: 10, requestInputs: 2 })).toEqual([]);
+    expect(splitRequests([], { requestTokens: 10, requestInputs: 2 })).toEqual([]);
   });
 });
 
@@ -28,23 +28,23 @@ describe("the limiter", () => {
   it("halves on a 429, once for all that were in flight, and grows again", async () => {
     let now = 0;
     const limiter = createLimiter(8, "host", () => now);
-    const places = await Promise.all(Array.from({ length: 8 }, () => limiter.acquire(1, signal)));
+    const slots = await Promise.all(Array.from({ length: 8 }, () => limiter.acquire(1, signal)));
     now = 10;
-    for (const place of places) {
-      place.overloaded(0);
-      place.leave();
+    for (const slot of slots) {
+      slot.overloaded(0);
+      slot.release();
     }
     expect(limiter.limit).toBe(4);
     const again = await limiter.acquire(1, signal);
     now = 20;
     again.overloaded(0);
-    again.leave();
+    again.release();
     expect(limiter.limit).toBe(2);
     const answered = async (count: number): Promise<void> => {
       const held = await Promise.all(Array.from({ length: count }, () => limiter.acquire(1, signal)));
-      for (const place of held) {
-        place.succeeded(new Headers());
-        place.leave();
+      for (const slot of held) {
+        slot.succeeded(new Headers());
+        slot.release();
       }
     };
     for (let i = 0; i < 100; i++) await answered(1);
@@ -57,17 +57,17 @@ describe("the limiter", () => {
     let now = 0;
     const limiter = createLimiter(2, "host", () => now);
     for (let i = 0; i < 5; i++) {
-      const place = await limiter.acquire(1, signal);
+      const slot = await limiter.acquire(1, signal);
       now++;
-      place.overloaded(0);
-      place.leave();
+      slot.overloaded(0);
+      slot.release();
     }
     expect(limiter.limit).toBe(1);
     const held = await limiter.acquire(1, signal);
     const waiting = limiter.acquire(1, signal);
     expect(await settled(waiting)).toBe(false);
-    held.leave();
-    (await waiting).leave();
+    held.release();
+    (await waiting).release();
   });
 
   it("does not overdraw what the server says is left", async () => {
@@ -80,14 +80,14 @@ describe("the limiter", () => {
         "x-ratelimit-reset-tokens": "300ms",
       }),
     );
-    first.leave();
+    first.release();
     const began = performance.now();
-    const places = [await limiter.acquire(100, signal), await limiter.acquire(100, signal)];
+    const slots = [await limiter.acquire(100, signal), await limiter.acquire(100, signal)];
     expect(performance.now() - began).toBeLessThan(50);
     // 50 are missing of 1,000 in 300 ms.
-    places.push(await limiter.acquire(100, signal));
+    slots.push(await limiter.acquire(100, signal));
     expect(performance.now() - began).toBeGreaterThan(10);
-    for (const place of places) place.leave();
+    for (const slot of slots) slot.release();
   });
 
   it("does not overdraw it when all of a burst hear the same", async () => {
@@ -100,9 +100,9 @@ describe("the limiter", () => {
     const next = Array.from({ length: 8 }, () => limiter.acquire(1, signal));
     let started = 0;
     for (const acquired of next) acquired.then(() => started++).catch(() => undefined);
-    for (const place of burst) {
-      place.succeeded(twoLeft);
-      place.leave();
+    for (const slot of burst) {
+      slot.succeeded(twoLeft);
+      slot.release();
     }
     await settled(Promise.all(next));
     expect(started).toBe(2);
@@ -115,7 +115,7 @@ describe("the limiter", () => {
       0,
       new Headers({ "x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "30s" }),
     );
-    first.leave();
+    first.release();
     await expect(limiter.acquire(1, signal)).rejects.toMatchObject({ code: "rate_limited" });
   });
 
@@ -125,7 +125,7 @@ describe("the limiter", () => {
     first.succeeded(
       new Headers({ "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6m0s" }),
     );
-    first.leave();
+    first.release();
     await expect(limiter.acquire(1, signal)).rejects.toMatchObject({
       kind: "provider",
       code: "rate_limited",
@@ -140,8 +140,8 @@ describe("the limiter", () => {
     const next = limiter.acquire(1, signal);
     controller.abort(new Error("never mind"));
     await expect(aborted).rejects.toThrow("never mind");
-    held.leave();
-    (await next).leave();
+    held.release();
+    (await next).release();
   });
 
   it("follows a server that lets only so many through", async () => {

@@ -1,10 +1,10 @@
-/** An input of a request: which text of the call it is, and how long. */
+/** One text of an `embed` call, ready to be sent. */
 export interface Input {
-  /** Its place among the texts of the call. */
+  /** Its position among the texts of the call. */
   index: number;
   text: string;
   tokens: number;
-  /** It was longer than the model reads. */
+  /** Whether the text was truncated at the model's limit. */
   cut: boolean;
 }
 
@@ -14,10 +14,10 @@ export interface RequestLimits {
 }
 
 /**
- * Cuts inputs, in their order, into requests within the limits. An input beyond the token limit by itself
- * makes a request of its own.
+ * Splits inputs, in order, into requests within the limits. An input that alone exceeds the token limit gets
+ * its own request.
  */
-export function planRequests(
+export function splitRequests(
   inputs: readonly Input[],
   { requestTokens, requestInputs }: RequestLimits,
 ): Input[][] {
