@@ -1,6 +1,6 @@
 import type { ClientBase } from "pg";
 
-/** Runs `work` in one transaction of a connection; whatever it throws rolls back and is thrown on. */
+/** Runs `work` in one transaction of a connection. An error rolls it back and is rethrown. */
 export async function inClientTransaction<T>(client: ClientBase, work: () => Promise<T>): Promise<T> {
   await client.query("begin");
   try {

@@ -29,6 +29,11 @@ export interface Context {
   close(): Promise<void>;
 }
 
+export interface ContextOptions {
+  /** Does not print the address of embedded PostgreSQL. @default false */
+  quiet?: boolean;
+}
+
 export function readConfig(command: Command): Config {
   const flags = command.optsWithGlobals<GlobalFlags>();
   return loadConfig({
@@ -45,7 +50,10 @@ export function readConfig(command: Command): Config {
  * Opens the database of DATABASE_URL. Without that, starts embedded PostgreSQL in the data directory, migrates it and
  * prints its address on standard error, unless `quiet`, so that psql can connect.
  */
-export async function openContext(command: Command, { quiet = false } = {}): Promise<Context> {
+export async function openContext(
+  command: Command,
+  { quiet = false }: ContextOptions = {},
+): Promise<Context> {
   const config = readConfig(command);
   const log = createLogger({ level: config.logLevel, format: config.logFormat });
   const embedded = config.databaseUrl === undefined ? await openOwn(config.dataDir) : null;
@@ -87,7 +95,7 @@ async function openOwn(dataDir: string): Promise<EmbeddedServer> {
 export async function withContext<T>(
   command: Command,
   work: (context: Context) => Promise<T>,
-  options: { quiet?: boolean } = {},
+  options: ContextOptions = {},
 ): Promise<T> {
   const context = await openContext(command, options);
   try {
@@ -98,6 +106,10 @@ export async function withContext<T>(
 }
 
 /** Runs a command of the tables' owner on one connection. */
-export function withOwner<T>(command: Command, work: (client: Client) => Promise<T>): Promise<T> {
-  return withContext(command, ({ databaseUrl }) => withOwnerClient(databaseUrl, work));
+export function withOwner<T>(
+  command: Command,
+  work: (client: Client) => Promise<T>,
+  options: ContextOptions = {},
+): Promise<T> {
+  return withContext(command, ({ databaseUrl }) => withOwnerClient(databaseUrl, work), options);
 }
