@@ -4,16 +4,16 @@ import type { Pipeline, WorkKind } from "../database/pipeline.js";
 import { sampleBacklog } from "./sample.sql.js";
 import { isBlank, renderTemplate, templateOf } from "../worker/embed/template.js";
 
-/** What a backlog will take. */
+/** What a backlog will cost. */
 export interface Estimate {
-  /** Rows that wait. */
+  /** Rows to embed. */
   rows: number;
-  /** Of how many of them the rest is derived. */
+  /** Rows whose tokens were counted; the rest is extrapolated from them. */
   sampledRows: number;
   tokens: number;
-  /** Half of the width of the 95 % confidence interval of `tokens`. */
+  /** Half the width of the 95 % confidence interval of `tokens`. */
   tokensMargin: number;
-  /** By the list price; null: the price is not known. */
+  /** By the model's list price; null: the price is not known. */
   usd: number | null;
   /** At the speed of a trial with sampled rows; null: no trial was made. */
   seconds: number | null;
@@ -23,15 +23,15 @@ export interface EstimateOptions {
   kind: WorkKind;
   rows: number;
   maxChars: number;
-  /** Rows to count the tokens of. */
+  /** How many rows to count the tokens of. */
   sampleRows: number;
-  /** Rows to embed, for the time that it takes; 0: none. */
+  /** How many of those to embed, to measure the speed; 0: none. */
   trialRows: number;
-  /** Books what the trial spends. */
+  /** Records what the trial spends. */
   meter: UsageMeter;
 }
 
-/** Counts the tokens of sampled rows and embeds some of them; writes nothing. */
+/** Estimates tokens, price and time of a backlog: counts the tokens of sampled rows and embeds some. Writes nothing. */
 export async function estimateBacklog(
   pool: Pool,
   pipeline: Pipeline,
@@ -61,8 +61,10 @@ export async function estimateBacklog(
 }
 
 /**
- * Texts a second of a worker. One call's requests to a server are timed, and as many are taken to run at once as
- * a worker makes; without any, as many calls as a worker makes run at once.
+ * Measures how many texts a worker embeds per second. For a provider that sends requests to a server, it times the
+ * requests of one call and scales to the number that a worker sends in parallel. For a local model it makes as many
+ * parallel calls as a worker does.
+ * @returns null without texts
  */
 async function trial(
   provider: Provider,
@@ -84,7 +86,7 @@ async function trial(
     },
   };
   const options: EmbedOptions = { dimensions, meter: counting };
-  // A connection, or a model's first call, takes longer.
+  // The first call takes longer: it opens a connection or warms up the model.
   await provider.embed([first], options);
   const viaServer = requests > 0;
   requests = 0;

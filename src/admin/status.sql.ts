@@ -1,63 +1,86 @@
 import type { ClientBase, Pool } from "pg";
 
-/** One row of embedd.status. Counts are of rows. */
+/** One row of embedd.status. Counts are of rows; null: the table or a column is gone. */
 export interface PipelineStatus {
   pipeline: number;
   relation: string;
   embedding: string;
+  /** The model it is pinned to; null: any. */
   model: string | null;
   paused: boolean;
   error: string | null;
   pending: number | null;
   oldestPendingSeconds: number | null;
   inFlight: number;
+  /** Backing off. */
   failed: number;
   dead: number;
   done: number | null;
   doneByModel: Record<string, number> | null;
   blank: number | null;
   vectorIndex: "waiting" | "building" | "ready" | null;
-  /** The model that serves it; rows of another are stale. */
-  presentModel: string | null;
+  /** The model that serves it; rows of other models are stale. */
+  currentModel: string | null;
   stale: number | null;
   reembed: boolean;
-  /** What its worker waits for, such as a quota, and until when. */
+  /** Why its worker waits, such as a quota. */
   waitReason: string | null;
   waitUntil: Date | null;
   /** Since midnight UTC. */
   requestsToday: number;
   tokensToday: number;
   usdToday: number;
-  /** Of which the model read only the beginning. */
+  /** Texts truncated at the model's limit. */
   cutTextsToday: number;
 }
 
-/** Counts every watched table once. */
+/** Reads the status of every pipeline. Counts the rows of each watched table once. */
 export async function readStatus(db: Pool | ClientBase): Promise<PipelineStatus[]> {
   const { rows } = await db.query<PipelineStatus>(`
-select pipeline_id as pipeline, relation, embedding_column as embedding, model, paused, error,
-  pending::float8 as pending, extract(epoch from oldest_pending_age)::float8 as "oldestPendingSeconds",
-  in_flight::float8 as "inFlight", failed::float8 as failed, dead::float8 as dead,
-  done::float8 as done, done_by_model as "doneByModel", blank::float8 as blank,
-  vector_index as "vectorIndex", present_model as "presentModel", stale::float8 as stale, reembed,
-  wait_reason as "waitReason", wait_until as "waitUntil", requests_today::float8 as "requestsToday",
-  tokens_today::float8 as "tokensToday", usd_today::float8 as "usdToday",
+select pipeline_id as pipeline,
+  relation,
+  embedding_column as embedding,
+  model,
+  paused,
+  error,
+  pending::float8 as pending,
+  extract(epoch from oldest_pending_age)::float8 as "oldestPendingSeconds",
+  in_flight::float8 as "inFlight",
+  failed::float8 as failed,
+  dead::float8 as dead,
+  done::float8 as done,
+  done_by_model as "doneByModel",
+  blank::float8 as blank,
+  vector_index as "vectorIndex",
+  present_model as "currentModel",
+  stale::float8 as stale,
+  reembed,
+  wait_reason as "waitReason",
+  wait_until as "waitUntil",
+  requests_today::float8 as "requestsToday",
+  tokens_today::float8 as "tokensToday",
+  usd_today::float8 as "usdToday",
   cut_texts_today::float8 as "cutTextsToday"
-from embedd.status order by pipeline_id`);
+from embedd.status
+order by pipeline_id`);
   return rows;
 }
 
-/** How many workers are connected. */
+/** Counts the connected workers. */
 export async function countWorkers(db: Pool | ClientBase): Promise<number> {
   const { rows } = await db.query<{ count: number }>("select count(*)::integer as count from embedd.workers");
   return rows[0]?.count ?? 0;
 }
 
-/** Rows without a vector that will get one, over the pipelines that a model serves. */
+/** Counts the pending rows of all pipelines that a model may serve. */
 export async function countPending(db: Pool | ClientBase, model: string): Promise<number> {
   const { rows } = await db.query<{ pending: number }>(
-    `select coalesce(sum(pending), 0)::float8 as pending from embedd.status
-     where not paused and error is null and (model is null or model = $1)`,
+    `
+select coalesce(sum(pending), 0)::float8 as pending
+from embedd.status
+where not paused
+  and error is null
+  and (model is null or model = $1)`,
     [model],
   );
   return rows[0]?.pending ?? 0;

@@ -1,48 +1,42 @@
 import type { ClientBase } from "pg";
 import { configurationError } from "../errors.js";
 import { callSchema } from "../database/call-schema.js";
+import { inClientTransaction } from "./client-transaction.js";
 import { committedMigrations } from "./migrate.js";
+import { countChunks, dropSchema, limitUninstall, revokeWorkers, watchedTables } from "./uninstall.sql.js";
+import { dropPipelines } from "./watch.sql.js";
 
 /**
- * Removes embedd: every watched table is left, then the schema goes, and its migrations' bookkeeping.
- * @returns the tables that were left
- * @throws EmbeddError of kind `configuration` where embedd.chunks holds rows, unless `dropChunks`
+ * Removes embedd in one transaction: stops watching every table, then drops the schema and the record of its
+ * migrations.
+ * @param client of the tables' owner, outside a transaction
+ * @param dropColumns also drop the embedding and model columns; otherwise the vectors stay
+ * @param dropChunks drop embedd.chunks even if it holds rows
+ * @returns the tables that were watched
+ * @throws EmbeddError with code `chunks_left` if embedd.chunks holds rows and `dropChunks` is false
  */
 export async function uninstall(
   client: ClientBase,
   { dropColumns, dropChunks }: { dropColumns: boolean; dropChunks: boolean },
 ): Promise<string[]> {
-  return callSchema(async () => {
-    await client.query("begin");
-    try {
-      await client.query("set local lock_timeout = '10s'; set local client_min_messages = warning");
-      const chunks = await client.query<{ count: string }>("select count(*) as count from embedd.chunks");
-      const count = chunks.rows[0]?.count ?? "0";
-      if (count !== "0" && !dropChunks) {
-        throw configurationError(
-          "chunks_left",
-          `embedd.chunks holds ${count} rows, which would go with the schema`,
-          "embedd uninstall --drop-chunks",
-        );
-      }
-      await client.query(
-        "select embedd.revoke_worker(rolname) from embedd.worker_roles() as role join pg_roles r on r.oid = role",
+  const remove = async (): Promise<string[]> => {
+    await limitUninstall(client);
+    const count = await countChunks(client);
+    if (count > 0 && !dropChunks) {
+      throw configurationError(
+        "chunks_left",
+        `embedd.chunks holds ${count} rows, which would be deleted with the schema`,
+        "embedd uninstall --drop-chunks",
       );
-      const { rows } = await client.query<{ relation: string }>(
-        "select distinct relation::text as relation from embedd.pipelines where relation <> 'embedd.chunks'::regclass and embedd.pipeline_is_whole(pipelines) order by 1",
-      );
-      for (const { relation } of rows) {
-        await client.query("select embedd.unwatch($1, drop_columns => $2)", [relation, dropColumns]);
-      }
-      await client.query("drop schema embedd cascade");
-      await dropBookkeeping(client);
-      await client.query("commit");
-      return rows.map(({ relation }) => relation);
-    } catch (error) {
-      await client.query("rollback");
-      throw error;
     }
-  });
+    await revokeWorkers(client);
+    const tables = await watchedTables(client);
+    for (const table of tables) await dropPipelines(client, table, { embedding: undefined, dropColumns });
+    await dropSchema(client);
+    await dropBookkeeping(client);
+    return tables;
+  };
+  return callSchema(() => inClientTransaction(client, remove));
 }
 
 /** Only where nobody else's migrations are in it. */

@@ -1,23 +1,17 @@
 import type { ClientBase } from "pg";
 import { buildIndex } from "../database/build-index.sql.js";
 import { callSchema } from "../database/call-schema.js";
+import { inClientTransaction } from "./client-transaction.js";
+import { addColumns, createPipeline, dropPipelines } from "./watch.sql.js";
+import type { WatchOptions } from "./watch.sql.js";
 
-export interface WatchOptions {
-  relation: string;
-  content: string[];
-  embedding: string;
-  model?: string | undefined;
-  modelColumn?: string | undefined;
-  template?: string | undefined;
-  /** Built by a worker once the backlog is done. */
-  index?: "hnsw" | undefined;
-  /** Adds the embedding and model columns where they are missing, for vectors of this many components. */
-  createColumns?: number | undefined;
-}
+export type { WatchOptions } from "./watch.sql.js";
 
 /**
- * Attaches embedd to a table, and builds the index of its waiting rows without locking writers out.
+ * Watches a table, and builds the index of its pending rows without locking out writers.
+ * @param client of the table's owner, outside a transaction
  * @returns the pipeline's id
+ * @throws EmbeddError of kind `configuration` if the table cannot be watched; nothing was changed
  */
 export async function watch(
   client: ClientBase,
@@ -35,50 +29,24 @@ export async function watch(
   return id;
 }
 
-async function attach(client: ClientBase, options: WatchOptions): Promise<number> {
-  await client.query("begin");
-  try {
-    if (options.createColumns !== undefined) {
-      await client.query("select embedd.add_columns($1, $2, $3, $4)", [
-        options.relation,
-        options.embedding,
-        options.modelColumn,
-        options.createColumns,
-      ]);
-    }
-    const { rows } = await client.query<{ id: number }>(
-      `select embedd.watch($1, $2, embedding_column => $3, model_column => $4, template => $5, model => $6,
-         index_method => $7, create_index => false) as id`,
-      [
-        options.relation,
-        options.content,
-        options.embedding,
-        options.modelColumn,
-        options.template,
-        options.model,
-        options.index,
-      ],
-    );
-    await client.query("commit");
-    return rows[0]?.id ?? 0;
-  } catch (error) {
-    await client.query("rollback");
-    throw error;
-  }
+function attach(client: ClientBase, options: WatchOptions): Promise<number> {
+  return inClientTransaction(client, async () => {
+    if (options.createColumns !== undefined) await addColumns(client, options, options.createColumns);
+    return createPipeline(client, options);
+  });
 }
 
-/** Leaves a table; returns how many pipelines ended. The vectors stay unless their columns are to be dropped. */
+/**
+ * Stops watching a table.
+ * @param embedding only this column's pipeline; omitted: all of the table
+ * @param dropColumns also drop the embedding and model columns; otherwise the vectors stay
+ * @returns the number of pipelines that ended
+ * @throws EmbeddError with code `not_watched`
+ */
 export async function unwatch(
   client: ClientBase,
   relation: string,
   { embedding, dropColumns = false }: { embedding?: string | undefined; dropColumns?: boolean } = {},
 ): Promise<number> {
-  return callSchema(async () => {
-    const { rows } = await client.query<{ count: number }>("select embedd.unwatch($1, $2, $3) as count", [
-      relation,
-      embedding,
-      dropColumns,
-    ]);
-    return rows[0]?.count ?? 0;
-  });
+  return callSchema(() => dropPipelines(client, relation, { embedding, dropColumns }));
 }

@@ -1,13 +1,13 @@
 import { join } from "node:path";
 import type { Command } from "commander";
-import type { Pool } from "pg";
+import type { Client, Pool } from "pg";
 import { loadConfig } from "../config.js";
 import type { Config } from "../config.js";
 import type { EmbeddedServer } from "../embedded/index.js";
 import { createLogger } from "../logger.js";
 import type { Logger } from "../logger.js";
 import { migrate } from "../admin/migrate.js";
-import { createPool } from "../database/pool.js";
+import { createPool, withOwnerClient } from "../database/pool.js";
 
 export interface GlobalFlags {
   databaseUrl?: string;
@@ -18,15 +18,20 @@ export interface GlobalFlags {
   maxUsdPerDay?: string;
 }
 
-/** What most commands need: settings, a log, a database. */
+/** What most commands need: settings, a logger, a database. */
 export interface Context {
   config: Config;
   log: Logger;
   databaseUrl: string;
-  /** Set where embedd brought its own PostgreSQL. */
+  /** Set when embedd started its own PostgreSQL. */
   embedded: EmbeddedServer | null;
   pool: Pool;
   close(): Promise<void>;
+}
+
+export interface ContextOptions {
+  /** Does not print the address of embedded PostgreSQL. @default false */
+  quiet?: boolean;
 }
 
 export function readConfig(command: Command): Config {
@@ -42,10 +47,13 @@ export function readConfig(command: Command): Config {
 }
 
 /**
- * Opens the database of DATABASE_URL; without it embedded PostgreSQL in `.embedd/`, migrated, with its
- * address on standard error so that psql can join.
+ * Opens the database of DATABASE_URL. Without that, starts embedded PostgreSQL in the data directory, migrates it and
+ * prints its address on standard error, unless `quiet`, so that psql can connect.
  */
-export async function openContext(command: Command, { quiet = false } = {}): Promise<Context> {
+export async function openContext(
+  command: Command,
+  { quiet = false }: ContextOptions = {},
+): Promise<Context> {
   const config = readConfig(command);
   const log = createLogger({ level: config.logLevel, format: config.logFormat });
   const embedded = config.databaseUrl === undefined ? await openOwn(config.dataDir) : null;
@@ -77,17 +85,17 @@ export async function openContext(command: Command, { quiet = false } = {}): Pro
   }
 }
 
-/** Loaded only where it is needed: a third of a second. */
+/** Imports embedded PostgreSQL only when needed, because that takes a third of a second. */
 async function openOwn(dataDir: string): Promise<EmbeddedServer> {
   const { openEmbedded } = await import("../embedded/index.js");
   return openEmbedded({ dataDir: join(dataDir, "data") });
 }
 
-/** Runs a command on a context and closes it, whatever happens. */
+/** Runs a command on a context, and closes the context even after an error. */
 export async function withContext<T>(
   command: Command,
   work: (context: Context) => Promise<T>,
-  options: { quiet?: boolean } = {},
+  options: ContextOptions = {},
 ): Promise<T> {
   const context = await openContext(command, options);
   try {
@@ -95,4 +103,13 @@ export async function withContext<T>(
   } finally {
     await context.close();
   }
+}
+
+/** Runs a command of the tables' owner on one connection. */
+export function withOwner<T>(
+  command: Command,
+  work: (client: Client) => Promise<T>,
+  options: ContextOptions = {},
+): Promise<T> {
+  return withContext(command, ({ databaseUrl }) => withOwnerClient(databaseUrl, work), options);
 }

@@ -3,7 +3,7 @@ import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 
 export interface Chunk {
-  /** The file, from node_modules on. */
+  /** The file, relative to node_modules. */
   source: string;
   position: number;
   content: string;
@@ -12,7 +12,7 @@ export interface Chunk {
 /** Roughly 160 tokens of a README, well under the model's 256. */
 const CHUNK_CHARS = 560;
 
-/** The directory that holds our dependencies: our own, or the one that we are installed in. */
+/** The directory of our dependencies: our own node_modules, or the one we are installed in. */
 async function dependencyFolder(): Promise<string> {
   for (const up of ["../../node_modules", "../../.."]) {
     const folder = fileURLToPath(new URL(up, import.meta.url));
@@ -32,12 +32,12 @@ async function markdownFiles(folder: string, depth: number): Promise<string[]> {
   return [...files.map((e) => join(folder, e.name)), ...below.flat()];
 }
 
-/** Cuts Markdown at blank lines into chunks of about `CHUNK_CHARS` characters. */
+/** Splits Markdown at blank lines into chunks of about `CHUNK_CHARS` characters. */
 export function cutIntoChunks(text: string): string[] {
   const chunks: string[] = [];
   let chunk = "";
   for (const paragraph of text.split(/\n\s*\n/)) {
-    // Longer than a chunk without a blank line: cut at lines.
+    // A paragraph that is much longer than a chunk is split at line ends.
     for (const piece of paragraph.length > 2 * CHUNK_CHARS ? paragraph.split("\n") : [paragraph]) {
       if (chunk !== "" && chunk.length + piece.length > CHUNK_CHARS) {
         chunks.push(chunk);
@@ -50,7 +50,7 @@ export function cutIntoChunks(text: string): string[] {
   return chunks.filter((c) => /\p{L}{3}/u.test(c));
 }
 
-/** At most `limit` chunks of the documentation that our dependencies bring along; direct ones first. */
+/** Reads at most `limit` chunks of our dependencies' documentation; direct dependencies come first. */
 export async function readDocumentation(limit: number): Promise<Chunk[]> {
   const folder = await dependencyFolder();
   const first = ["pg", "pg-listen", "pgvector", "pino", "zod", "commander", "graphile-migrate", "dotenv"];
@@ -60,7 +60,7 @@ export async function readDocumentation(limit: number): Promise<Chunk[]> {
   for (const name of packages) {
     for (const file of (await markdownFiles(join(folder, name), 2)).sort()) {
       const pieces = cutIntoChunks(await readFile(file, "utf8"));
-      // No file fills the demo alone.
+      // No single file may fill the demo.
       for (const [position, content] of pieces.slice(0, 60).entries()) {
         chunks.push({ source: relative(folder, file), position, content });
         if (chunks.length >= limit) return chunks;

@@ -26,7 +26,7 @@ const CHUNKS = 360;
 export function addDemo(program: Command): void {
   program
     .command("demo [question]")
-    .description("see it work: real text, embedded PostgreSQL in memory, no account, no download")
+    .description("try embedd on real text, with PostgreSQL in memory; no account, no download")
     .addHelpText("after", '\nExample:\n  npm run demo -- "how do I set a default value for an option?"')
     .action(async (question: string | undefined, _flags: object, command: Command) => {
       await demo(command, question);
@@ -37,11 +37,11 @@ async function demo(command: Command, question: string | undefined): Promise<voi
   const config = readConfig(command);
   const chunks = await readDocumentation(CHUNKS);
   if (chunks.length === 0) {
-    process.stderr.write("embedd: found no documentation to read under node_modules\n");
+    process.stderr.write("embedd: there is no documentation to read in node_modules\n");
     process.exitCode = EXIT.fault;
     return;
   }
-  process.stdout.write("starting PostgreSQL with pgvector in this process, and the model …\n");
+  process.stdout.write("starting PostgreSQL with pgvector, and the model, in this process …\n");
   const { openEmbedded } = await import("../embedded/index.js");
   const server = await openEmbedded({});
   const provider = await createProvider(config);
@@ -52,11 +52,11 @@ async function demo(command: Command, question: string | undefined): Promise<voi
   });
   try {
     await migrate(server.connectionString);
-    process.stdout.write(`join in from another terminal: psql "${server.connectionString}"\n\n`);
+    process.stdout.write(`connect from another terminal: psql "${server.connectionString}"\n\n`);
     await insertChunks(pool, chunks);
     const files = new Set(chunks.map((chunk) => chunk.source)).size;
     process.stdout.write(
-      `inserted ${chunks.length} chunks of ${files} files with plain SQL, embedding = NULL\n`,
+      `inserted ${chunks.length} chunks from ${files} files with plain SQL and no embedding\n`,
     );
     const progress = await backlogProgress(pool, provider.model);
     const worker = await createWorker({
@@ -73,7 +73,7 @@ async function demo(command: Command, question: string | undefined): Promise<voi
       const rate = (progress.rows() / progress.ms()) * 1000;
       process.stdout.write(`${progress.rows()} rows embedded, ${rate.toFixed(0)} rows per second\n`);
       const ms = await insertToSearchable(pool);
-      process.stdout.write(`one more row: searchable ${ms.toFixed(0)} ms after its INSERT\n`);
+      process.stdout.write(`inserted one more row: searchable ${ms.toFixed(0)} ms later\n`);
       for (const text of question === undefined ? QUESTIONS : [...QUESTIONS, question]) {
         await answer(pool, provider, text);
       }
@@ -90,16 +90,21 @@ async function demo(command: Command, question: string | undefined): Promise<voi
 
 async function insertChunks(pool: Pool, chunks: readonly Chunk[]): Promise<void> {
   await pool.query(
-    `insert into embedd.chunks (source, position, content)
-     select * from unnest($1::text[], $2::integer[], $3::text[])`,
+    `
+insert into embedd.chunks (source, position, content)
+select *
+from unnest($1::text[], $2::integer[], $3::text[])`,
     [chunks.map((c) => c.source), chunks.map((c) => c.position), chunks.map((c) => c.content)],
   );
 }
 
-/** Milliseconds from an INSERT's return until the row's vector can be read. */
+/** Measures the milliseconds from the end of an INSERT until the row's vector can be read. */
 async function insertToSearchable(pool: Pool): Promise<number> {
   const { rows } = await pool.query<{ id: string }>(
-    "insert into embedd.chunks (source, content) values ('you', 'The quick brown fox jumps over the lazy dog.') returning id",
+    `
+insert into embedd.chunks (source, content)
+values ('you', 'The quick brown fox jumps over the lazy dog.')
+returning id`,
   );
   const inserted = performance.now();
   for (;;) {
@@ -118,8 +123,14 @@ async function answer(pool: Pool, provider: Provider, question: string): Promise
   if (chunks === undefined) throw new Error("embedd.chunks is not watched");
   const vector = await embedQuery(provider, question, { dimensions: chunks.dimensions });
   const { rows } = await pool.query<{ source: string; distance: number; content: string }>(
-    `select source, content, embedding operator(${chunks.vectorSchema}.<=>) $1::${chunks.embeddingType} as distance
-     from embedd.chunks where embedding_model = $2 order by distance limit 3`,
+    `
+select source,
+  content,
+  embedding operator(${chunks.vectorSchema}.<=>) $1::${chunks.embeddingType} as distance
+from embedd.chunks
+where embedding_model = $2
+order by distance
+limit 3`,
     [`[${vector.join(",")}]`, provider.model],
   );
   process.stdout.write(`\n${question}\n`);
@@ -130,7 +141,7 @@ async function answer(pool: Pool, provider: Provider, question: string): Promise
 
 async function askMore(pool: Pool, provider: Provider): Promise<void> {
   if (!process.stdin.isTTY) {
-    process.stdout.write('\nyour own question: npm run demo -- "…"\n');
+    process.stdout.write('\nask your own question: npm run demo -- "how do I close a pool?"\n');
     return;
   }
   const terminal = createInterface({ input: process.stdin, output: process.stdout });
@@ -138,7 +149,7 @@ async function askMore(pool: Pool, provider: Provider): Promise<void> {
   try {
     for (;;) {
       const question = (
-        await Promise.race([terminal.question("\nyour question (Enter to leave): "), closed])
+        await Promise.race([terminal.question("\nyour question (press Enter to quit): "), closed])
       ).trim();
       if (question === "") return;
       await answer(pool, provider, question);

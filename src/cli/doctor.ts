@@ -3,36 +3,31 @@ import { EmbeddError, messageOf } from "../errors.js";
 import { dimensionMisfit } from "../worker/dimension-misfit.js";
 import type { Provider } from "../providers/provider.js";
 import { createProvider } from "../providers/create-provider.js";
-import { inspectConnection, inspectPipelines, inspectServer } from "../admin/inspect.sql.js";
-import type { PipelineInspection, ServerInspection } from "../admin/inspect.sql.js";
+import { inspectConnection } from "../admin/inspect-connection.js";
+import { inspectPipelines, inspectServer } from "../admin/inspect.sql.js";
+import type { ServerInspection } from "../admin/inspect.sql.js";
 import { loadPipelines } from "../database/load-pipelines.sql.js";
 import { withOwnerClient } from "../database/pool.js";
+import { shellWord } from "../admin/shell-word.js";
 import { countWorkers } from "../admin/status.sql.js";
 import type { Context } from "./context.js";
 import { withContext } from "./context.js";
+import { checkPipeline } from "./doctor-pipeline.js";
+import type { Finding } from "./doctor-pipeline.js";
 import { EXIT } from "./exit.js";
-
-/** One line of the diagnosis. `try` is for a shell or psql. */
-interface Finding {
-  state: "ok" | "warn" | "FAIL";
-  what: string;
-  try?: string;
-}
 
 export function addDoctor(program: Command): void {
   program
     .command("doctor")
-    .description(
-      "check everything that embedd needs, a line each, with what to type; exit code 1 on any failure",
-    )
+    .description("check everything embedd needs and print a fix for each problem; exit code 1 on any FAIL")
     .addHelpText("after", "\nExample:\n  embedd doctor")
     .action(async (_flags: object, command: Command) => {
       await withContext(command, async (context) => {
         let failed = false;
         for await (const finding of diagnose(context)) {
           failed ||= finding.state === "FAIL";
-          const cure = finding.try === undefined ? "" : `\n      try: ${finding.try}`;
-          process.stdout.write(`${finding.state.padEnd(4)}  ${finding.what}${cure}\n`);
+          const fix = finding.try === undefined ? "" : `\n      try: ${finding.try}`;
+          process.stdout.write(`${finding.state.padEnd(4)}  ${finding.what}${fix}\n`);
         }
         if (failed) process.exitCode = EXIT.fault;
       });
@@ -75,19 +70,19 @@ async function checkModel(
     try {
       await provider.embed(["doctor"]);
       const how =
-        config.provider === "local" ? "files, checksum" : `${config.provider} took the key and the address`;
-      const what = `model ${provider.model}: ${how} and a vector of ${provider.dimensions} dimensions`;
+        config.provider === "local" ? "checksum matches" : `${config.provider} accepted the key and address`;
+      const what = `model ${provider.model}: ${how}; vectors have ${provider.dimensions} dimensions`;
       return { finding: { state: "ok", what }, provider };
     } finally {
       await provider.close();
     }
   } catch (error) {
-    const cure = error instanceof EmbeddError ? error.hint : undefined;
+    const fix = error instanceof EmbeddError ? error.hint : undefined;
     return {
       finding: {
         state: "FAIL",
         what: `model: ${messageOf(error)}`,
-        ...(cure !== undefined && { try: cure }),
+        ...(fix !== undefined && { try: fix }),
       },
       provider: null,
     };
@@ -97,11 +92,11 @@ async function checkModel(
 async function checkConnection(databaseUrl: string): Promise<Finding> {
   const problem = await inspectConnection(databaseUrl);
   return problem === null
-    ? { state: "ok", what: "notifications and session locks come through" }
+    ? { state: "ok", what: "notifications arrive and sessions keep their locks" }
     : {
         state: "FAIL",
-        what: `${problem}: a transaction pooler stands in front of the worker`,
-        try: "export DATABASE_URL=postgres://… (PostgreSQL's own port, not the pooler's; writers may use the pooler)",
+        what: `${problem}: a transaction pooler is between embedd and PostgreSQL; only writers may use it`,
+        try: `export DATABASE_URL=${shellWord(directUrl(databaseUrl))}  # PostgreSQL's own host and port`,
       };
 }
 
@@ -109,27 +104,31 @@ function checkServer(server: ServerInspection): Finding[] {
   const found: Finding[] = [
     server.versionNumber >= 150_000
       ? { state: "ok", what: `PostgreSQL ${server.version}` }
-      : { state: "FAIL", what: `PostgreSQL ${server.version} is older than 15`, try: "pg_upgrade" },
+      : { state: "FAIL", what: `PostgreSQL ${server.version} is older than 15`, try: "pg_upgrade --help" },
     server.pgvector === null
-      ? { state: "FAIL", what: "the extension vector is not installed here", try: "embedd migrate" }
+      ? {
+          state: "FAIL",
+          what: "the extension vector is not installed in this database",
+          try: "embedd migrate",
+        }
       : pgvectorFinding(server.pgvector),
   ];
   if (!server.migrated)
-    found.push({ state: "FAIL", what: "there is no embedd schema", try: "embedd migrate" });
+    found.push({ state: "FAIL", what: "this database has no embedd schema", try: "embedd migrate" });
   else if (!server.ownTables) {
     found.push({
       state: "FAIL",
-      what: `role ${server.role} may not use embedd's tables`,
-      try: `embedd grant ${server.role}`,
+      what: `role ${server.role} has no rights on embedd's tables`,
+      try: `embedd grant ${shellWord(server.role)}`,
     });
   } else found.push({ state: "ok", what: `schema embedd, as role ${server.role}` });
   const seconds = Math.abs(server.clockAheadMs) / 1000;
   found.push(
     seconds < 5
-      ? { state: "ok", what: "clocks agree" }
+      ? { state: "ok", what: "the server's clock agrees with this machine's" }
       : {
           state: "warn",
-          what: `the server's clock is ${seconds.toFixed(0)} s off ours; ages in logs mislead`,
+          what: `the server's clock is ${seconds.toFixed(0)} s off this machine's, so ages in logs are wrong`,
           try: "timedatectl set-ntp true",
         },
   );
@@ -143,45 +142,11 @@ function pgvectorFinding(version: string): Finding {
     : { state: "FAIL", what: `pgvector ${version} has no halfvec`, try: "ALTER EXTENSION vector UPDATE;" };
 }
 
-function checkPipeline(
-  p: PipelineInspection,
-  role: string,
-  broken: boolean,
-  misfit: { what: string; cure: string } | null,
-): Finding[] {
-  const name = `${p.relation}.${p.embedding}`;
-  const again = `embedd unwatch ${p.relation} && embedd watch ${p.relation} --content …`;
-  const found: Finding[] = [];
-  if (broken)
-    found.push({ state: "FAIL", what: `${name}: ${p.error ?? "its table or a column is gone"}`, try: again });
-  if (misfit !== null) found.push({ state: "FAIL", what: `${name}: ${misfit.what}`, try: misfit.cure });
-  if (p.missingPrivileges !== null) {
-    found.push({
-      state: "FAIL",
-      what: `${name}: ${role} lacks ${p.missingPrivileges.join(", ")}`,
-      try: `embedd grant ${role}`,
-    });
-  }
-  if (p.rowSecurity) {
-    found.push({
-      state: "FAIL",
-      what: `${name}: row-level security hides rows from ${role}`,
-      try: `ALTER ROLE ${role} BYPASSRLS;`,
-    });
-  }
-  if (p.triggers !== null) {
-    found.push({
-      state: "FAIL",
-      what: `${name}: triggers missing or disabled: ${p.triggers.join(", ")}`,
-      try: `ALTER TABLE ${p.relation} ENABLE TRIGGER USER, ENABLE ALWAYS TRIGGER zzz_embedd_${p.id}__before_update; or ${again}`,
-    });
-  }
-  if (p.pendingIndex !== "ready" && !broken) {
-    found.push({
-      state: "FAIL",
-      what: `${name}: the index of waiting rows is ${p.pendingIndex}`,
-      try: again,
-    });
-  }
-  return found.length > 0 ? found : [{ state: "ok", what: `${name}: shape, privileges, triggers, index` }];
+/** The address without its password, at PostgreSQL's default port. */
+function directUrl(databaseUrl: string): string {
+  if (!URL.canParse(databaseUrl)) return "postgres://postgres@localhost:5432/postgres";
+  const url = new URL(databaseUrl);
+  url.password = "";
+  url.port = "5432";
+  return url.toString();
 }

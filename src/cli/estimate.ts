@@ -1,6 +1,5 @@
 import type { Command } from "commander";
 import type { Pool } from "pg";
-import { configurationError } from "../errors.js";
 import { createProvider } from "../providers/create-provider.js";
 import { loadPipelines } from "../database/load-pipelines.sql.js";
 import type { Pipeline } from "../database/pipeline.js";
@@ -10,7 +9,7 @@ import type { Estimate } from "../admin/estimate.js";
 import { createUsage } from "../worker/embed/usage.js";
 import { wholeNumber, wholeNumberOrZero } from "./arguments.js";
 import { withContext } from "./context.js";
-import { matchesTable } from "./text.js";
+import { counted, matchesTable, notWatched, printResult } from "./text.js";
 
 interface EstimateFlags {
   table?: string;
@@ -29,17 +28,17 @@ interface TableEstimate extends Estimate {
 export function addEstimate(program: Command): void {
   program
     .command("estimate")
-    .description("tokens, time and price of the backlog, before it is run")
+    .description("estimate tokens, time and price of the backlog before running it")
     .option("--table <name>", "only this table")
-    .option("--stale", "rows with vectors of other models, as reembed or switch-model would make them again")
-    .option("--sample <n>", "rows to count the tokens of", wholeNumber, 500)
+    .option("--stale", "estimate stale rows instead: those that reembed or switch-model would re-embed")
+    .option("--sample <n>", "count the tokens of this many rows", wholeNumber, 500)
     .option(
       "--trial <n>",
-      "rows to embed for the time, which an API charges; 0: no time",
+      "embed this many rows to measure the speed, which an API charges for; 0: no time estimate",
       wholeNumberOrZero,
       64,
     )
-    .option("--json", "for scripts")
+    .option("--json", "print JSON")
     .addHelpText(
       "after",
       "\nExample:\n  EMBEDD_PROVIDER=openai embedd estimate --table docs\n  embedd estimate --stale",
@@ -69,16 +68,14 @@ export function addEstimate(program: Command): void {
             await usage.stop();
             await provider.close();
           }
-          process.stdout.write(
-            flags.json === true ? `${JSON.stringify(estimates, null, 2)}\n` : formatEstimates(estimates),
-          );
+          printResult(estimates, flags.json, (found) => formatEstimates(found, flags.stale === true));
         },
         { quiet: true },
       );
     });
 }
 
-/** The pipelines with rows for a model; says which rows wait for another one. */
+/** Lists the pipelines with rows to embed with a model, and mentions those whose rows are for another model. */
 async function backlog(
   pool: Pool,
   model: string,
@@ -87,33 +84,42 @@ async function backlog(
   const status = new Map((await readStatus(pool)).map((s) => [s.pipeline, s]));
   const { pipelines } = await loadPipelines(pool);
   const named = pipelines.filter((p) => matchesTable(p.relation, table));
-  if (named.length === 0 && table !== undefined) {
-    throw configurationError("not_watched", `${table} is not watched`, `embedd watch ${table} --content …`);
-  }
+  if (named.length === 0 && table !== undefined) throw notWatched(table);
   return named.flatMap((pipeline) => {
     const { pending, doneByModel } = status.get(pipeline.id) ?? {};
     const others = Object.entries(doneByModel ?? {}).filter(([name]) => name !== model);
     const rows = stale ? others.reduce((sum, [, count]) => sum + count, 0) : (pending ?? 0);
     if (rows === 0) return [];
     if (!stale && pipeline.model !== null && pipeline.model !== model) {
-      process.stderr.write(`${rows} rows of ${pipeline.relation} wait for ${pipeline.model}\n`);
+      process.stderr.write(
+        `not estimated: ${counted(rows, "pending row")} of ${pipeline.relation}, which only ${pipeline.model} may embed\n`,
+      );
       return [];
     }
     return [{ pipeline, rows }];
   });
 }
 
-function formatEstimates(estimates: readonly TableEstimate[]): string {
-  if (estimates.length === 0) return "nothing waits\n";
+function formatEstimates(estimates: readonly TableEstimate[], stale: boolean): string {
+  if (estimates.length === 0) return stale ? "no stale rows\n" : "no pending rows\n";
   return estimates
-    .map(
-      (e) =>
-        `${e.relation}.${e.embedding}  ${e.rows} rows by ${e.model}\n` +
-        `  tokens  ${e.tokens}${e.tokensMargin > 0 ? ` ± ${e.tokensMargin}` : ""} (of ${e.sampledRows} rows counted)\n` +
-        `  time    ${e.seconds === null ? "not tried" : `about ${duration(e.seconds)} by one worker like this one`}\n` +
-        `  price   ${e.usd === null ? "not known: EMBEDD_USD_PER_MILLION_TOKENS" : e.usd === 0 ? "nothing" : `about $${e.usd.toFixed(e.usd < 1 ? 4 : 2)} by the list price`}\n`,
-    )
+    .map((e) => {
+      const margin = e.tokensMargin > 0 ? ` ± ${e.tokensMargin}` : "";
+      const time =
+        e.seconds === null ? "not measured" : `about ${duration(e.seconds)} with one worker on this machine`;
+      return (
+        `${e.relation}.${e.embedding}  ${counted(e.rows, "row")} with ${e.model}\n` +
+        `  tokens  ${e.tokens}${margin} (from ${counted(e.sampledRows, "sampled row")})\n` +
+        `  time    ${time}\n` +
+        `  price   ${price(e.usd)}\n`
+      );
+    })
     .join("");
+}
+
+function price(usd: number | null): string {
+  if (usd === null) return "unknown; set EMBEDD_USD_PER_MILLION_TOKENS";
+  return usd === 0 ? "free" : `about $${usd.toFixed(usd < 1 ? 4 : 2)} at the list price`;
 }
 
 function duration(seconds: number): string {

@@ -5,6 +5,7 @@ import type { FailureEntry } from "../admin/failures.sql.js";
 import { wholeNumber } from "./arguments.js";
 import { withContext } from "./context.js";
 import { EXIT } from "./exit.js";
+import { counted, printResult } from "./text.js";
 
 interface FailuresFlags {
   table?: string;
@@ -16,11 +17,11 @@ interface FailuresFlags {
 export function addFailures(program: Command): void {
   program
     .command("failures")
-    .description("the rows that could not be embedded, why, and when they are tried again")
+    .description("list failed rows, each with its error and its next attempt")
     .option("--table <name>", "only this table")
-    .option("--dead", "only those that are not tried again")
-    .option("--limit <n>", "how many rows", wholeNumber, 100)
-    .option("--json", "for scripts")
+    .option("--dead", "only dead rows, which are no longer retried")
+    .option("--limit <n>", "show at most this many rows", wholeNumber, 100)
+    .option("--json", "print JSON")
     .addHelpText("after", "\nExample:\n  embedd failures --table docs --dead")
     .action(async (flags: FailuresFlags, command: Command) => {
       await withContext(
@@ -28,11 +29,8 @@ export function addFailures(program: Command): void {
         async ({ pool }) => {
           const { table: relation, dead: deadOnly = false, limit } = flags;
           const found = await callSchema(() => listFailures(pool, { relation, deadOnly, limit: limit + 1 }));
-          const rows = found.slice(0, limit);
-          process.stdout.write(
-            flags.json === true ? `${JSON.stringify(rows, null, 2)}\n` : formatFailures(rows),
-          );
-          if (found.length > limit) process.stderr.write("there are more: --limit\n");
+          printResult(found.slice(0, limit), flags.json, formatFailures);
+          if (found.length > limit) process.stderr.write("more rows exist; raise --limit\n");
         },
         { quiet: true },
       );
@@ -42,27 +40,27 @@ export function addFailures(program: Command): void {
 export function addRetry(program: Command): void {
   program
     .command("retry")
-    .description("try failed rows again at once, dead ones as well")
+    .description("retry failed rows now, dead ones too")
     .option("--table <name>", "only this table")
-    .option("--key <key>", "only this row, its key as embedd failures shows it")
+    .option("--key <key>", "only this row; the key as embedd failures shows it")
     .addHelpText("after", "\nExample:\n  embedd retry --table docs --key 42")
     .action(async (flags: { table?: string; key?: string }, command: Command) => {
       await withContext(command, async ({ pool }) => {
         const count = await callSchema(() => retryFailures(pool, { relation: flags.table, key: flags.key }));
-        process.stdout.write(`${count} ${count === 1 ? "row" : "rows"} to be tried again\n`);
+        process.stdout.write(`${counted(count, "row")} will be retried\n`);
         if (count === 0) process.exitCode = EXIT.no;
       });
     });
 }
 
 function formatFailures(rows: readonly FailureEntry[]): string {
-  if (rows.length === 0) return "no row has failed\n";
+  if (rows.length === 0) return "no failed rows\n";
   return rows
     .map(
       (row) =>
         `${row.relation}.${row.embedding}  key ${row.key}  ${row.code}: ${row.error}\n` +
-        `  ${row.attempts} ${row.attempts === 1 ? "attempt" : "attempts"}, the last ${row.failedAt.toISOString()}; ` +
-        `${row.dead ? "dead" : `next ${row.nextAttemptAt.toISOString()}`}\n`,
+        `  ${counted(row.attempts, "attempt")}, last at ${row.failedAt.toISOString()}; ` +
+        `${row.dead ? "dead" : `next at ${row.nextAttemptAt.toISOString()}`}\n`,
     )
     .join("");
 }

@@ -5,8 +5,8 @@ import { readConfig, withContext } from "./context.js";
 export function addMigrate(program: Command): void {
   program
     .command("migrate")
-    .description("create or update the schema embedd; safe to run again, and by two at once")
-    .option("--sql", "print the script instead of running it")
+    .description("create or update the schema embedd; safe to run repeatedly and concurrently")
+    .option("--sql", "print the SQL script instead of running it")
     .addHelpText("after", "\nExample:\n  DATABASE_URL=postgres://me@localhost/app embedd migrate")
     .action(async (flags: { sql?: boolean }, command: Command) => {
       if (flags.sql === true) {
@@ -15,7 +15,7 @@ export function addMigrate(program: Command): void {
       }
       const { databaseUrl } = readConfig(command);
       if (databaseUrl === undefined) {
-        // Opening it has migrated it.
+        // Opening embedded PostgreSQL migrates it.
         await withContext(command, () => Promise.resolve(process.stdout.write("up to date\n")));
         return;
       }

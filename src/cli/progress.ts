@@ -2,18 +2,37 @@ import { Presets, SingleBar } from "cli-progress";
 import type { Pool } from "pg";
 import { countPending } from "../admin/status.sql.js";
 
+const SPEED = "{rate} rows/s | {eta_formatted} left";
+
+/** A progress bar over rows on standard error. @param detail what follows the counts, in cli-progress's format */
+export function createBar(what: string, detail: string): SingleBar {
+  return new SingleBar(
+    {
+      format: `${what} {bar} {percentage}% | {value}/{total} rows | ${detail}`,
+      etaBuffer: 100,
+      // Without a terminal: one line every two seconds.
+      noTTYOutput: true,
+      notTTYSchedule: 2_000,
+      hideCursor: true,
+    },
+    Presets.shades_classic,
+  );
+}
+
+const rowsPerSecond = (rows: number, ms: number): string => (rows / (ms / 1000)).toFixed(0);
+
 export interface BacklogProgress {
   add(rows: number): void;
   rows(): number;
-  /** From the start to the last row, in milliseconds. */
+  /** Milliseconds from the start to the last row. */
   ms(): number;
   stop(): void;
 }
 
-/** A bar over what is pending now; rows that arrive meanwhile lengthen it. */
+/** Shows progress through the rows that are pending now; rows that arrive later extend the bar. */
 export async function backlogProgress(pool: Pool, model: string): Promise<BacklogProgress> {
   let total = await countPending(pool, model);
-  const bar = createBar("embedding");
+  const bar = createBar("embedding", SPEED);
   const started = performance.now();
   let last = started;
   let done = 0;
@@ -26,7 +45,7 @@ export async function backlogProgress(pool: Pool, model: string): Promise<Backlo
         total = done;
         bar.setTotal(total);
       }
-      bar.update(done, { rate: (done / ((last - started) / 1000)).toFixed(0) });
+      bar.update(done, { rate: rowsPerSecond(done, last - started) });
     },
     rows: () => done,
     ms: () => last - started,
@@ -36,33 +55,24 @@ export async function backlogProgress(pool: Pool, model: string): Promise<Backlo
   };
 }
 
-function createBar(what: string): SingleBar {
-  return new SingleBar(
-    {
-      format: `${what} {bar} {percentage}% | {value}/{total} rows | {rate} rows/s | {eta_formatted} left`,
-      etaBuffer: 100,
-      // Without a terminal: a line every two seconds.
-      noTTYOutput: true,
-      notTTYSchedule: 2_000,
-      hideCursor: true,
-    },
-    Presets.shades_classic,
-  );
+export interface WatchedProgress {
+  /** Reports how many rows are left. */
+  left(rows: number): void;
+  /** Milliseconds since the start. */
+  ms(): number;
+  stop(): void;
 }
 
-/** A bar over what others do; told now and then how many rows are left. */
-export function watchedProgress(
-  what: string,
-  total: number,
-): { left(rows: number): void; ms(): number; stop(): void } {
-  const bar = createBar(what);
+/** Shows progress of work that other processes do. */
+export function watchedProgress(what: string, total: number): WatchedProgress {
+  const bar = createBar(what, SPEED);
   const started = performance.now();
   const ms = () => performance.now() - started;
   bar.start(total, 0, { rate: "-" });
   return {
     left(rows) {
       const done = Math.max(total - rows, 0);
-      bar.update(done, { rate: (done / (ms() / 1000)).toFixed(0) });
+      bar.update(done, { rate: rowsPerSecond(done, ms()) });
     },
     ms,
     stop() {

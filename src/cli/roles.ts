@@ -1,20 +1,17 @@
 import type { Command } from "commander";
-import { withOwnerClient } from "../database/pool.js";
 import { grantWorker, revokeWorker } from "../admin/roles.sql.js";
-import { withContext } from "./context.js";
+import { withOwner } from "./context.js";
 
 export function addGrant(program: Command): void {
   program
     .command("grant <role>")
-    .description("let a role that owns nothing run the worker, on all watched tables and those to come")
-    .option("--revoke", "take it back")
+    .description("let a role that owns no table run the worker, on all tables that are or will be watched")
+    .option("--revoke", "revoke these rights")
     .addHelpText("after", "\nExample:\n  embedd grant embedd_worker")
-    .action(async (role: string, flags: { revoke?: boolean }, command: Command) => {
-      await withContext(command, ({ databaseUrl }) =>
-        withOwnerClient(databaseUrl, async (client) => {
-          await (flags.revoke === true ? revokeWorker(client, role) : grantWorker(client, role));
-          process.stdout.write(`${role} may ${flags.revoke === true ? "no longer " : ""}run the worker\n`);
-        }),
-      );
+    .action(async (role: string, { revoke = false }: { revoke?: boolean }, command: Command) => {
+      await withOwner(command, async (client) => {
+        await (revoke ? revokeWorker(client, role) : grantWorker(client, role));
+        process.stdout.write(`${role} can ${revoke ? "no longer" : "now"} run the worker\n`);
+      });
     });
 }

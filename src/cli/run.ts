@@ -10,17 +10,25 @@ import { withContext } from "./context.js";
 import type { Context } from "./context.js";
 import { EXIT } from "./exit.js";
 import { backlogProgress } from "./progress.js";
+import { onStopSignal } from "./signals.js";
+import { counted } from "./text.js";
 
 export function addRun(program: Command): void {
   program
     .command("run")
-    .description("embed what is there and whatever comes, until SIGTERM or Ctrl-C")
+    .description("embed existing and new rows until SIGTERM or Ctrl-C")
     .option(
       "--once",
-      "embed the backlog, with a progress bar, and leave; exit code 3 if rows failed or have to wait",
+      "embed the backlog with a progress bar, then exit; exit code 3 if rows failed or must wait",
     )
-    .option("--max-tokens-per-day <n>", "pause at this, of an API's tokens (EMBEDD_MAX_TOKENS_PER_DAY)")
-    .option("--max-usd-per-day <n>", "pause at this, by the list price (EMBEDD_MAX_USD_PER_DAY)")
+    .option(
+      "--max-tokens-per-day <n>",
+      "pause until midnight UTC at this many API tokens (EMBEDD_MAX_TOKENS_PER_DAY)",
+    )
+    .option(
+      "--max-usd-per-day <n>",
+      "pause until midnight UTC at this cost, by list price (EMBEDD_MAX_USD_PER_DAY)",
+    )
     .addHelpText("after", "\nExample:\n  DATABASE_URL=postgres://me@localhost/app embedd run")
     .action(async (flags: { once?: boolean }, command: Command) => {
       await withContext(command, async (context) => {
@@ -36,7 +44,10 @@ export function addRun(program: Command): void {
 
 type LoadedProvider = Awaited<ReturnType<typeof createProvider>>;
 
-/** A server that has to be asked what its model makes, and is down, is waited for; not to do the backlog once. */
+/**
+ * Some servers must be asked for their model's dimensions. If such a server is down, this waits for it, except with
+ * `once`.
+ */
 async function loadProvider({ config, log }: Context, once: boolean): Promise<LoadedProvider> {
   for (let attempt = 0; ; attempt++) {
     try {
@@ -53,7 +64,7 @@ async function loadProvider({ config, log }: Context, once: boolean): Promise<Lo
   }
 }
 
-/** A worker with the settings of the command line. */
+/** Starts a worker with the settings of the command line. */
 export function startWorker(
   { config, databaseUrl, log }: Context,
   provider: LoadedProvider,
@@ -89,28 +100,18 @@ async function runUntilStopped(context: Context, provider: LoadedProvider): Prom
     rows += w;
     failed += f;
   });
-  // One line a second at most, however fast the rows come.
+  // At most one line per second, however fast rows arrive.
   const report = setInterval(() => {
     if (rows + failed === 0) return;
     log.info({ rows, ...(failed > 0 && { failed }) }, "embedded");
     rows = failed = 0;
   }, 1_000);
   log.info({ worker: worker.id, model: provider.model, dimensions: provider.dimensions }, "ready");
-  const signal = await new Promise<NodeJS.Signals>((resolve) => {
-    let stopping = false;
-    for (const name of ["SIGINT", "SIGTERM"] as const) {
-      process.on(name, () => {
-        // A second signal forces.
-        if (stopping) process.exit(EXIT.fault);
-        stopping = true;
-        resolve(name);
-      });
-    }
-  });
+  const signal = await new Promise<NodeJS.Signals>(onStopSignal);
   log.info({ signal }, "stopping");
   let stopped = false;
   if (context.embedded === null) {
-    // A connection that is only half open, or a text that is still computed, would keep the process.
+    // A half-open connection or a running inference would keep the process alive.
     const exit = () => process.exit(stopped ? EXIT.ok : EXIT.fault);
     setTimeout(exit, config.shutdownMs + 1_000).unref();
   }
@@ -126,27 +127,23 @@ async function runOnce(context: Context, provider: LoadedProvider): Promise<void
     progress.add(written + failed);
   });
   let interrupted = false;
-  for (const name of ["SIGINT", "SIGTERM"] as const) {
-    process.on(name, () => {
-      // A second signal forces.
-      if (interrupted) process.exit(EXIT.fault);
-      interrupted = true;
-      void worker.stop({ deadlineMs: context.config.shutdownMs });
-    });
-  }
+  onStopSignal(() => {
+    interrupted = true;
+    void worker.stop({ deadlineMs: context.config.shutdownMs });
+  });
   await worker.idle();
   await worker.stop();
   progress.stop();
   const status = await readStatus(context.pool);
   const left = status.reduce((sum, p) => sum + p.failed + p.dead, 0);
-  process.stdout.write(`${progress.rows()} rows in ${(progress.ms() / 1000).toFixed(1)} s\n`);
+  process.stdout.write(`${counted(progress.rows(), "row")} in ${(progress.ms() / 1000).toFixed(1)} s\n`);
   if (left > 0) {
-    process.stderr.write(`${left} rows failed: embedd failures\n`);
+    process.stderr.write(`${counted(left, "row")} failed; list them with: embedd failures\n`);
     process.exitCode = EXIT.no;
   }
   for (const { relation, pending, waitReason } of status) {
     if (waitReason === null || pending === 0) continue;
-    process.stderr.write(`${pending ?? "?"} rows of ${relation} wait: ${waitReason}\n`);
+    process.stderr.write(`pending rows of ${relation}: ${pending ?? "?"}; the worker waits: ${waitReason}\n`);
     process.exitCode = EXIT.no;
   }
   if (interrupted) process.exitCode = EXIT.fault;

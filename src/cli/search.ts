@@ -6,11 +6,12 @@ import type { Provider } from "../providers/provider.js";
 import { loadPipelines } from "../database/load-pipelines.sql.js";
 import type { Pipeline } from "../database/pipeline.js";
 import { searchRows } from "../admin/search.sql.js";
+import { shellWord } from "../admin/shell-word.js";
 import type { SearchResult } from "../admin/search.sql.js";
 import { wholeNumber } from "./arguments.js";
 import { withContext } from "./context.js";
 import { EXIT } from "./exit.js";
-import { excerpt, matchesTable } from "./text.js";
+import { excerpt, matchesTable, notWatched, printResult } from "./text.js";
 
 interface SearchFlags {
   table?: string;
@@ -22,30 +23,28 @@ interface SearchFlags {
 export function addSearch(program: Command): void {
   program
     .command("search <query>")
-    .description("the rows nearest in meaning, by cosine distance")
-    .option("--table <name>", "which watched table (needed when several are)")
-    .option("--embedding <column>", "which embedding column, where a table has several")
-    .option("--limit <n>", "how many rows", wholeNumber, 5)
-    .option("--json", "for scripts")
+    .description("find the rows nearest in meaning, by cosine distance")
+    .option("--table <name>", "the watched table (required if several are watched)")
+    .option("--embedding <column>", "the embedding column (required if the table has several)")
+    .option("--limit <n>", "show at most this many rows", wholeNumber, 5)
+    .option("--json", "print JSON")
     .addHelpText("after", '\nExample:\n  embedd search "how do I reset my password" --table docs')
     .action(async (query: string, flags: SearchFlags, command: Command) => {
       await withContext(
         command,
         async ({ pool, config, log }) => {
-          await pickPipeline(pool, flags);
+          await pickPipeline(pool, query, flags);
           const provider = await createProvider({ ...config, log });
           try {
             const { pipeline, results } = await search(pool, provider, query, flags);
-            process.stdout.write(
-              flags.json === true ? `${JSON.stringify(results, null, 2)}\n` : formatResults(results),
-            );
+            printResult(results, flags.json, formatResults);
             if (results.length === 0) {
-              const present = pipeline.model ?? pipeline.servedModel ?? provider.model;
+              const current = pipeline.model ?? pipeline.servedModel ?? provider.model;
               process.stderr.write(
-                `no row of ${pipeline.relation} has a vector of ${provider.model}` +
-                  (present === provider.model
+                `no row of ${pipeline.relation} has a vector from ${provider.model}` +
+                  (current === provider.model
                     ? "\n"
-                    : `; they are of ${present}: set EMBEDD_PROVIDER for it\n`),
+                    : `; its current model is ${current}: set EMBEDD_PROVIDER for that model\n`),
               );
               process.exitCode = EXIT.no;
             }
@@ -59,8 +58,8 @@ export function addSearch(program: Command): void {
 }
 
 /**
- * A switch to another model may come between the look at the table and the search of it. Then nothing is
- * found, or a column not at all; the second time it is over.
+ * A switch to another model may happen after the pipeline was loaded. Then the search finds nothing, or the column is
+ * gone; so it loads the pipeline again and searches once more.
  */
 async function search(
   pool: Pool,
@@ -68,15 +67,15 @@ async function search(
   query: string,
   flags: SearchFlags,
 ): Promise<{ pipeline: Pipeline; results: SearchResult[] }> {
-  const pipeline = await pickPipeline(pool, flags);
+  const pipeline = await pickPipeline(pool, query, flags);
   const attempt = async (p: Pipeline): Promise<SearchResult[]> => {
     if (!provider.supportsDimensions(p.dimensions)) return [];
     const vector = await embedQuery(provider, query, { dimensions: p.dimensions });
     return searchRows(pool, p, provider.model, vector, { limit: flags.limit, maxChars: 400 });
   };
   const changed = async (): Promise<Pipeline | null> => {
-    const present = await pickPipeline(pool, flags);
-    return present.id === pipeline.id && present.embedding === pipeline.embedding ? null : present;
+    const now = await pickPipeline(pool, query, flags);
+    return now.id === pipeline.id && now.embedding === pipeline.embedding ? null : now;
   };
   try {
     const results = await attempt(pipeline);
@@ -84,34 +83,32 @@ async function search(
   } catch (error) {
     if ((await changed()) === null) throw error;
   }
-  const present = await changed();
-  return { pipeline: present ?? pipeline, results: present === null ? [] : await attempt(present) };
+  const now = await changed();
+  return { pipeline: now ?? pipeline, results: now === null ? [] : await attempt(now) };
 }
 
-/** The one pipeline that is meant; where that is not clear, an error that lists them. */
-async function pickPipeline(pool: Pool, { table, embedding }: SearchFlags): Promise<Pipeline> {
+/** Finds the one pipeline that the flags mean. @throws EmbeddError that lists the candidates */
+async function pickPipeline(pool: Pool, query: string, { table, embedding }: SearchFlags): Promise<Pipeline> {
   const { pipelines } = await loadPipelines(pool);
-  const fits = pipelines.filter(
+  const matching = pipelines.filter(
     (p) =>
-      // What a switch to another model is still filling is meant only when it is named.
+      // The new columns of a running switch must be named.
       (p.shadowOf === null || p.embedding === embedding) &&
       matchesTable(p.relation, table) &&
       (embedding === undefined || p.embedding === embedding),
   );
-  // The ready-made table is there always, so it is meant only when it is named or alone.
+  // embedd.chunks always exists, so it is only meant if it is named or the only one.
   const candidates =
-    fits.length > 1 && table === undefined ? fits.filter((p) => p.relation !== "embedd.chunks") : fits;
-  const [only] = candidates;
-  if (only !== undefined && candidates.length === 1) return only;
-  const names = (candidates.length > 1 ? candidates : pipelines)
-    .map((p) => `${p.relation}.${p.embedding}`)
-    .join(", ");
+    matching.length > 1 && table === undefined
+      ? matching.filter((p) => p.relation !== "embedd.chunks")
+      : matching;
+  const [first] = candidates;
+  if (first === undefined) throw notWatched(table ?? embedding);
+  if (candidates.length === 1) return first;
   throw configurationError(
-    candidates.length > 1 ? "which_table" : "not_watched",
-    candidates.length > 1
-      ? `several watched columns fit: ${names}`
-      : `${table ?? "that"} is not watched; watched: ${names}`,
-    'embedd search "…" --table schema.table --embedding column',
+    "which_table",
+    `several watched columns match: ${candidates.map((p) => `${p.relation}.${p.embedding}`).join(", ")}`,
+    `embedd search ${shellWord(query)} --table ${shellWord(first.relation)} --embedding ${shellWord(first.embedding)}`,
   );
 }
 

@@ -3,13 +3,14 @@ import { countWorkers, readStatus } from "../admin/status.sql.js";
 import type { PipelineStatus } from "../admin/status.sql.js";
 import { withContext } from "./context.js";
 import { EXIT } from "./exit.js";
+import { counted, printResult } from "./text.js";
 
 export function addStatus(program: Command): void {
   program
     .command("status")
-    .description("the backlog, the failures and the models of every watched table")
-    .option("--json", "for scripts")
-    .option("--require-worker", "only look for a connected worker; exit code 3 if there is none")
+    .description("show pending rows, failures and models of every watched table")
+    .option("--json", "print JSON")
+    .option("--require-worker", "only check for a connected worker; exit code 3 if there is none")
     .addHelpText("after", "\nExample:\n  embedd status --json | jq '.pipelines[].pending'")
     .action(async (flags: { json?: boolean; requireWorker?: boolean }, command: Command) => {
       await withContext(
@@ -17,26 +18,20 @@ export function addStatus(program: Command): void {
         async ({ pool }) => {
           const workers = await countWorkers(pool);
           if (flags.requireWorker === true) {
-            process.stdout.write(`${workers} ${workers === 1 ? "worker" : "workers"}\n`);
+            process.stdout.write(`${counted(workers, "worker")}\n`);
             if (workers === 0) process.exitCode = EXIT.no;
             return;
           }
-          const pipelines = await readStatus(pool);
-          process.stdout.write(
-            flags.json === true
-              ? `${JSON.stringify({ workers, pipelines }, null, 2)}\n`
-              : formatStatus(workers, pipelines),
-          );
+          printResult({ workers, pipelines: await readStatus(pool) }, flags.json, formatStatus);
         },
         { quiet: true },
       );
     });
 }
 
-/** A few lines a pipeline, for people. */
-export function formatStatus(workers: number, pipelines: readonly PipelineStatus[]): string {
-  const lines = [`${workers} ${workers === 1 ? "worker" : "workers"} connected`];
-  if (pipelines.length === 0) lines.push("nothing is watched; embedd watch --help");
+function formatStatus({ workers, pipelines }: { workers: number; pipelines: PipelineStatus[] }): string {
+  const lines = [`${counted(workers, "worker")} connected`];
+  if (pipelines.length === 0) lines.push("no table is watched: embedd watch --help");
   for (const p of pipelines) {
     lines.push("", `${p.relation}.${p.embedding} (pipeline ${p.pipeline}${p.paused ? ", paused" : ""})`);
     if (p.error !== null) lines.push(`  error     ${p.error}`);
@@ -47,7 +42,7 @@ export function formatStatus(workers: number, pipelines: readonly PipelineStatus
     lines.push(
       `  pending   ${p.pending ?? "?"}${age}`,
       `  in flight ${p.inFlight}`,
-      `  failed    ${p.failed} to be tried again, ${p.dead} dead`,
+      `  failed    ${p.failed} backing off, ${p.dead} dead`,
       `  blank     ${p.blank ?? "?"}`,
     );
     if (p.vectorIndex !== null) lines.push(`  index     ${p.vectorIndex}`);
@@ -58,16 +53,18 @@ export function formatStatus(workers: number, pipelines: readonly PipelineStatus
     lines.push(
       `  done      ${p.done ?? "?"}${models.map(([m, n]) => `\n    ${m === "" ? "(no name)" : m}: ${n}`).join("")}`,
     );
-    if (p.stale !== null && p.stale > 0)
-      lines.push(
-        `  stale     ${p.stale} of another model than ${p.presentModel ?? "?"}${p.reembed ? ", being embedded again" : ": embedd reembed"}`,
-      );
+    if (p.stale !== null && p.stale > 0) lines.push(`  stale     ${describeStale(p, p.stale)}`);
   }
   return `${lines.join("\n")}\n`;
 }
 
 function spentToday({ requestsToday, tokensToday, usdToday, cutTextsToday }: PipelineStatus): string {
   const price = usdToday > 0 ? `, about $${usdToday.toFixed(usdToday < 0.01 ? 6 : 2)}` : "";
-  const cut = cutTextsToday > 0 ? `, ${cutTextsToday} texts cut to what the model reads` : "";
-  return `${requestsToday} requests, ${tokensToday} tokens${price}${cut}`;
+  const cut = cutTextsToday > 0 ? `, ${counted(cutTextsToday, "text")} cut at the model's limit` : "";
+  return `${counted(requestsToday, "request")}, ${counted(tokensToday, "token")}${price}${cut}`;
+}
+
+function describeStale({ currentModel, reembed }: PipelineStatus, stale: number): string {
+  const what = reembed ? "being re-embedded" : "re-embed them with: embedd reembed";
+  return `${stale} not from the current model ${currentModel ?? "?"}; ${what}`;
 }

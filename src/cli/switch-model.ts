@@ -1,19 +1,25 @@
 import { Option } from "commander";
 import type { Command } from "commander";
+import type { Pool } from "pg";
 import { EmbeddError, configurationError } from "../errors.js";
 import { createProvider } from "../providers/create-provider.js";
 import { knownDimensions } from "../providers/known-dimensions.js";
 import { withOwnerClient } from "../database/pool.js";
-import { switchIndexes } from "../admin/switch-model/indexes.sql.js";
 import { abortSwitch } from "../admin/switch-model/abort.js";
+import { shellWord } from "../admin/shell-word.js";
+import { switchCommand } from "../admin/switch-model/errors.js";
+import { SWITCH_DEFAULTS } from "../admin/switch-model/switch.js";
+import type { SwitchResult } from "../admin/switch-model/switch.js";
 import { switchModel } from "../admin/switch-model/switch-model.js";
-import type { SwitchResult } from "../admin/switch-model/switch-model.js";
-import { countBehind, countTexts, readSwitches } from "../admin/switch-model/switches.sql.js";
+import { readSwitches } from "../admin/switch-model/switches.sql.js";
 import { wholeNumberOrZero, wholeNumber } from "./arguments.js";
 import { withContext } from "./context.js";
 import type { Context } from "./context.js";
 import { EXIT } from "./exit.js";
+import { onStopSignal } from "./signals.js";
 import { switchReporter } from "./switch-progress.js";
+import { formatSwitches, readProgress } from "./switch-status.js";
+import { printResult } from "./text.js";
 
 interface SwitchFlags {
   embedding: string;
@@ -31,27 +37,34 @@ interface SwitchFlags {
 export function addSwitchModel(program: Command): void {
   program
     .command("switch-model [table]")
-    .description("move a table to another model or dimension without an outage; run it again to go on")
+    .description(
+      "move a table to another model or dimension while applications keep running; run it again to resume",
+    )
     .option("--embedding <column>", "the embedding column", "embedding")
     .option("--model <name>", "the new model (default: that of EMBEDD_PROVIDER)")
-    .option("--dimensions <n>", "of its vectors (default: the model's own)", wholeNumber)
+    .option("--dimensions <n>", "dimensions of the new vectors (default: the model's own)", wholeNumber)
     .addOption(
-      new Option("--index <method>", "the new column's own index (default: as the old one's)").choices([
+      new Option("--index <method>", "the new column's own index (default: the old column's)").choices([
         "hnsw",
         "none",
       ]),
     )
-    .option("--drop-old", "the old vectors go in the swap (default: kept as <column>_previous)")
-    .option("--max-behind <n>", "swap while at most this many rows lack a new vector", wholeNumberOrZero, 100)
-    .option("--force", "swap although rows could not be embedded with the new model")
-    .option("--status", "only say how far it is; of all tables without one")
-    .option("--json", "with --status, for scripts")
-    .option("--abort", "end it: what it added goes, and the old model stays")
+    .option("--drop-old", "drop the old vectors in the swap (default: keep them as <column>_previous)")
+    .option(
+      "--max-behind <n>",
+      "swap once at most this many rows lack a new vector",
+      wholeNumberOrZero,
+      SWITCH_DEFAULTS.maxBehind,
+    )
+    .option("--force", "swap even if rows could not be embedded with the new model")
+    .option("--status", "show progress only; all tables if none is named")
+    .option("--json", "with --status: print JSON")
+    .option("--abort", "undo the switch: drop the new columns and keep the old model")
     .addHelpText(
       "after",
       `
-The new model's vectors are made by a worker of that model, which is to run beside the old one's:
-  EMBEDD_PROVIDER=… embedd run
+A worker of the new model fills the new columns. Start it alongside the old worker:
+  EMBEDD_PROVIDER=openai embedd run
 
 Example:
   embedd switch-model docs --model text-embedding-3-small --dimensions 1536`,
@@ -60,9 +73,9 @@ Example:
       await withContext(
         command,
         async (context) => {
-          if (flags.status === true) await showStatus(context, table, flags);
+          if (flags.status === true) await showStatus(context.pool, table, flags);
           else if (table === undefined)
-            throw configurationError("no_table", "which table?", "embedd switch-model docs");
+            throw configurationError("no_table", "name the table to switch", "embedd switch-model docs");
           else if (flags.abort === true) await abort(context, table, flags);
           else await run(context, table, flags);
         },
@@ -74,14 +87,10 @@ Example:
 async function run(context: Context, table: string, flags: SwitchFlags): Promise<void> {
   const target = await findTarget(context, table, flags);
   const stopping = new AbortController();
-  for (const name of ["SIGINT", "SIGTERM"] as const) {
-    process.once(name, () => {
-      // A second signal forces.
-      process.once(name, () => process.exit(EXIT.fault));
-      stopping.abort();
-      process.stderr.write("stopping when the present step is done; once more to stop at once\n");
-    });
-  }
+  onStopSignal(() => {
+    stopping.abort();
+    process.stderr.write("stopping after this step; press again to stop now\n");
+  });
   const reporter = switchReporter();
   try {
     const result = await withOwnerClient(context.databaseUrl, (client) =>
@@ -97,11 +106,11 @@ async function run(context: Context, table: string, flags: SwitchFlags): Promise
     reporter.stop();
     if (stopping.signal.aborted) {
       process.stderr.write(
-        "stopped; both models go on. The same command goes on from here, --abort ends it\n",
+        "stopped; applications keep the old model. Run the same command to resume, or add --abort to undo\n",
       );
       process.exitCode = EXIT.fault;
     } else if (error instanceof EmbeddError && error.code === "same_model") {
-      // As after a crash right behind the swap.
+      // For example when the command was killed right after the swap, and is run again.
       process.stdout.write(`nothing to switch: ${error.message}\n`);
     } else if (error instanceof EmbeddError && error.code === "dead_rows") {
       process.stderr.write(`embedd: ${error.message}\n  try: ${error.hint ?? ""}\n`);
@@ -110,7 +119,7 @@ async function run(context: Context, table: string, flags: SwitchFlags): Promise
   }
 }
 
-/** What was not said comes from the provider; a switch that is under way knows. */
+/** Completes the target: a running switch knows its own; otherwise the provider tells its model and dimensions. */
 async function findTarget(
   { pool, config }: Context,
   table: string,
@@ -125,8 +134,8 @@ async function findTarget(
     if (model !== undefined && model !== provider.model) {
       throw configurationError(
         "no_dimensions",
-        `it is not known how many dimensions ${model} has`,
-        `--dimensions …, or set EMBEDD_PROVIDER for ${model}`,
+        `the dimensions of ${model} are not known; pass --dimensions, or set EMBEDD_PROVIDER for this model`,
+        switchCommand({ relation: table, embedding }, "--model", shellWord(model), "--dimensions", "1536"),
       );
     }
     return { model: provider.model, dimensions: dimensions ?? provider.dimensions };
@@ -149,57 +158,26 @@ async function abort(
 function formatResult({ running, lockedMs, previous }: SwitchResult): string {
   const { relation, embedding, fromModel, toModel, toDimensions } = running;
   const lines = [
-    `${relation}.${embedding} is of ${toModel} now, ${toDimensions} dimensions; locked for ${lockedMs.toFixed(0)} ms`,
-    `queries are to be embedded with ${toModel}: select * from embedd.model_of('${relation}')`,
+    `${relation}.${embedding} now uses ${toModel} (${toDimensions} dimensions)`,
+    `the swap locked the table for ${lockedMs.toFixed(0)} ms`,
+    `embed queries with ${toModel}; to ask for the current model: SELECT * FROM embedd.model_of(${literal(relation)});`,
   ];
   if (previous !== null) {
-    lines.push(
-      `the vectors of ${fromModel} are kept: ALTER TABLE ${relation} ${previous.map((name) => `DROP COLUMN ${name}`).join(", ")};`,
-    );
+    const columns = previous.map((name) => `DROP COLUMN ${name}`).join(", ");
+    lines.push(`the vectors from ${fromModel} are kept; to drop them: ALTER TABLE ${relation} ${columns};`);
   }
-  if (running.oldServed) lines.push(`the worker of ${fromModel} is not needed here any more: stop it`);
+  if (running.oldServed) lines.push(`the worker of ${fromModel} is no longer needed for this table`);
   return `${lines.join("\n")}\n`;
 }
 
-async function showStatus({ pool }: Context, table: string | undefined, flags: SwitchFlags): Promise<void> {
+const literal = (name: string): string => `'${name.replaceAll("'", "''")}'`;
+
+async function showStatus(
+  pool: Pool,
+  table: string | undefined,
+  { maxBehind, json }: SwitchFlags,
+): Promise<void> {
   const switches = await readSwitches(pool, { relation: table });
-  const broken = switches.filter(({ whole }) => !whole);
-  const states = await Promise.all(
-    switches
-      .filter(({ whole }) => whole)
-      .map(async (running) => {
-        const counts = await countBehind(pool, running.shadow);
-        const texts = await countTexts(pool, running.shadow);
-        const indexes = await switchIndexes(pool, running);
-        const filled = counts.behind - counts.dead <= flags.maxBehind;
-        return {
-          ...running,
-          step: !filled ? "fill" : indexes.some(({ state }) => state !== "ready") ? "index" : "swap",
-          done: texts - counts.waiting,
-          left: counts.waiting,
-          behind: counts.behind,
-          dead: counts.dead,
-          indexes: indexes.map(({ name, replaces, state }) => ({ name, replaces, state })),
-        };
-      }),
-  );
-  if (flags.json === true) {
-    process.stdout.write(`${JSON.stringify([...states, ...broken], null, 2)}\n`);
-    return;
-  }
-  if (switches.length === 0) process.stdout.write("nothing is being switched\n");
-  for (const { relation, embedding } of broken) {
-    process.stdout.write(
-      `${relation}.${embedding}: a column that the switch needs is gone; embedd switch-model ${relation} --abort\n`,
-    );
-  }
-  for (const s of states) {
-    process.stdout.write(
-      `${s.relation}.${s.embedding}: from ${s.fromModel} (${s.fromDimensions}) to ${s.toModel} (${s.toDimensions})\n` +
-        `  step      ${s.step}\n` +
-        `  rows      ${s.done} done, ${s.left} left, ${s.dead} dead\n` +
-        `  worker    ${s.served ? "connected" : `none of ${s.toModel} is connected`}${s.error === null ? "" : `; ${s.error}`}\n` +
-        s.indexes.map(({ name, state }) => `  index     ${name}: ${state}\n`).join(""),
-    );
-  }
+  const progress = await Promise.all(switches.map((running) => readProgress(pool, running, maxBehind)));
+  printResult(progress, json, formatSwitches);
 }

@@ -1,10 +1,11 @@
-import { Presets, SingleBar } from "cli-progress";
-import type { SwitchEvent } from "../admin/switch-model/switch-model.js";
+import type { SingleBar } from "cli-progress";
+import type { Switch, SwitchEvent, SwitchListener } from "../admin/switch-model/switch.js";
+import { createBar } from "./progress.js";
 
-/** Shows a switch on standard error: a line a step, and a bar while rows are embedded. */
-export function switchReporter(): { onEvent: (event: SwitchEvent) => void; stop: () => void } {
+/** Shows a switch on standard error: one line per step, and a bar while rows are embedded. */
+export function switchReporter(): { onEvent: SwitchListener; stop: () => void } {
   let bar: SingleBar | null = null;
-  let hint = "";
+  let shown = "";
 
   function stop(): void {
     bar?.stop();
@@ -16,28 +17,18 @@ export function switchReporter(): { onEvent: (event: SwitchEvent) => void; stop:
     process.stderr.write(`${line}\n`);
   }
 
-  function fill({ running, counts, texts, mostWaiting }: Extract<SwitchEvent, { step: "fill" }>): void {
-    const what =
-      missing(running, counts.behind > 0 || counts.waiting > mostWaiting) ||
-      (counts.behind === 0 && counts.waiting > mostWaiting
-        ? `the swap comes when at most ${mostWaiting} rows wait for their first vector`
-        : "");
-    if (what !== hint && what !== "") say(what);
-    hint = what;
+  function fill(event: Extract<SwitchEvent, { step: "fill" }>): void {
+    const { counts, texts } = event;
+    const hint = fillHint(event);
+    if (hint !== shown && hint !== "") say(hint);
+    shown = hint;
+    const done = texts - counts.pending;
     if (bar === null) {
-      bar = new SingleBar(
-        {
-          format: "embedding {bar} {percentage}% | {value}/{total} rows | {dead} dead",
-          noTTYOutput: true,
-          notTTYSchedule: 2_000,
-          hideCursor: true,
-        },
-        Presets.shades_classic,
-      );
-      bar.start(texts, texts - counts.waiting, { dead: counts.dead });
+      bar = createBar("embedding", "{dead} dead");
+      bar.start(texts, done, { dead: counts.dead });
     }
     bar.setTotal(texts);
-    bar.update(texts - counts.waiting, { dead: counts.dead });
+    bar.update(done, { dead: counts.dead });
   }
 
   return {
@@ -47,7 +38,7 @@ export function switchReporter(): { onEvent: (event: SwitchEvent) => void; stop:
       switch (event.step) {
         case "begin":
           say(
-            `${event.resumed ? "going on with" : "switching"} ${running.relation}.${running.embedding} from ` +
+            `${event.resumed ? "resuming the switch of" : "switching"} ${running.relation}.${running.embedding} from ` +
               `${running.fromModel} (${running.fromDimensions}) to ${running.toModel} (${running.toDimensions})`,
           );
           break;
@@ -55,24 +46,35 @@ export function switchReporter(): { onEvent: (event: SwitchEvent) => void; stop:
           fill(event);
           break;
         case "index":
-          say(`building the index ${event.index.replaces ?? event.index.name}; writers go on`);
+          say(`building the index ${event.index.replaces ?? event.index.name}; writers are not blocked`);
           break;
         case "swap":
-          say("swapping");
+          say("swapping the columns");
           break;
       }
     },
   };
 }
 
-/** What the person at the terminal has to do, if anything. */
-function missing(running: SwitchEvent["running"], rowsWait: boolean): string {
+/** What keeps the new columns from filling up or the swap from starting; empty: nothing. */
+function fillHint({ running, counts, mostPending }: Extract<SwitchEvent, { step: "fill" }>): string {
+  const tooMany = counts.pending > mostPending;
+  const problem = workerHint(running, counts.behind > 0 || tooMany);
+  if (problem !== "") return problem;
+  return counts.behind === 0 && tooMany ? `the swap starts once at most ${mostPending} rows are pending` : "";
+}
+
+/** What the user must do about the workers, if anything. */
+function workerHint(running: Switch, hasRows: boolean): string {
   const { toModel, fromModel, error, served, oldServed, pinned } = running;
-  if (error !== null) return `no worker can fill it: ${error}`;
+  if (error !== null) return `no worker can fill the new columns: ${error}`;
   if (served) return "";
-  if (rowsWait)
-    return `no worker of ${toModel} is connected; start one beside the others: embedd run, with EMBEDD_PROVIDER set for it`;
-  if (oldServed && !pinned)
-    return `the worker of ${fromModel} would take the column over: start one of ${toModel}, or stop that one`;
+  if (hasRows) {
+    const start = `start one alongside the old worker: embedd run, with EMBEDD_PROVIDER set for ${toModel}`;
+    return `no worker of ${toModel} is connected; ${start}`;
+  }
+  if (oldServed && !pinned) {
+    return `the worker of ${fromModel} would take over the column: start a worker of ${toModel}, or stop that one`;
+  }
   return "";
 }

@@ -1,26 +1,20 @@
 import type { Command } from "commander";
-import { withOwnerClient } from "../database/pool.js";
 import { uninstall } from "../admin/uninstall.js";
-import { withContext } from "./context.js";
+import { withOwner } from "./context.js";
 
 export function addUninstall(program: Command): void {
   program
     .command("uninstall")
-    .description("leave every table and remove the schema embedd; vectors stay")
-    .option("--drop-columns", "the vectors and their models' names go as well")
-    .option("--drop-chunks", "even if embedd.chunks holds rows")
+    .description("stop watching every table and drop the schema embedd; vectors stay")
+    .option("--drop-columns", "also drop the embedding and model columns")
+    .option("--drop-chunks", "drop embedd.chunks even if it holds rows")
     .addHelpText("after", "\nExample:\n  embedd uninstall")
     .action(async (flags: { dropColumns?: boolean; dropChunks?: boolean }, command: Command) => {
-      await withContext(command, ({ databaseUrl }) =>
-        withOwnerClient(databaseUrl, async (client) => {
-          const left = await uninstall(client, {
-            dropColumns: flags.dropColumns ?? false,
-            dropChunks: flags.dropChunks ?? false,
-          });
-          process.stdout.write(
-            `removed the schema embedd${left.length > 0 ? `, left ${left.join(", ")}` : ""}\n`,
-          );
-        }),
-      );
+      const { dropColumns = false, dropChunks = false } = flags;
+      await withOwner(command, async (client) => {
+        const tables = await uninstall(client, { dropColumns, dropChunks });
+        const unwatched = tables.length > 0 ? `; no longer watching ${tables.join(", ")}` : "";
+        process.stdout.write(`dropped the schema embedd${unwatched}\n`);
+      });
     });
 }

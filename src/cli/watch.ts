@@ -1,9 +1,9 @@
 import { Option } from "commander";
 import type { Command } from "commander";
-import { withOwnerClient } from "../database/pool.js";
 import { unwatch, watch } from "../admin/watch.js";
 import { wholeNumber } from "./arguments.js";
-import { withContext } from "./context.js";
+import { withOwner } from "./context.js";
+import { counted } from "./text.js";
 
 interface WatchFlags {
   content: string[];
@@ -19,21 +19,25 @@ interface WatchFlags {
 export function addWatch(program: Command): void {
   program
     .command("watch <table>")
-    .description("embed the rows of a table, those that are there and those to come")
+    .description("embed a table's rows, existing and new")
     .requiredOption("--content <column...>", "the columns that hold the text, in order")
     .option("--embedding <column>", "the vector(n) or halfvec(n) column", "embedding")
     .option(
       "--model-column <column>",
-      "where the model's name goes (default: the embedding column's name and _model)",
+      "the column for the model's name (default: the embedding column's name plus _model)",
     )
-    .option("--template <text>", "how the columns make one text, such as '{title}\\n\\n{body}'")
-    .option("--model <name>", "only a worker of this model (default: whichever runs)")
-    .option("--create-columns", "add the embedding and model columns where they are missing")
-    .option("--dimensions <n>", "of the column that --create-columns adds", wholeNumber, 384)
+    .option(
+      "--template <text>",
+      "how to join the columns into one text, such as '{title}\\n\\n{body}' (default: one per line)",
+    )
+    .option("--model <name>", "only workers of this model may embed it (default: any)")
+    .option("--create-columns", "add the embedding and model columns if they are missing")
+    .option("--dimensions <n>", "dimensions of the column that --create-columns adds", wholeNumber, 384)
     .addOption(
-      new Option("--index <method>", "a worker builds it CONCURRENTLY once the backlog is done").choices([
-        "hnsw",
-      ]),
+      new Option(
+        "--index <method>",
+        "vector index, which a worker builds CONCURRENTLY once no rows are pending (default: none)",
+      ).choices(["hnsw"]),
     )
     .addHelpText(
       "after",
@@ -41,35 +45,31 @@ export function addWatch(program: Command): void {
     )
     .action(async (table: string, flags: WatchFlags, command: Command) => {
       const { createColumns, dimensions, ...rest } = flags;
-      await withContext(command, ({ databaseUrl }) =>
-        withOwnerClient(databaseUrl, async (client) => {
-          const options = {
-            ...rest,
-            relation: table,
-            createColumns: createColumns === true ? dimensions : undefined,
-          };
-          const id = await watch(client, options, () => {
-            process.stderr.write("building the index of waiting rows; writers go on\n");
-          });
-          process.stdout.write(`pipeline ${id}: ${table}\n`);
-        }),
-      );
+      const options = {
+        ...rest,
+        relation: table,
+        createColumns: createColumns === true ? dimensions : undefined,
+      };
+      await withOwner(command, async (client) => {
+        const id = await watch(client, options, () => {
+          process.stderr.write("building the index of pending rows; writers are not blocked\n");
+        });
+        process.stdout.write(`watching ${table} (pipeline ${id})\n`);
+      });
     });
 }
 
 export function addUnwatch(program: Command): void {
   program
     .command("unwatch <table>")
-    .description("leave a table: triggers, indexes and grants go, vectors stay")
+    .description("stop watching a table and drop embedd's triggers, indexes and grants; vectors stay")
     .option("--embedding <column>", "only this embedding column (default: all of the table)")
-    .option("--drop-columns", "the vectors and their model's names go as well")
+    .option("--drop-columns", "also drop the embedding and model columns")
     .addHelpText("after", "\nExample:\n  embedd unwatch docs")
     .action(async (table: string, flags: { embedding?: string; dropColumns?: boolean }, command: Command) => {
-      await withContext(command, ({ databaseUrl }) =>
-        withOwnerClient(databaseUrl, async (client) => {
-          const count = await unwatch(client, table, flags);
-          process.stdout.write(`left ${table}: ${count} ${count === 1 ? "pipeline" : "pipelines"}\n`);
-        }),
-      );
+      await withOwner(command, async (client) => {
+        const count = await unwatch(client, table, flags);
+        process.stdout.write(`no longer watching ${table} (${counted(count, "pipeline")})\n`);
+      });
     });
 }

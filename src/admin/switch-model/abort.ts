@@ -1,39 +1,37 @@
 import type { ClientBase } from "pg";
 import { configurationError } from "../../errors.js";
 import { callSchema } from "../../database/call-schema.js";
-import { INDEX_CLASS } from "../../database/advisory-locks.js";
+import { switchCommand } from "./errors.js";
 import { holdSwitch } from "./hold.sql.js";
-import { readSwitches } from "./switches.sql.js";
-import type { Switch } from "./switches.sql.js";
+import { cancelIndexBuild } from "./indexes.sql.js";
+import type { Switch } from "./switch.js";
+import { dropShadow, readSwitches } from "./switches.sql.js";
 import { withTableLock } from "./table-lock.js";
 
 /**
- * Ends a switch: what it added goes, and the old pipeline is as before.
- * @throws EmbeddError with code `no_switch` where none is under way
+ * Ends a switch and drops everything it added; the old pipeline is as it was before.
+ * @param client of the table's owner, outside a transaction
+ * @throws EmbeddError with code `no_switch` if none is running, `switch_runs` if a command still works on it,
+ *   `locked` if the table's lock cannot be had
  */
 export async function abortSwitch(
   client: ClientBase,
-  options: { relation: string; embedding: string },
+  column: { relation: string; embedding: string },
 ): Promise<Switch> {
-  const release = await holdSwitch(client, options);
+  const release = await holdSwitch(client, column);
   try {
-    const [running] = await readSwitches(client, options);
+    const [running] = await readSwitches(client, column);
     if (running === undefined) {
       throw configurationError(
         "no_switch",
-        `${options.relation} is not being switched`,
+        `${column.relation} is not being switched`,
         "embedd switch-model --status",
       );
     }
-    // A worker may be building its index, which holds the table against ALTER.
-    await client.query(
-      `select pg_cancel_backend(pid) from pg_locks where pid <> pg_backend_pid() and locktype = 'advisory' and classid = ${INDEX_CLASS}
-         and objid = $1 and objsubid = 2 and granted and database = (select oid from pg_database where datname = current_database())`,
-      [running.shadow],
-    );
+    await cancelIndexBuild(client, running.shadow);
     await callSchema(() =>
-      withTableLock(client, running.relation, () =>
-        client.query("select embedd.abort_switch($1)", [running.shadow]),
+      withTableLock(client, running.relation, switchCommand(running, "--abort"), () =>
+        dropShadow(client, running.shadow),
       ),
     );
     return running;

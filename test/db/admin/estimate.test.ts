@@ -53,10 +53,10 @@ it("is a command", async () => {
   const { code, stdout } = await run(["--trial", "8"]);
   expect(code).toBe(0);
   expect(stdout).toMatch(
-    /embedd\.chunks\.embedding {2}9000 rows by all-MiniLM-L6-v2\n {2}tokens {2}\d+ ± \d+/,
+    /embedd\.chunks\.embedding {2}9000 rows with all-MiniLM-L6-v2\n {2}tokens {2}\d+ ± \d+/,
   );
   expect(stdout).toMatch(/time {4}about \d/);
-  expect(stdout).toMatch(/price {3}nothing/);
+  expect(stdout).toMatch(/price {3}free/);
   const json = JSON.parse((await run(["--json", "--trial", "0"])).stdout) as object[];
   expect(json).toMatchObject([{ relation: "embedd.chunks", rows: 9_000, seconds: null, usd: 0 }]);
   expect(await run(["--table", "nowhere"])).toMatchObject({

@@ -141,19 +141,19 @@ describe("failed rows", () => {
     expect(dead.stdout).not.toContain("43");
     const one = await embedd(["failures", "--table", "embedd.chunks", "--limit", "1", "--json"]);
     expect(JSON.parse(one.stdout)).toHaveLength(1);
-    expect(one.stderr).toBe("there are more: --limit\n");
+    expect(one.stderr).toBe("more rows exist; raise --limit\n");
     expect(await embedd(["failures", "--table", "nowhere"])).toMatchObject({ code: 2 });
     expect(await embedd(["retry", "--table", "embedd.chunks", "--key", "42"])).toMatchObject({
       code: 0,
-      stdout: "1 row to be tried again\n",
+      stdout: "1 row will be retried\n",
     });
     expect(await embedd(["retry", "--table", "nowhere"])).toMatchObject({
       code: 2,
       stderr: expect.stringContaining("nowhere") as string,
     });
-    expect(await embedd(["retry"])).toMatchObject({ code: 0, stdout: "1 row to be tried again\n" });
+    expect(await embedd(["retry"])).toMatchObject({ code: 0, stdout: "1 row will be retried\n" });
     expect(await embedd(["retry"])).toMatchObject({ code: 3 });
-    expect(await embedd(["failures"])).toMatchObject({ stdout: "no row has failed\n" });
+    expect(await embedd(["failures"])).toMatchObject({ stdout: "no failed rows\n" });
   });
 });
 

@@ -28,7 +28,7 @@ describeServer("embedd reembed without a worker", () => {
     expect(await flag()).toBe(true);
     expect(await embedd("--stop")).toMatchObject({ code: 0 });
     expect(await flag()).toBe(false);
-    expect((await embedd("--stop")).stdout).toMatch(/nothing is being embedded again/);
+    expect((await embedd("--stop")).stdout).toMatch(/no table is being re-embedded/);
     expect(await models()).toEqual([{ model: "a", n: 10 }]);
   });
 });
@@ -43,15 +43,15 @@ describe("embedd reembed", () => {
     expect(first).toMatchObject({ code: 0 });
     expect(first.stdout).toMatch(
       new RegExp(
-        `^${stale.table}\\.embedding: 1 rows of no named model, 199 rows of a, to be replaced by vectors of b$`,
+        `^${stale.table}\\.embedding: re-embedding 1 row from an unnamed model, 199 rows from a with b$`,
         "m",
       ),
     );
-    expect(first.stdout).toMatch(/^200 rows embedded again in/m);
+    expect(first.stdout).toMatch(/^200 rows re-embedded in/m);
     expect(await models()).toEqual([{ model: "b", n: 200 }]);
     const second = await embedd("--table", stale.table);
     expect(second).toMatchObject({ code: 0 });
-    expect(second.stdout).toMatch(/no row has a vector of another model/);
+    expect(second.stdout).toMatch(/every row already uses the current model/);
   });
 
   it("goes on after Ctrl-C, which ends only the watching", async () => {
@@ -59,12 +59,12 @@ describe("embedd reembed", () => {
     await serve("b");
     await startTestWorker(db, slowProvider(100), { maxBatchRows: 32 });
     const watching = spawnCli(["reembed"], { env: { DATABASE_URL: db.url } });
-    await watching.waitForLine(/to be replaced/);
+    await watching.waitForLine(/re-embedding/);
     await waitFor(async () => (await models()).length === 2, { timeoutMs: 10_000, what: "the first batch" });
     watching.child.kill("SIGINT");
     expect(await watching.exited).toMatchObject({
       code: 0,
-      stderr: expect.stringMatching(/go on/) as string,
+      stderr: expect.stringMatching(/the workers continue/) as string,
     });
     expect(await flag()).toBe(true);
     await over();

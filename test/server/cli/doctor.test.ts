@@ -17,7 +17,7 @@ describeServer("embedd doctor", () => {
 
   it.each([
     ["a disabled trigger", "alter table docs disable trigger zzz_embedd_ID__after_insert", /after_insert/],
-    ["a missing index", "drop index embedd_ID_pending", /index of waiting rows is missing/],
+    ["a missing index", "drop index embedd_ID_pending", /index of pending rows is missing/],
     [
       "a column that is gone",
       "alter table docs rename body to text",

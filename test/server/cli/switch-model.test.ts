@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { withOwnerClient } from "#embedd/database/pool.js";
 import { switchModel } from "#embedd/admin/switch-model/switch-model.js";
-import type { SwitchOptions } from "#embedd/admin/switch-model/switch-model.js";
+import type { SwitchOptions } from "#embedd/admin/switch-model/switch.js";
 import { watch } from "#embedd/admin/watch.js";
 import { EmbeddError } from "#embedd/errors.js";
 import { describeServer, useDatabase } from "../../helpers/database.js";
@@ -91,9 +91,9 @@ describeServer("switch-model refuses, changing nothing:", () => {
       "a model whose dimensions are not known",
       "select 1",
       ["docs", "--model", "unheard-of"],
-      /not known how many dimensions unheard-of has/,
+      /the dimensions of unheard-of are not known/,
     ],
-    ["no table", "select 1", [], /which table/],
+    ["no table", "select 1", [], /name the table to switch/],
   ];
   it.each(cases)("%s", async (_, change, args, message) => {
     const { url, query } = await db.createDatabase();
@@ -147,16 +147,16 @@ describeServer("while a model is switched", () => {
       },
     ]);
     expect((await embedd("switch-model", "docs", "--status")).stdout).toMatch(
-      /step {6}index\n {2}rows {6}0 done, 30 left, 0 dead\n {2}worker {4}none of new is connected\n {2}index {5}embedd_next_\d+: waiting/,
+      /step {6}index\n {2}rows {6}0 done, 30 left, 0 dead\n {2}worker {4}no worker of new is connected\n {2}index {5}embedd_next_\d+: waiting/,
     );
     expect(await embedd("search", "text 7", "--table", "docs")).toMatchObject({ code: 0 });
     const next = await startTestWorker(db, namedProvider("new", 8));
     await run("docs");
     expect(await embedd("search", "text 7", "--table", "docs")).toMatchObject({
       code: 3,
-      stderr: expect.stringContaining("they are of new") as string,
+      stderr: expect.stringContaining("its current model is new") as string,
     });
-    expect((await embedd("switch-model", "--status")).stdout).toBe("nothing is being switched\n");
+    expect((await embedd("switch-model", "--status")).stdout).toBe("no switch is running\n");
     // As it would after a crash right behind the swap.
     expect(await embedd("switch-model", "docs", "--model", "new", "--dimensions", "8")).toMatchObject({
       code: 0,
@@ -192,7 +192,7 @@ describeServer("while a model is switched", () => {
     expect(await embedd(...args)).toMatchObject({
       code: 3,
       stderr: expect.stringMatching(
-        /1 rows could not be embedded with new.*: 13\n {2}try: .*--force/,
+        /1 row could not be embedded with new.*: 13\n {2}try: .*--force/,
       ) as string,
     });
     expect(await embedd(...args, "--force", "--drop-old")).toMatchObject({ code: 0 });
@@ -212,7 +212,7 @@ describeServer("while a model is switched", () => {
     );
     await once.stop();
     const command = spawnCli(["switch-model", "alone"], { env: { DATABASE_URL: db.url } });
-    await command.waitForLine(/the worker of old would take the column over/);
+    await command.waitForLine(/the worker of old would take over the column/);
     await old.stop();
     expect(await command.exited).toMatchObject({ code: 0 });
   });

@@ -34,7 +34,7 @@ describe("EMBEDD_PROVIDER=openai and a key", () => {
     expect(search.stdout).toContain("text 42");
     const doctor = await embedd(docs, server, ["doctor"]).exited;
     expect(doctor.stdout).toContain(
-      "ok    model text-embedding-3-small: openai took the key and the address",
+      "ok    model text-embedding-3-small: openai accepted the key and address",
     );
     expect(doctor.stdout).not.toMatch(/FAIL.*docs/);
   });
@@ -85,7 +85,7 @@ describe("EMBEDD_PROVIDER=openai and a key", () => {
     expect(await embedd(docs, server, ["run", "--once"]).exited).toMatchObject({ code: 0 });
     const { stdout } = await embedd(docs, server, ["status"]).exited;
     expect(stdout).toMatch(
-      /today {5}\d requests, \d+ tokens, about \$0\.\d+, 2 texts cut to what the model reads/,
+      /today {5}\d requests?, \d+ tokens, about \$0\.\d+, 2 texts cut at the model's limit/,
     );
   });
 

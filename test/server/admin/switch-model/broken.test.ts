@@ -14,7 +14,9 @@ describeServer("switch-model, where somebody has dropped a new column", () => {
       alter table docs drop column embedding_next cascade`);
     expect(await embedd("switch-model", "docs", "--status")).toMatchObject({
       code: 0,
-      stdout: expect.stringContaining("needs is gone; embedd switch-model public.docs --abort") as string,
+      stdout: expect.stringContaining(
+        "needs is gone; undo it with: embedd switch-model public.docs --abort",
+      ) as string,
     });
     expect(await embedd("switch-model", "docs", "--model", "new", "--dimensions", "8")).toMatchObject({
       code: 2,

@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { withOwnerClient } from "#embedd/database/pool.js";
 import { switchModel } from "#embedd/admin/switch-model/switch-model.js";
-import type { SwitchOptions } from "#embedd/admin/switch-model/switch-model.js";
+import type { SwitchOptions } from "#embedd/admin/switch-model/switch.js";
 import { watch } from "#embedd/admin/watch.js";
 import { describeServer, useDatabase } from "../../../helpers/database.js";
 import { heldProvider } from "../../../helpers/providers.js";

@@ -176,8 +176,8 @@ describeServer("switch-model, killed with kill -9", () => {
           const third = await startNew();
           expect(await finished).toMatchObject({
             code: 0,
-            stderr: expect.stringContaining("going on with public.docs.embedding") as string,
-            stdout: expect.stringContaining("is of new now, 8 dimensions") as string,
+            stderr: expect.stringContaining("resuming the switch of public.docs.embedding") as string,
+            stdout: expect.stringContaining("now uses new (8 dimensions)") as string,
           });
           await expectModel(db, "docs", "new", 8);
           expect(

@@ -4,7 +4,7 @@ import { expect, it } from "vitest";
 import { withOwnerClient } from "#embedd/database/pool.js";
 import { grantWorker, revokeWorker } from "#embedd/admin/roles.sql.js";
 import { switchModel } from "#embedd/admin/switch-model/switch-model.js";
-import { translate } from "#embedd/admin/switch-model/indexes.sql.js";
+import { translateIndex } from "#embedd/admin/switch-model/translate-index.js";
 import { watch } from "#embedd/admin/watch.js";
 import { describeServer, useDatabase } from "../../../helpers/database.js";
 import { expectModel, namedProvider } from "../../../helpers/switch-model.js";
@@ -178,7 +178,7 @@ it("translates an index definition, but no string in it save the model's name", 
     ["'it''s old'", "'new'"],
   ]);
   expect(
-    translate(
+    translateIndex(
       `USING hnsw (((embedding)::halfvec(16)) halfvec_l2_ops) WHERE (("a ""b""" = 'embedding ''(16)'::text) AND (embedding_x > 16) AND (embedding_model = 'it''s old'::text))`,
       names,
       16,

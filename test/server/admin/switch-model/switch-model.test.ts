@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { abortSwitch } from "#embedd/admin/switch-model/abort.js";
 import { switchModel } from "#embedd/admin/switch-model/switch-model.js";
-import type { SwitchOptions, SwitchResult } from "#embedd/admin/switch-model/switch-model.js";
+import type { SwitchOptions, SwitchResult } from "#embedd/admin/switch-model/switch.js";
 import { withOwnerClient } from "#embedd/database/pool.js";
 import { watch } from "#embedd/admin/watch.js";
 import { describeServer, useDatabase } from "../../../helpers/database.js";

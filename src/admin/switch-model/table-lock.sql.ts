@@ -1,0 +1,46 @@
+import type { ClientBase } from "pg";
+
+/** Until the transaction ends. */
+export async function limitLockWait(client: ClientBase, ms: number): Promise<void> {
+  await client.query(`set local lock_timeout = ${ms}`);
+}
+
+/** Until the transaction ends. */
+export async function limitStatement(client: ClientBase, ms: number): Promise<void> {
+  await client.query(`set local statement_timeout = ${ms}`);
+}
+
+/** Keeps VACUUM and ANALYZE away; readers and writers do not wait. @param relation quoted, with its schema */
+export async function lockAgainstMaintenance(client: ClientBase, relation: string): Promise<void> {
+  await client.query(`lock table ${relation} in share update exclusive mode`);
+}
+
+/** @param relation quoted, with its schema */
+export async function lockExclusively(client: ClientBase, relation: string): Promise<void> {
+  await client.query(`lock table ${relation} in access exclusive mode`);
+}
+
+export async function setSavepoint(client: ClientBase): Promise<void> {
+  await client.query("savepoint before_lock");
+}
+
+export async function returnToSavepoint(client: ClientBase): Promise<void> {
+  await client.query("rollback to before_lock");
+}
+
+/** Describes the sessions that hold a lock of a table; null: none does. @param relation quoted, with its schema */
+export async function readHolders(client: ClientBase, relation: string): Promise<string | null> {
+  const { rows } = await client.query<{ holders: string | null }>(
+    `
+select string_agg(distinct format('pid %s (%s, in a transaction for %s s)', l.pid,
+    coalesce(nullif(a.application_name, ''), a.backend_type),
+    extract(epoch from now() - a.xact_start)::integer), ', ') as holders
+from pg_locks l
+join pg_stat_activity a on a.pid = l.pid
+where l.relation = $1::regclass
+  and l.granted
+  and l.pid <> pg_backend_pid()`,
+    [relation],
+  );
+  return rows[0]?.holders ?? null;
+}

@@ -1,0 +1,37 @@
+import type { ClientBase } from "pg";
+
+/** Until the transaction ends: wait at most 10 s for a lock, and keep notices quiet. */
+export async function limitUninstall(client: ClientBase): Promise<void> {
+  await client.query("set local lock_timeout = '10s'");
+  await client.query("set local client_min_messages = warning");
+}
+
+export async function countChunks(client: ClientBase): Promise<number> {
+  const { rows } = await client.query<{ count: number }>(
+    "select count(*)::float8 as count from embedd.chunks",
+  );
+  return rows[0]?.count ?? 0;
+}
+
+/** Revokes the rights of every role that `embedd.grant_worker` was called for. */
+export async function revokeWorkers(client: ClientBase): Promise<void> {
+  await client.query(`
+select embedd.revoke_worker(r.rolname)
+from embedd.worker_roles() as role
+join pg_roles r on r.oid = role`);
+}
+
+/** Lists the watched tables that still exist, without embedd's own. */
+export async function watchedTables(client: ClientBase): Promise<string[]> {
+  const { rows } = await client.query<{ relation: string }>(`
+select distinct relation::text as relation
+from embedd.pipelines
+where relation <> 'embedd.chunks'::regclass
+  and embedd.pipeline_is_whole(pipelines)
+order by 1`);
+  return rows.map(({ relation }) => relation);
+}
+
+export async function dropSchema(client: ClientBase): Promise<void> {
+  await client.query("drop schema embedd cascade");
+}

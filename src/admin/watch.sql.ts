@@ -1,0 +1,63 @@
+import type { ClientBase } from "pg";
+
+export interface WatchOptions {
+  /** As SQL names it. */
+  relation: string;
+  /** The columns that hold the text, in order. */
+  content: string[];
+  embedding: string;
+  /** The only model that may serve it. @default any */
+  model?: string | undefined;
+  /** @default the embedding column's name and `_model` */
+  modelColumn?: string | undefined;
+  template?: string | undefined;
+  /** A worker builds it once there are no pending rows. @default none */
+  index?: "hnsw" | undefined;
+  /** Adds missing embedding and model columns, for vectors of this many dimensions. */
+  createColumns?: number | undefined;
+}
+
+/** Adds the embedding and model columns where they are missing. */
+export async function addColumns(
+  client: ClientBase,
+  { relation, embedding, modelColumn }: WatchOptions,
+  dimensions: number,
+): Promise<void> {
+  await client.query("select embedd.add_columns($1, $2, $3, $4)", [
+    relation,
+    embedding,
+    modelColumn,
+    dimensions,
+  ]);
+}
+
+/** Creates a pipeline and its triggers, without its index of pending rows. @returns its id */
+export async function createPipeline(client: ClientBase, options: WatchOptions): Promise<number> {
+  const { relation, content, embedding, modelColumn, template, model, index } = options;
+  const { rows } = await client.query<{ id: number }>(
+    `
+select embedd.watch($1, $2,
+  embedding_column => $3,
+  model_column => $4,
+  template => $5,
+  model => $6,
+  index_method => $7,
+  create_index => false) as id`,
+    [relation, content, embedding, modelColumn, template, model, index],
+  );
+  return rows[0]?.id ?? 0;
+}
+
+/** Drops a table's pipelines and their triggers, indexes and grants. @returns how many */
+export async function dropPipelines(
+  client: ClientBase,
+  relation: string,
+  { embedding, dropColumns }: { embedding: string | undefined; dropColumns: boolean },
+): Promise<number> {
+  const { rows } = await client.query<{ count: number }>("select embedd.unwatch($1, $2, $3) as count", [
+    relation,
+    embedding,
+    dropColumns,
+  ]);
+  return rows[0]?.count ?? 0;
+}
