@@ -80,7 +80,7 @@ const MIN_CLOSE_MS = 1_000;
  * @throws EmbeddError of kind `configuration` where no pipeline can be served as they stand
  */
 export async function createWorker(options: WorkerOptions): Promise<Worker> {
-  const { provider, leaseMs = 15_000, takeoverMs } = options;
+  const { provider, leaseMs = 15_000, takeoverMs = 30_000 } = options;
   const log = limitRepeats(options.log ?? silentLogger);
   const connection = { connectionString: options.databaseUrl, applicationName: "embedd worker" };
   const pool = createPool({ ...connection, max: 8 });
