@@ -1,5 +1,6 @@
 export { createWorker } from "./worker/worker.js";
-export type { Worker, WorkerOptions } from "./worker/worker.js";
+export type { Worker } from "./worker/worker.js";
+export type { WorkerOptions } from "./worker/worker-options.js";
 export type { BatchOutcome } from "./worker/batch.js";
 export { createProvider, embedQuery } from "./providers/create-provider.js";
 export type { ProviderOptions } from "./providers/create-provider.js";

@@ -1,6 +1,6 @@
 import { pino } from "pino";
 
-/** What embedd needs of a logger; a pino logger is one. Objects hold no text of a user's rows. */
+/** The logger that embedd needs; a pino logger fits. Details never hold text from users' rows. */
 export type Logger = Record<"debug" | "info" | "warn" | "error", (details: object, message: string) => void>;
 
 export interface LogOptions {
@@ -9,7 +9,7 @@ export interface LogOptions {
   format: "pretty" | "json";
 }
 
-/** Logs to standard error, so that standard output stays a command's result. */
+/** Logs to standard error; standard output is for a command's result. */
 export function createLogger({ level, format }: LogOptions): Logger {
   if (format === "json") return pino({ level, base: null }, pino.destination({ fd: 2, sync: true }));
   return pino({
@@ -22,14 +22,14 @@ export function createLogger({ level, format }: LogOptions): Logger {
   });
 }
 
-/** Where an error repeats, one line says it. */
+/** A repeated error is logged once in this time. */
 const REPEAT_MS = 1_000;
-/** Causes remembered at most. */
+/** How many causes are remembered. */
 const MAX_CAUSES = 1_000;
 
 /**
- * The same log, but at most one line a second with the same message and cause, whichever pipelines it
- * comes from; the next says how many were left out.
+ * Logs at most one line per second with the same message and cause, whatever the pipeline. The next line has the
+ * number of lines that were left out, as `suppressed`.
  */
 export function limitRepeats(log: Logger, now: () => number = () => performance.now()): Logger {
   const seen = new Map<string, { at: number; suppressed: number }>();

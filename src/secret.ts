@@ -1,10 +1,10 @@
 import { inspect } from "node:util";
 
-/** A value that is shown by no log, error, JSON or debugger's print, only by `reveal`. */
+/** A value that only `reveal` shows. Logs, errors, JSON and `util.inspect` print a placeholder. */
 export class Secret<T = string> {
   readonly #value: T;
 
-  /** @param source where it comes from, for messages: the variable's name */
+  /** @param source where the value comes from, for messages: the variable's name */
   constructor(
     value: T,
     readonly source: string,

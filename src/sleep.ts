@@ -1,9 +1,9 @@
 import { setTimeout as timeout } from "node:timers/promises";
 
-/** Longer timers fire at once. */
+/** Node.js fires longer timers at once. */
 const LONGEST_MS = 2 ** 31 - 1;
 
-/** Waits; an abort ends the wait early and is no error. */
+/** Waits for `ms`. An abort ends the wait early; it is not an error. */
 export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   try {
     await timeout(Math.min(ms, LONGEST_MS), undefined, signal === undefined ? {} : { signal });
@@ -12,7 +12,7 @@ export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   }
 }
 
-/** Waits for work whose outcome is somebody else's; an abort ends the wait early. */
+/** Waits for work to end; an abort ends the wait early. */
 export async function untilDone(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return;
   let onAbort = (): void => undefined;
@@ -22,7 +22,7 @@ export async function untilDone(work: Promise<unknown>, signal: AbortSignal): Pr
   signal.removeEventListener("abort", onAbort);
 }
 
-/** Waits for work to end, in whatever way, but no longer than `ms`. What is left of the wait holds no process. */
+/** Waits until work ends or fails, but no longer than `ms`. The timer does not keep the process alive. */
 export async function atMost(ms: number, work: Promise<unknown>): Promise<void> {
   await Promise.race([work.catch(() => undefined), timeout(ms, undefined, { ref: false })]);
 }

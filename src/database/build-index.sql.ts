@@ -11,22 +11,29 @@ interface Table {
 }
 
 /**
- * Builds one of a pipeline's indexes CONCURRENTLY, so that writers go on. What an attempt before this one
- * left unfinished is dropped first. On a partitioned table, which cannot do that, the partitions' indexes
- * are built one by one and attached. Outside a transaction, as the table's owner.
+ * Builds one of a pipeline's indexes CONCURRENTLY, so that writers are not blocked. Drops what an earlier attempt
+ * left unfinished. PostgreSQL cannot build concurrently on a partitioned table, so there the partitions' indexes
+ * are built one by one and attached. Must run outside a transaction, as the table's owner.
  */
 export async function buildIndex(client: ClientBase, pipelineId: number, kind: IndexKind): Promise<void> {
   const { rows } = await client.query<{ oid: string; name: string; definition: string }>(
-    `select p.relation::oid::text as oid, embedd.${kind}_index_name(p.id) as name,
+    `select
+       p.relation::oid::text as oid,
+       embedd.${kind}_index_name(p.id) as name,
        embedd.${kind}_index_definition(p) as definition
-     from embedd.pipelines p where id = $1`,
+     from embedd.pipelines p
+     where id = $1`,
     [pipelineId],
   );
   const index = rows[0];
   if (index !== undefined) await buildOn(client, index.oid, index.name, index.definition);
 }
 
-/** Builds one index on a table by its OID; neither name nor definition is quoted here. */
+/**
+ * Builds one index on the table with this OID.
+ * @param name quoted by the caller, as is the definition
+ * @returns the index's name with its schema
+ */
 export async function buildOn(
   client: ClientBase,
   oid: string,
@@ -50,10 +57,15 @@ export async function buildOn(
 
 async function describe(client: ClientBase, oid: string): Promise<Table> {
   const { rows } = await client.query<Table>(
-    `select format('%I.%I', n.nspname, c.relname) as relation, c.oid::text as oid, quote_ident(n.nspname) as schema,
+    `select
+       format('%I.%I', n.nspname, c.relname) as relation,
+       c.oid::text as oid,
+       quote_ident(n.nspname) as schema,
        c.relkind = 'p' as partitioned,
        (select array_agg(inhrelid::oid::text) from pg_inherits where inhparent = c.oid) as children
-     from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = $1`,
+     from pg_class c
+     join pg_namespace n on n.oid = c.relnamespace
+     where c.oid = $1`,
     [oid],
   );
   const table = rows[0];
@@ -61,17 +73,19 @@ async function describe(client: ClientBase, oid: string): Promise<Table> {
   return table;
 }
 
-/** A CREATE INDEX CONCURRENTLY that was cut off leaves an invalid index that costs writers and serves nobody. */
+/** A CREATE INDEX CONCURRENTLY that was cut off leaves an invalid index: it slows writers and no query uses it. */
 async function dropInvalid(client: ClientBase, table: Table, name: string): Promise<void> {
   const { rowCount } = await client.query(
-    `select from pg_index i join pg_class c on c.oid = i.indexrelid
+    `select
+     from pg_index i
+     join pg_class c on c.oid = i.indexrelid
      where i.indrelid = $1 and c.relname = $2 and not i.indisvalid and c.relkind = 'i'`,
     [table.oid, name],
   );
   if (rowCount !== 0) await client.query(`drop index concurrently ${table.schema}.${name}`);
 }
 
-/** Whether a pipeline's vector index is there; null where none is asked for. */
+/** Whether a pipeline's vector index exists; null: it asks for none. */
 export async function vectorIndexState(
   pool: Pool,
   pipelineId: number,

@@ -1,7 +1,10 @@
 import pg from "pg";
 import { configurationError } from "../errors.js";
 
-/** Runs embedd's SQL; its refusals come out as EmbeddErrors of kind `configuration`. */
+/**
+ * Runs `work`, which calls embedd's SQL functions.
+ * @throws EmbeddError of kind `configuration` if they refuse, or the schema, the rights or a lock are missing
+ */
 export async function callSchema<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
@@ -12,21 +15,21 @@ export async function callSchema<T>(work: () => Promise<T>): Promise<T> {
       if (error.code === "3F000" || error.code === "42P01" || error.code === "42883") {
         throw configurationError(
           "not_migrated",
-          "this database has no embedd schema, or an old one",
+          "this database has no embedd schema, or an outdated one",
           "embedd migrate",
         );
       }
       if (error.code === "42501") {
         throw configurationError(
           "not_owner",
-          `${error.message}: watching is the table owner's act`,
+          `${error.message}: only the table's owner can watch it`,
           'psql -c "\\dt"',
         );
       }
       if (error.code === "55P03") {
         throw configurationError(
           "locked",
-          "a long transaction holds the table: no trigger could be created within 10 s",
+          "another transaction has locked the table: its triggers could not be created within 10 s",
           "try again",
         );
       }

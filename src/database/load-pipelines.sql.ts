@@ -1,7 +1,7 @@
 import type { ClientBase, Pool } from "pg";
 import type { Pipeline } from "./pipeline.js";
 
-/** A pipeline that cannot be served as it stands, because a column or the table is gone. */
+/** A pipeline that cannot be served as it stands, for example because a column or its table is gone. */
 export interface BrokenPipeline {
   id: number;
   relation: string;
@@ -10,15 +10,30 @@ export interface BrokenPipeline {
   error: string | null;
 }
 
-// Everything comes from the catalog, quoted there; nothing is taken over from embedd.pipelines but names
-// that the catalog knows.
+// Every name in the result was quoted by the catalog. embedd.pipelines supplies names, ids and settings only.
 const statement = `
-select p.id, coalesce(case when c.oid is not null then format('%I.%I', n.nspname, c.relname) end, p.relation::text) as relation, 
-  c.oid::bigint::float8 as "relationOid", c.relkind <> 'p' and has_column_privilege(c.oid, 'ctid', 'SELECT') as "placeReadable", p.template, p.model, p.paused, p.error,
-  p.reembed, p.index_method as "indexMethod", p.shadow_of as "shadowOf",
-  p.served_model as "servedModel", p.served_by as "servedBy", embedd.is_served(p.id) as served,
+select
+  p.id,
+  coalesce(
+    case when c.oid is not null then format('%I.%I', n.nspname, c.relname) end,
+    p.relation::text) as relation,
+  c.oid::bigint::float8 as "relationOid",
+  c.relkind <> 'p' and has_column_privilege(c.oid, 'ctid', 'SELECT') as "placeReadable",
+  p.template,
+  p.model,
+  p.paused,
+  p.error,
+  p.reembed,
+  p.index_method as "indexMethod",
+  p.shadow_of as "shadowOf",
+  p.served_model as "servedModel",
+  p.served_by as "servedBy",
+  embedd.is_served(p.id) as served,
   p.content_columns as "contentNames",
-  (select array_agg(quote_ident(name) order by ord) from unnest(p.content_columns) with ordinality u (name, ord)) as content,
+  (
+    select array_agg(quote_ident(name) order by ord)
+    from unnest(p.content_columns) with ordinality u (name, ord)
+  ) as content,
   quote_ident(p.embedding_column) as embedding,
   quote_ident(p.model_column) as "modelColumn",
   format_type(e.atttypid, e.atttypmod) as "embeddingType",
@@ -27,52 +42,77 @@ select p.id, coalesce(case when c.oid is not null then format('%I.%I', n.nspname
   v.oid::bigint::float8 as "vectorOid",
   quote_ident(v.nspname) as "vectorSchema",
   embedd.pending_predicate(p.relation, p.content_columns, p.embedding_column) as pending,
-  substr(embedd.pending_predicate(p.relation, p.content_columns, p.embedding_column),
+  substr(
+    embedd.pending_predicate(p.relation, p.content_columns, p.embedding_column),
     length(format('%I is null and ', p.embedding_column)) + 1) as "hasText",
-  (select jsonb_agg(jsonb_build_object(
+  (
+    select jsonb_agg(jsonb_build_object(
       'column', quote_ident(k.name),
-      -- Claims have no search path, and a type of an extension or the user's is named with its schema.
-      'arrayType', case when ty.typnamespace = 'pg_catalog'::regnamespace then format_type(a.atttypid, -1)
-        else format('%I.%I', tn.nspname, ty.typname) end || '[]',
+      -- Claims have no search path, so a type outside pg_catalog is named with its schema.
+      'arrayType', case
+        when ty.typnamespace = 'pg_catalog'::regnamespace then format_type(a.atttypid, -1)
+        else format('%I.%I', tn.nspname, ty.typname)
+      end || '[]',
       'equals', format('operator(%I.=)', coalesce((
         select opn.nspname
         from pg_index i
         cross join lateral unnest(i.indkey::smallint[], i.indclass::oid[]) as u (attnum, opclass)
         join pg_opclass oc on oc.oid = u.opclass
-        join pg_amop ao on ao.amopfamily = oc.opcfamily and ao.amopstrategy = 3
-          and ao.amoplefttype = oc.opcintype and ao.amoprighttype = oc.opcintype
+        join pg_amop ao on ao.amopfamily = oc.opcfamily
+          and ao.amopstrategy = 3
+          and ao.amoplefttype = oc.opcintype
+          and ao.amoprighttype = oc.opcintype
         join pg_operator o on o.oid = ao.amopopr
         join pg_namespace opn on opn.oid = o.oprnamespace
-        where i.indrelid = p.relation and i.indisprimary and u.attnum = a.attnum), 'pg_catalog'))) order by k.ord)
+        where i.indrelid = p.relation and i.indisprimary and u.attnum = a.attnum), 'pg_catalog'))
+    ) order by k.ord)
     from unnest(p.key_columns) with ordinality k (name, ord)
     join pg_attribute a on a.attrelid = p.relation and a.attname = k.name and not a.attisdropped
-    join pg_type ty on ty.oid = a.atttypid join pg_namespace tn on tn.oid = ty.typnamespace) as keys,
+    join pg_type ty on ty.oid = a.atttypid
+    join pg_namespace tn on tn.oid = ty.typnamespace
+  ) as keys,
   case
     when c.oid is null then 'its table is gone'
     when not embedd.pipeline_is_whole(p) then 'a column that it needs is gone: ' || (
       select string_agg(quote_ident(name), ', ')
       from unnest(p.key_columns || p.content_columns || array[p.embedding_column, p.model_column]) u (name)
-      where not exists (select from pg_attribute a where a.attrelid = p.relation and a.attname = u.name and a.attnum > 0 and not a.attisdropped))
-    when e.atttypmod < 1 or not exists (select from pg_type t where t.oid = e.atttypid and t.typname in ('vector', 'halfvec'))
+      where not exists (
+        select from pg_attribute a
+        where a.attrelid = p.relation and a.attname = u.name and a.attnum > 0 and not a.attisdropped))
+    when e.atttypmod < 1
+      or not exists (
+        select from pg_type t
+        where t.oid = e.atttypid and t.typname in ('vector', 'halfvec'))
       then format('column %I is no longer vector(n) or halfvec(n)', p.embedding_column)
     when embedd.later_triggers(c.oid) is not null
-      then format('a BEFORE UPDATE trigger runs after embedd''s and could change the text unseen: %s; rename it', embedd.later_triggers(c.oid))
-    when row_security_active(c.oid) and not exists (
-      select from pg_policies l where l.schemaname = n.nspname and l.tablename = c.relname
-        and l.roles && array['public', current_user]::name[])
-      then format('row-level security hides its rows from role %I: ALTER ROLE %1$I BYPASSRLS, or a policy for it', current_user)
+      then format(
+        'a BEFORE UPDATE trigger runs after embedd''s and could change the text unseen: %s; rename it',
+        embedd.later_triggers(c.oid))
+    when row_security_active(c.oid)
+      and not exists (
+        select from pg_policies l
+        where l.schemaname = n.nspname
+          and l.tablename = c.relname
+          and l.roles && array['public', current_user]::name[])
+      then format(
+        'row-level security hides its rows from role %I: ALTER ROLE %1$I BYPASSRLS, or create a policy for it',
+        current_user)
   end as broken
 from embedd.pipelines p
 left join pg_class c on c.oid = p.relation
 left join pg_namespace n on n.oid = c.relnamespace
-left join pg_attribute e on e.attrelid = p.relation and e.attname = p.embedding_column and not e.attisdropped
+left join pg_attribute e
+  on e.attrelid = p.relation and e.attname = p.embedding_column and not e.attisdropped
 cross join lateral (
-  select t.oid, vn.nspname from pg_type t
-  join pg_extension x on x.extnamespace = t.typnamespace join pg_namespace vn on vn.oid = t.typnamespace
-  where x.extname = 'vector' and t.typname = 'vector') v
+  select t.oid, vn.nspname
+  from pg_type t
+  join pg_extension x on x.extnamespace = t.typnamespace
+  join pg_namespace vn on vn.oid = t.typnamespace
+  where x.extname = 'vector' and t.typname = 'vector'
+) v
 order by p.id`;
 
-/** Reads all pipelines with the present shape of their tables. */
+/** Reads all pipelines with the current shape of their tables. */
 export async function loadPipelines(
   db: Pool | ClientBase,
 ): Promise<{ pipelines: Pipeline[]; broken: BrokenPipeline[] }> {

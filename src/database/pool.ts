@@ -7,7 +7,7 @@ export interface ConnectOptions {
   applicationName: string;
 }
 
-/** A silent host is noticed within 15 s: TCP keepalives on our side, and on the server's for our connection. */
+/** TCP keepalives detect a silent host within 15 s, here and, by the session settings, on the server. */
 export function clientConfig({ connectionString, applicationName }: ConnectOptions): ClientConfig {
   return {
     connectionString,
@@ -19,20 +19,27 @@ export function clientConfig({ connectionString, applicationName }: ConnectOptio
 }
 
 /**
- * What a role's or a database's defaults must not change, above all that a key's text form reads back as the
- * same key. The search path and time zone stay the role's own: users' triggers run in our UPDATE and may rely
- * on them. A worker that is stopped or cut off between two statements of a claim holds up all others' claims, so
- * its transaction ends after 10 s. Where all connections share one session (embedded PostgreSQL) it is everybody's,
- * and left alone.
+ * Settings that the defaults of a role or a database must not change. Above all, a key's text form must read back
+ * as the same key. The search path and time zone stay the role's own: users' triggers run in embedd's UPDATE and
+ * may rely on them. A worker that is frozen or cut off between two statements of a claim blocks all other claims,
+ * so its transaction ends after 10 s. If all connections share one session (embedded PostgreSQL), other programs
+ * use it too, and its settings stay as they are.
  */
 export const sessionSettings = `
-select set_config(name, value, false) from (values ('default_transaction_isolation', 'read committed'),
-  ('idle_in_transaction_session_timeout', '10s'), ('jit', 'off'), ('datestyle', 'ISO'), ('intervalstyle', 'postgres'), ('extra_float_digits', '1'),
+select set_config(name, value, false)
+from (values
+  ('default_transaction_isolation', 'read committed'),
+  ('idle_in_transaction_session_timeout', '10s'),
+  ('jit', 'off'),
+  ('datestyle', 'ISO'),
+  ('intervalstyle', 'postgres'),
+  ('extra_float_digits', '1'),
   ('tcp_keepalives_idle', '5'),
-  ('tcp_keepalives_interval', '3'), ('tcp_keepalives_count', '3')) as settings (name, value)
+  ('tcp_keepalives_interval', '3'),
+  ('tcp_keepalives_count', '3')) as settings (name, value)
 where current_setting('embedd.single_session', true) is distinct from 'on'`;
 
-/** A pool whose lost connections are replaced at the next query and never end the process. */
+/** A pool that replaces a lost connection at the next query. A lost connection never ends the process. */
 export function createPool(options: ConnectOptions & { max: number }): Pool {
   const pool = new pg.Pool({
     ...clientConfig(options),
@@ -43,16 +50,17 @@ export function createPool(options: ConnectOptions & { max: number }): Pool {
       await client.query(sessionSettings);
     },
   });
-  // An idle connection that is cut; the pool has dropped it already.
+  // An idle connection was cut. The pool has already dropped it.
   pool.on("error", () => undefined);
-  // One that is cut in use fails its query; the event has nothing to add, and unheard would end the process.
+  // If a connection is cut in use, its query fails. The event says nothing new, but without a listener it would
+  // end the process.
   pool.on("connect", (client) => client.on("error", () => undefined));
   return pool;
 }
 
 /**
- * For when the network is known to be dead, though no connection has been told.
- * @returns what ends every connection of the pool; queries that wait for an answer fail at once
+ * For a network that is known to be dead while its connections still look open.
+ * @returns a function that cuts every connection of the pool; queries that wait for an answer fail at once
  */
 export function connectionDropper(pool: Pool): () => void {
   const clients = new Set<pg.Client>();
@@ -67,13 +75,13 @@ export function connectionDropper(pool: Pool): () => void {
   };
 }
 
-/** One connection for a command of the tables' owner, outside any pool. */
+/** Opens one connection for a command that the tables' owner runs. */
 export async function withOwnerClient<T>(
   connectionString: string,
   work: (client: pg.Client) => Promise<T>,
 ): Promise<T> {
   const client = new pg.Client(clientConfig({ connectionString, applicationName: "embedd" }));
-  // A connection that is cut fails the query that runs; the event has nothing to add.
+  // If the connection is cut, its query fails. The event says nothing new.
   client.on("error", () => undefined);
   await client.connect();
   try {

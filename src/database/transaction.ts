@@ -1,6 +1,9 @@
 import type { ClientBase, Pool } from "pg";
 
-/** Runs `work` in one transaction on one connection; whatever it throws rolls back and is thrown on. */
+/**
+ * Runs `work` in one transaction on one connection.
+ * @throws what `work` or the database throws, after a rollback
+ */
 export async function inTransaction<T>(pool: Pool, work: (client: ClientBase) => Promise<T>): Promise<T> {
   const client = await pool.connect();
   let broken: Error | undefined;

@@ -15,20 +15,25 @@ import type { WakeEvent, WakeStep } from "./wake/wake-loop.js";
 export interface RunnerOptions extends Omit<SweepOptions, "stopping"> {
   presence: Presence;
   log: Logger;
-  /** The statement did not fit the table any more. */
+  /** The table no longer matches the statement. */
   onShapeError: (error: unknown) => void;
   onState: (state: RunnerState) => void;
 }
 
-/** `waiting`: its provider, or a limit, lets it go on only after a long time. */
+/** `waiting`: its provider or a daily limit makes it wait for `LONG_WAIT_MS` or longer. */
 export type RunnerState = "busy" | "asleep" | "waiting";
 
-/** Who waits for a backlog to be done need not wait for this. */
+/** `idle()` does not wait for delays this long. */
 const LONG_WAIT_MS = 30_000;
+/** The longest timer that Node.js has, about 25 days. */
+const LONGEST_SLEEP_MS = 2 ** 31 - 1;
 
 export interface PipelineRunner {
   wake(): void;
-  /** Claims no more, gives back what is still being computed after the grace, and resolves when all has ended. */
+  /**
+   * Stops claiming. After `graceMs`, rows that are still being computed are given back.
+   * Resolves when nothing is running.
+   */
   stop(graceMs?: number): Promise<void>;
 }
 
@@ -46,7 +51,7 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
   let woken = false;
   let faults = 0;
   let fruitless = 0;
-  /** Whether embedd.status may say that we wait; at first, what a worker before us wrote. */
+  /** Whether embedd.status may show a wait reason; at the start, one from an earlier worker. */
   let waitShown = true;
 
   function wake(): void {
@@ -54,7 +59,7 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
     interrupt.abort();
   }
 
-  /** Waits until woken, stopped or `ms` later. */
+  /** Waits for `ms`, or until woken or stopped. */
   async function pause(ms: number): Promise<WakeEvent> {
     if (!woken) await sleep(ms, AbortSignal.any([stopping.signal, interrupt.signal]));
     if (!woken) return { type: "timeout" };
@@ -65,14 +70,15 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
     if (step.release) await presence.releaseGate(pipeline.id);
     switch (step.action.type) {
       case "sweep": {
-        // What woke us before the sweep began is seen by it.
+        // The sweep sees everything that caused an earlier wake-up.
         clearWake();
         const { claimed, settled } = await sweep(context, sweepOptions, memory);
         if (waitShown) {
           await clearWait(context.pool, pipeline.id);
           waitShown = false;
         }
-        // All of them changed or gone meanwhile is rare twice in a row; for ever it would be a busy loop.
+        // Every claimed row was changed or deleted meanwhile. Twice in a row is rare; without a pause, a repeated
+        // case would be a busy loop.
         fruitless = claimed > 0 && settled === 0 ? fruitless + 1 : 0;
         if (fruitless > 1) await sleep(Math.min(2 ** fruitless, 30_000), stopping.signal);
         return { type: "swept", found: claimed > 0 };
@@ -84,17 +90,20 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
         };
       case "wait":
         return pause(step.action.ms);
-      case "sleep":
-      case "none": {
+      case "reembed": {
         await markCaughtUp(context.pool, pipeline.id);
         const idle = AbortSignal.any([stopping.signal, interrupt.signal]);
-        if (await reembedding.step(idle)) return { type: woken ? "wake" : "timeout" };
+        return { type: "reembedded", more: await reembedding.step(idle) };
+      }
+      case "sleep": {
         options.onState("asleep");
         const holds = step.state.phase === "asleep" && step.state.holds;
-        const event = await pause(holds ? 2 ** 31 - 1 : STANDBY_MS);
+        const event = await pause(holds ? LONGEST_SLEEP_MS : STANDBY_MS);
         options.onState("busy");
         return event;
       }
+      case "none":
+        throw new Error("the wake loop waits for an outcome, but nothing is running");
     }
   }
 
@@ -116,7 +125,7 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
         step = nextWakeStep(step.state, event);
       } catch (error) {
         await recover(error);
-        // Whatever was true before the fault, the gate is not to be kept through it.
+        // Release the gate, whatever the fault was: while a worker holds it, every writer notifies.
         await presence.releaseGate(pipeline.id).catch(() => undefined);
         step = startWakeLoop();
       }
@@ -138,7 +147,7 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
         cause: messageOf(error),
         retryInMs: Math.round(ms),
       },
-      known === undefined ? "the database refused, trying again" : "the provider failed, trying again",
+      known === undefined ? "the database failed, trying again" : "the provider failed, trying again",
     );
     if (known?.kind === "provider") {
       waitShown = true;

@@ -4,28 +4,30 @@ import type { Logger } from "../logger.js";
 import type { Provider } from "../providers/provider.js";
 import { loadPipelines } from "../database/load-pipelines.sql.js";
 import type { Pipeline } from "../database/pipeline.js";
+import { decide, decideOnAnswer } from "./decide.js";
+import type { Decision, World, Yielded } from "./decide.js";
 import { setPipelineError } from "./pipeline-state.sql.js";
 import { isBusy } from "./wake/serve.sql.js";
-import { dimensionMisfit } from "./dimension-misfit.js";
+import type { ServeAnswer } from "./wake/serve.sql.js";
 import type { PipelineRunner, RunnerState } from "./pipeline-runner.js";
 import type { Presence } from "./wake/presence.js";
-import { parseTemplate } from "./embed/template.js";
 
-/** The pipelines that this worker serves, kept in step with embedd.pipelines and the tables' shapes. */
+/** The pipelines that this worker serves. It follows embedd.pipelines and the shapes of the tables. */
 export interface PipelineSet {
-  /** Reads the pipelines, starts what is new, stops what is gone, paused or unfit. */
+  /** Reads the pipelines, decides about each, and starts and stops runners accordingly. */
   refresh(): Promise<void>;
-  /** The same without an answer, after whatever refresh is under way. */
+  /** Queues a refresh behind the running one; failures are only logged. */
   refreshSoon(): void;
   wake(pipelineId: number): void;
   wakeAll(): void;
   ids(): number[];
-  /** Why pipelines that are ours by their model are not served. */
+  /** Why pipelines of this worker's model are not served. */
   problems(): string[];
-  /** Whether a pipeline would be ours if workers of another model let go of it. */
+  /** Whether a pipeline would be served if something else were not in the way, such as another model's workers. */
   waits(): boolean;
-  /** Resolves when every runner sleeps, or waits for long. */
+  /** Resolves when every runner sleeps or waits for a long time. */
   idle(): Promise<void>;
+  /** Stops claiming, and resolves when no batch is in flight. Safe to call twice. */
   stop(): Promise<void>;
 }
 
@@ -35,119 +37,124 @@ export interface PipelineSetOptions {
   log: Logger;
   presence: Pick<Presence, "serve" | "unserve">;
   startRunner: (pipeline: Pipeline, onState: (state: RunnerState) => void) => PipelineRunner;
-  /** For how long the workers of another model are to be gone before this one takes over from them. @default 30000 */
-  takeoverMs?: number | undefined;
+  /** How long no other model's worker may be connected before this worker takes over. */
+  takeoverMs: number;
 }
 
-/** What is being computed may still end in this time when a pipeline is paused, changed or removed. */
+/** When a pipeline is paused, changed or removed, a batch in flight has this long to end. */
 const PAUSE_GRACE_MS = 500;
 
 interface Running {
   runner: PipelineRunner;
-  /** Any difference starts the runner anew. */
+  /** Any difference restarts the runner. */
   shape: string;
   state: RunnerState;
 }
 
+/** A pipeline as far as reports need it; broken ones have no more. */
+type Reported = Pick<Pipeline, "id" | "relation" | "error">;
+
 export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
-  const { pool, provider, log, presence, startRunner, takeoverMs = 30_000 } = options;
+  const { pool, provider, log, presence, startRunner, takeoverMs } = options;
   const running = new Map<number, Running>();
-  const problems = new Map<number, string>();
-  const waits = new Map<number, string>();
-  /** Whom a pipeline that was refused is left to, and since when nobody serves it; null: somebody does. */
-  const left = new Map<number, { model: string | null; since: number | null }>();
+  /** The latest decision about each pipeline; a broken one counts as unfit. */
+  const decisions = new Map<number, Decision>();
+  const yielded = new Map<number, Yielded>();
   const idleWaiters = new Set<() => void>();
   let stopping = false;
   let refreshing: Promise<void> = Promise.resolve();
 
-  const checkIdle = () => {
-    if ([...running.values()].every(({ state }) => state !== "busy"))
-      for (const resolve of idleWaiters) resolve();
-  };
-
   async function refresh(): Promise<void> {
     const { pipelines, broken } = await loadPipelines(pool);
-    const mine = pipelines.filter((p) => !p.paused && (p.model === null || p.model === provider.model));
-    const reasons = new Map(broken.map((b) => [b.id, b.reason]));
-    const wanted = new Map<number, Pipeline>();
-    const waiting = new Map<number, string>();
-    for (const id of left.keys()) if (!mine.some((p) => p.id === id)) left.delete(id);
-    for (const pipeline of mine) {
-      const reason = misfit(pipeline, provider);
-      const other =
-        reason === null ? (graceReason(pipeline) ?? (await askToServe(pipeline))) : servedByOthers(pipeline);
-      if (other !== null) waiting.set(pipeline.id, other);
-      else if (reason !== null) reasons.set(pipeline.id, reason);
-      else wanted.set(pipeline.id, pipeline);
+    const served = new Map<number, Pipeline>();
+    for (const pipeline of pipelines) {
+      const decision = await settle(pipeline);
+      note(pipeline, decision);
+      if (decision.type === "serve") served.set(pipeline.id, pipeline);
     }
-    reportWaits(waiting);
-    // What is wrong with a pipeline is for those to say who serve it.
-    await report([...mine.filter((p) => !waiting.has(p.id)), ...broken], reasons);
+    for (const pipeline of broken) {
+      yielded.delete(pipeline.id);
+      note(pipeline, { type: "unfit", reason: pipeline.reason, yielded: null });
+    }
+    const all = [...pipelines, ...broken];
+    forgetOthers(new Set(all.map(({ id }) => id)));
+    await showErrors(all);
+    await stopRunners(served);
+    if (stopping) return;
+    for (const [id, pipeline] of served) if (!running.has(id)) start(pipeline);
+    checkIdle();
+  }
 
+  async function settle(pipeline: Pipeline): Promise<Decision> {
+    const { id } = pipeline;
+    const world = (): World => ({
+      provider,
+      serving: running.has(id),
+      yielded: yielded.get(id) ?? null,
+      nowMs: performance.now(),
+      takeoverMs,
+    });
+    const decision = remember(id, decide(pipeline, world()));
+    if (decision.type !== "ask") return decision;
+    const answer = await ask(id);
+    return remember(id, decideOnAnswer(pipeline, world(), answer));
+  }
+
+  async function ask(id: number): Promise<ServeAnswer | "busy"> {
+    try {
+      return await presence.serve(id, provider.model);
+    } catch (error) {
+      if (isBusy(error)) return "busy";
+      throw error;
+    }
+  }
+
+  function remember(id: number, decision: Decision): Decision {
+    if (decision.yielded === null) yielded.delete(id);
+    else yielded.set(id, decision.yielded);
+    return decision;
+  }
+
+  /** Logs a reason when it is new. */
+  function note({ id, relation }: Reported, decision: Decision): void {
+    const before = decisions.get(id);
+    decisions.set(id, decision);
+    const reason = reasonOf(decision);
+    if (reason === null || (decision.type === before?.type && reason === reasonOf(before))) return;
+    if (decision.type === "wait") log.warn({ pipeline: id }, reason);
+    else log.error({ pipeline: id, relation }, reason);
+  }
+
+  function forgetOthers(ids: ReadonlySet<number>): void {
+    for (const map of [decisions, yielded]) for (const id of map.keys()) if (!ids.has(id)) map.delete(id);
+  }
+
+  /** Shows in embedd.status what is wrong. While this worker waits, the workers that serve a pipeline do that. */
+  async function showErrors(pipelines: readonly Reported[]): Promise<void> {
+    for (const { id, error } of pipelines) {
+      const decision = decisions.get(id);
+      if (decision?.type !== "serve" && decision?.type !== "unfit") continue;
+      const reason = reasonOf(decision);
+      if (reason === error) continue;
+      await setPipelineError(pool, id, reason).catch((cause: unknown) => {
+        log.debug({ cause: messageOf(cause) }, "could not write the pipeline's state");
+      });
+    }
+  }
+
+  /** Stops the runners of pipelines that are no longer served, or that have changed. */
+  async function stopRunners(served: ReadonlyMap<number, Pipeline>): Promise<void> {
     const leaving = [...running].filter(([id, { shape }]) => {
-      const next = wanted.get(id);
+      const next = served.get(id);
       return next === undefined || shapeOf(next) !== shape;
     });
     await Promise.all(
       leaving.map(async ([id, { runner }]) => {
         await runner.stop(PAUSE_GRACE_MS);
         running.delete(id);
-        if (!wanted.has(id)) await presence.unserve(id);
+        if (!served.has(id)) await presence.unserve(id);
       }),
     );
-    if (stopping) return;
-    for (const [id, pipeline] of wanted) if (!running.has(id)) start(pipeline);
-    checkIdle();
-  }
-
-  /**
-   * Null: we may ask. A worker that is restarted, or whose database is, gets back what it served; so one that
-   * was refused asks again only when nobody has served the pipeline for a while.
-   */
-  function graceReason({ id, relation, model, served, servedModel }: Pipeline): string | null {
-    const entry = left.get(id);
-    if (entry === undefined) return null;
-    if (model !== null || servedModel === provider.model) {
-      left.delete(id);
-      return null;
-    }
-    if (served) {
-      entry.since = null;
-      return null;
-    }
-    entry.since ??= performance.now();
-    if (performance.now() - entry.since >= takeoverMs) return null;
-    return (
-      `${relation} was served with ${entry.model ?? "another model"}; if no worker of it comes back within ` +
-      `${Math.ceil(takeoverMs / 1_000)} s, ${provider.model} takes over`
-    );
-  }
-
-  /** Null: it is ours; otherwise why not. */
-  async function askToServe(pipeline: Pipeline): Promise<string | null> {
-    try {
-      const { granted, byModel, byWorker } = await presence.serve(pipeline.id, provider.model);
-      if (granted) {
-        left.delete(pipeline.id);
-        return null;
-      }
-      left.set(pipeline.id, { model: byModel, since: null });
-      return waitReason(pipeline, provider.model, byModel, byWorker);
-    } catch (error) {
-      if (!isBusy(error)) throw error;
-      return running.has(pipeline.id) ? null : `${pipeline.relation}: its row of embedd.pipelines is locked`;
-    }
-  }
-
-  function servedByOthers(pipeline: Pipeline): string | null {
-    const others = pipeline.model === null && pipeline.served && pipeline.servedModel !== provider.model;
-    return others ? waitReason(pipeline, provider.model, pipeline.servedModel, pipeline.servedBy) : null;
-  }
-
-  function reportWaits(now: ReadonlyMap<number, string>): void {
-    for (const [id, reason] of now) if (waits.get(id) !== reason) log.warn({ pipeline: id }, reason);
-    waits.clear();
-    for (const [id, reason] of now) waits.set(id, reason);
   }
 
   function start(pipeline: Pipeline): void {
@@ -160,22 +167,13 @@ export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
     running.set(pipeline.id, entry);
   }
 
-  /** Says what has changed since the last time, in the log and in embedd.status. */
-  async function report(
-    all: readonly { id: number; relation: string; error: string | null }[],
-    reasons: ReadonlyMap<number, string>,
-  ): Promise<void> {
-    for (const { id, relation, error } of all) {
-      const reason = reasons.get(id) ?? null;
-      if (reason !== null && problems.get(id) !== reason) log.error({ pipeline: id, relation }, reason);
-      if (reason === error) continue;
-      await setPipelineError(pool, id, reason).catch((cause: unknown) => {
-        log.debug({ cause: messageOf(cause) }, "could not write the pipeline's state");
-      });
-    }
-    problems.clear();
-    for (const [id, reason] of reasons) problems.set(id, reason);
+  function checkIdle(): void {
+    if ([...running.values()].every(({ state }) => state !== "busy"))
+      for (const resolve of idleWaiters) resolve();
   }
+
+  const reasonsOf = (type: "unfit" | "wait"): string[] =>
+    [...decisions.values()].flatMap((decision) => (decision.type === type ? [decision.reason] : []));
 
   return {
     refresh,
@@ -192,8 +190,8 @@ export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
       for (const { runner } of running.values()) runner.wake();
     },
     ids: () => [...running.keys()],
-    problems: () => [...problems.values(), ...waits.values()],
-    waits: () => waits.size > 0,
+    problems: () => [...reasonsOf("unfit"), ...reasonsOf("wait")],
+    waits: () => reasonsOf("wait").length > 0,
     idle: () =>
       new Promise((resolve) => {
         const done = () => {
@@ -211,30 +209,8 @@ export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
   };
 }
 
-/** All that a runner was started with. */
+const reasonOf = (decision: Decision): string | null => ("reason" in decision ? decision.reason : null);
+
+/** Everything that a runner was started with. */
 const shapeOf = (pipeline: Pipeline): string =>
   JSON.stringify({ ...pipeline, error: null, servedModel: null, servedBy: null, served: null });
-
-function waitReason(
-  { relation }: Pipeline,
-  model: string,
-  byModel: string | null,
-  byWorker: number | null,
-): string {
-  return (
-    `${relation} is served by worker ${byWorker ?? "?"} with ${byModel ?? "another model"}; to have it served by ` +
-    `${model}: embedd switch-model ${relation} --model ${model}, or stop that worker`
-  );
-}
-
-/** Why this provider cannot serve a pipeline, or null. */
-function misfit(pipeline: Pipeline, provider: Provider): string | null {
-  const dimensions = dimensionMisfit(pipeline, provider);
-  if (dimensions !== null) return `${dimensions.what}; try: ${dimensions.cure}`;
-  try {
-    if (pipeline.template !== null) parseTemplate(pipeline.template, pipeline.contentNames);
-    return null;
-  } catch (error) {
-    return messageOf(error);
-  }
-}

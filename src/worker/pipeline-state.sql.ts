@@ -1,6 +1,6 @@
 import type { Pool } from "pg";
 
-/** Remembers that nothing was left to do, at most once a second. */
+/** Records that the backlog is done, at most once a second. */
 export async function markCaughtUp(pool: Pool, pipelineId: number): Promise<void> {
   await pool.query(
     `update embedd.pipelines set caught_up_at = now()
@@ -9,7 +9,7 @@ export async function markCaughtUp(pool: Pool, pipelineId: number): Promise<void
   );
 }
 
-/** Says in embedd.status why a pipeline cannot be served; null when it can again. */
+/** Shows in embedd.status why a pipeline cannot be served; null: it can be. */
 export async function setPipelineError(pool: Pool, pipelineId: number, error: string | null): Promise<void> {
   await pool.query("update embedd.pipelines set error = $2 where id = $1 and error is distinct from $2", [
     pipelineId,
@@ -17,7 +17,7 @@ export async function setPipelineError(pool: Pool, pipelineId: number, error: st
   ]);
 }
 
-/** Says in embedd.status what a pipeline's worker waits for, and for how long. */
+/** Shows in embedd.status what a pipeline waits for, and until when. */
 export async function setWait(pool: Pool, pipelineId: number, reason: string, ms: number): Promise<void> {
   await pool.query(
     "update embedd.pipelines set wait_reason = $2, wait_until = now() + $3 * interval '1 ms' where id = $1",

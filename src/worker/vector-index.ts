@@ -8,13 +8,13 @@ import { INDEX_CLASS } from "../database/advisory-locks.js";
 import { clientConfig } from "../database/pool.js";
 import type { ConnectOptions } from "../database/pool.js";
 
-/** Builds the vector indexes that pipelines ask for, CONCURRENTLY, one at a time, beside the other work. */
+/** Builds the vector indexes that pipelines ask for: CONCURRENTLY, one at a time, while rows are embedded. */
 export interface VectorIndexes {
-  /** The pipeline's backlog is done: build its index unless it is there. */
+  /** Called when a pipeline's backlog is done: builds its index unless it exists. */
   request(pipeline: Pipeline): void;
   /** Resolves when nothing is being built. */
   idle(): Promise<void>;
-  /** Cancels what is being built. */
+  /** Cancels a build that is running. */
   stop(): Promise<void>;
 }
 
@@ -22,7 +22,7 @@ export function createVectorIndexes(
   pool: Pool,
   { log, ...connection }: ConnectOptions & { log: Logger },
 ): VectorIndexes {
-  /** Built, or not to be built by us. */
+  /** Pipelines whose index exists, or that this worker's role may not build. */
   const settled = new Set<number>();
   const queued = new Set<number>();
   let building: Promise<void> = Promise.resolve();
@@ -38,7 +38,7 @@ export function createVectorIndexes(
     client.on("error", () => undefined);
     await client.connect();
     try {
-      // Of several workers one builds; the others look again when they fall asleep.
+      // One worker builds; the others check again when they next fall asleep.
       const { rows } = await client.query<{ pid: number; free: boolean }>(
         `select pg_backend_pid() as pid, pg_try_advisory_lock(${INDEX_CLASS}, $1::integer) as free`,
         [pipeline.id],
@@ -69,7 +69,7 @@ export function createVectorIndexes(
         .catch((error: unknown) => {
           if (stopping) return;
           const owner = error instanceof pg.DatabaseError && error.code === "42501";
-          // Asking again would change nothing until the roles do.
+          // Another attempt fails too until the role's rights change.
           if (owner) settled.add(pipeline.id);
           log.warn(
             {

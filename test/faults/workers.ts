@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
-import type { WorkerOptions } from "#embedd/worker/worker.js";
+import type { WorkerOptions } from "#embedd/worker/worker-options.js";
 import { waitFor } from "../helpers/wait.js";
 import type { Cluster } from "./cluster.js";
 import { createProxy } from "./proxy.js";

@@ -1,7 +1,8 @@
 import { onTestFinished } from "vitest";
 import type { Provider } from "#embedd/providers/provider.js";
 import { createWorker } from "#embedd/worker/worker.js";
-import type { Worker, WorkerOptions } from "#embedd/worker/worker.js";
+import type { Worker } from "#embedd/worker/worker.js";
+import type { WorkerOptions } from "#embedd/worker/worker-options.js";
 import type { TestDatabase } from "./database.js";
 
 /**

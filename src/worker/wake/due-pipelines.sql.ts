@@ -1,18 +1,25 @@
 import type { ClientBase } from "pg";
 import { PRESENCE_CLASS } from "../../database/advisory-locks.js";
 
-/** Of these pipelines, those where a lease has become void or a failed row's next attempt is due. */
+/** Returns the pipelines with a void lease or a failed row whose next attempt is due. */
 export async function duePipelines(client: ClientBase, pipelineIds: readonly number[]): Promise<number[]> {
   const result = await client.query<{ id: number }>(
     `
-select p.id from unnest($1::integer[]) as p (id)
+select p.id
+from unnest($1::integer[]) as p (id)
 where exists (
-    select from embedd.leases l where l.pipeline_id = p.id and (l.expires_at < now()
-      or (current_setting('embedd.single_session', true) is distinct from 'on' and not exists (
-        select from pg_locks k where k.locktype = 'advisory' and k.classid = ${PRESENCE_CLASS} and k.objid = l.worker
-          and k.objsubid = 2 and k.granted and k.database = (select oid from pg_database where datname = current_database())))))
+    select from embedd.leases l
+    where l.pipeline_id = p.id
+      and (l.expires_at < now()
+        or (current_setting('embedd.single_session', true) is distinct from 'on'
+          and not exists (
+            select from pg_locks k
+            where k.locktype = 'advisory' and k.classid = ${PRESENCE_CLASS} and k.objid = l.worker
+              and k.objsubid = 2 and k.granted
+              and k.database = (select oid from pg_database where datname = current_database())))))
   or exists (
-    select from embedd.failures f where f.pipeline_id = p.id and not f.dead and f.next_attempt_at <= now())`,
+    select from embedd.failures f
+    where f.pipeline_id = p.id and not f.dead and f.next_attempt_at <= now())`,
     [pipelineIds],
   );
   return result.rows.map((row) => row.id);

@@ -1,13 +1,13 @@
 import type { ClientBase } from "pg";
 import { GATE_CLASS, PRESENCE_CLASS } from "../../database/advisory-locks.js";
 
-/** `sleeper`: refused because another worker sleeps with it, so writers notify all the same. */
+/** `sleeper`: refused because another worker sleeps with the gate, so writers do notify. */
 export type GateAnswer = "granted" | "refused" | "sleeper";
 
 /**
- * Asks for a pipeline's gate. Whether a refusal is a sleeper's or a writer's costs a look at pg_locks,
- * so `lookForSleeper` is for when refusals go on. With one session for all, locks tell nothing, and writers
- * always notify.
+ * Asks for a pipeline's gate. To tell whether a sleeper or a writer is in the way, a query has to read pg_locks,
+ * so `lookForSleeper` is for repeated refusals. If all connections share one session (embedded PostgreSQL), locks
+ * say nothing and writers always notify.
  */
 export async function tryGate(
   client: ClientBase,
@@ -15,8 +15,10 @@ export async function tryGate(
   lookForSleeper: boolean,
 ): Promise<GateAnswer> {
   const sleeper = `exists (
-    select from pg_locks where locktype = 'advisory' and classid = ${GATE_CLASS} and objid = $1 and objsubid = 2
-      and mode = 'ExclusiveLock' and granted and database = (select oid from pg_database where datname = current_database()))`;
+    select from pg_locks
+    where locktype = 'advisory' and classid = ${GATE_CLASS} and objid = $1 and objsubid = 2
+      and mode = 'ExclusiveLock' and granted
+      and database = (select oid from pg_database where datname = current_database()))`;
   const result = await client.query<{ answer: GateAnswer }>(
     `select case when current_setting('embedd.single_session', true) = 'on' then 'granted'
       when pg_try_advisory_lock(${GATE_CLASS}, $1::integer) then 'granted'
@@ -34,13 +36,13 @@ export async function releaseGate(client: ClientBase, pipelineId: number): Promi
   );
 }
 
-/** Takes a fresh worker id and holds its lock for as long as the connection lives. */
+/** Takes a new worker id and holds its lock until the connection ends. */
 export async function announceWorker(client: ClientBase): Promise<number> {
   const result = await client.query<{ id: number; free: boolean }>(
     `select id, pg_try_advisory_lock(${PRESENCE_CLASS}, id) as free
      from (select nextval('embedd.worker_ids')::integer as id) as next`,
   );
   const row = result.rows[0];
-  // After two thousand million starts the sequence begins anew, and an id may still be in use.
+  // After two billion starts the sequence starts over, and an id may still be in use.
   return row?.free === true ? row.id : announceWorker(client);
 }

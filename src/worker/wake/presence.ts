@@ -12,31 +12,35 @@ import { backoffMs } from "../../backoff.js";
 import { atMost, sleep } from "../../sleep.js";
 
 /**
- * The connection whose life is the worker's life: it holds the lock that keeps the worker's leases valid,
- * the gates while the worker sleeps, and what says which pipelines it serves. When it ends, so do all of them at once, kill -9 included.
+ * The connection that proves that the worker is alive. Its session locks keep the worker's leases valid, hold the
+ * gates while the worker sleeps, and say which pipelines it serves. All of them end with the connection, even
+ * after kill -9.
  */
 export interface Presence {
   /** Changes with every new connection. */
   readonly workerId: number;
   tryGate(pipelineId: number, lookForSleeper: boolean): Promise<GateAnswer>;
   releaseGate(pipelineId: number): Promise<void>;
-  /** Becomes one of those who serve a pipeline, unless living workers of another model do. */
+  /** Asks to serve a pipeline; refused while another model's workers serve it. */
   serve(pipelineId: number, model: string): Promise<ServeAnswer>;
   unserve(pipelineId: number): Promise<void>;
-  /** The pipelines that something has fallen due in. Every call proves the connection. */
+  /** The pipelines with something due. Every call also checks the connection. */
   due(pipelineIds: readonly number[]): Promise<number[]>;
   stop(): Promise<void>;
 }
 
 export interface PresenceOptions extends ConnectOptions {
   log: Logger;
-  /** A query had no answer in time, and the connection was not closed either: others may be as dead. */
+  /** A query was not answered in time on an open connection, so other connections may be dead too. */
   onSilence: () => void;
-  /** The gates were lost with the connection, and a new one is there. */
+  /** A new connection is open; all gates were lost with the old one. */
   onReconnect: () => void;
 }
 
-/** Connects, or throws; later losses are mended for ever. */
+/**
+ * Connects. A connection that is lost later is replaced, indefinitely.
+ * @throws the database's error if the first connection fails; nothing is left open then
+ */
 export async function openPresence(options: PresenceOptions): Promise<Presence> {
   const { log } = options;
   const stopping = new AbortController();
@@ -59,7 +63,7 @@ export async function openPresence(options: PresenceOptions): Promise<Presence> 
       await next.query(sessionSettings);
       workerId = await announceWorker(next);
     } catch (error) {
-      next.end().catch(() => undefined);
+      await closeClient(next);
       throw error;
     }
     held.clear();
@@ -70,7 +74,7 @@ export async function openPresence(options: PresenceOptions): Promise<Presence> 
     if (which !== client || stopping.signal.aborted) return;
     client = null;
     held.clear();
-    which.end().catch(() => undefined);
+    void closeClient(which);
     log.warn({ cause: messageOf(error) }, "lost the database connection, reconnecting");
     reconnecting ??= reconnect().finally(() => (reconnecting = null));
   }
@@ -90,7 +94,7 @@ export async function openPresence(options: PresenceOptions): Promise<Presence> 
     }
   }
 
-  /** One query at a time, as pg wants it. */
+  /** One query at a time: pg deprecates queueing them itself. */
   function onClient<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
     const result = turn.then(() => query(work));
     turn = result.then(
@@ -101,15 +105,15 @@ export async function openPresence(options: PresenceOptions): Promise<Presence> 
   }
 
   async function query<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
-    const present = client;
-    if (present === null) throw new Error("not connected to the database");
+    const current = client;
+    if (current === null) throw new Error("not connected to the database");
     try {
-      return await work(present);
+      return await work(current);
     } catch (error) {
-      // A timeout of ours leaves a connection that nobody can trust.
+      // After a timeout on this side, the connection cannot be trusted.
       if (!(error instanceof pg.DatabaseError)) {
-        if (present === client) options.onSilence();
-        lost(present, error);
+        if (current === client) options.onSilence();
+        lost(current, error);
       }
       throw error;
     }
@@ -137,9 +141,13 @@ export async function openPresence(options: PresenceOptions): Promise<Presence> 
       await reconnecting;
       const last = client;
       client = null;
-      // One that is only half open would not end by itself.
-      if (last !== null) await atMost(1_000, last.end());
-      last?.connection.stream.destroy();
+      if (last !== null) await closeClient(last);
     },
   };
+}
+
+/** A connection that is only half open does not end on its own. */
+async function closeClient(client: pg.Client): Promise<void> {
+  await atMost(1_000, client.end());
+  client.connection.stream.destroy();
 }

@@ -3,14 +3,14 @@ import type { ClientBase } from "pg";
 
 export interface ServeAnswer {
   granted: boolean;
-  /** The model and a worker that serve it, or did last. */
+  /** The model that serves it, or served it last, and one of its workers. */
   byModel: string | null;
   byWorker: number | null;
 }
 
 /**
- * Asks to serve a pipeline, for as long as the session lasts. Workers of one model share a pipeline; one of
- * another model gets it only when all of them are gone, since their vectors do not compare.
+ * Asks to serve a pipeline until the session ends. Workers of one model share a pipeline. A worker of another
+ * model gets it only when none of them is connected, since vectors of two models do not compare.
  */
 export async function serve(
   client: ClientBase,
@@ -25,7 +25,7 @@ export async function serve(
   return rows[0] ?? { granted: false, byModel: null, byWorker: null };
 }
 
-/** Another transaction holds the pipeline's row. */
+/** Another transaction holds the pipeline's row locked. */
 export const isBusy = (error: unknown): boolean =>
   error instanceof pg.DatabaseError && error.code === "55P03";
 

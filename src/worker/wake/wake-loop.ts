@@ -1,55 +1,66 @@
 /**
- * The wake protocol of one pipeline, as decisions without effects.
+ * The wake protocol of one pipeline: decisions without effects.
  *
  *              found rows                    granted, or another worker sleeps
  *            ┌───────────┐                  ┌─────────────────────────────────┐
  *   start ─▶ sweeping ───┘ nothing ─▶ asking for the gate                     ▼
- *              ▲  ▲                         │ refused                   last sweep ─ nothing ─▶ asleep
- *              │  └── 1, 2, 4 … ms ◀────────┘ (a writer is in flight)         │ found rows       │ wake
- *              └──────────────────────── gate released ◀──────────────────────┴──────────────────┘
+ *              ▲  ▲                         │ refused           found rows  last sweep
+ *              │  └── 1, 2, 4 … ms ◀────────┘ (a writer        ┌──────────────┤
+ *              │                               is in flight)   │              ▼ nothing
+ *              └─────────────── gate released ◀────────────────┼─ wake ─ re-embedding ⟲ more stale rows
+ *                                                              │              ▼ nothing left
+ *                                                              └─ wake ──── asleep
  *
  * Invariant: a row that was committed quietly is seen by a sweep that begins after its transaction ended.
- * A quiet writer held the gate shared, so the gate is granted only after it, and a sweep follows every
- * grant. A writer that found the gate taken has notified, and a wake that comes during the last sweep is
- * remembered. Where another worker sleeps with the gate, no quiet writer can have begun since it was
- * granted there, and the notification reaches all workers.
+ * A quiet writer held the gate shared, so the gate is granted only after that writer ended, and a sweep follows
+ * every grant. A writer that found the gate taken has notified, and a wake-up during the last sweep or during
+ * re-embedding is remembered. If another worker sleeps with the gate, no quiet writer can have begun since the
+ * gate was granted to it, and the notification reaches all workers.
+ *
+ * Stale rows are re-embedded only here, between the last sweep and sleep: any pending row comes first.
  */
 export type WakeState =
   | { phase: "sweeping"; woken: boolean; refusals: number }
   | { phase: "asking"; woken: boolean; refusals: number }
   | { phase: "backing-off"; refusals: number }
-  /** `holds`: this worker has the gate; otherwise another sleeper has. */
+  /** `holds`: this worker has the gate; otherwise another sleeper has it. */
   | { phase: "last-sweep"; woken: boolean; holds: boolean }
+  | { phase: "re-embedding"; woken: boolean; holds: boolean }
   | { phase: "asleep"; holds: boolean };
 
+/** The outcome of an action; `wake` may also come while an action runs. */
 export type WakeEvent =
   | { type: "swept"; found: boolean }
   | { type: "gate"; answer: "granted" | "refused" | "sleeper" }
+  /** `more`: stale rows may be left that can be re-embedded at once. */
+  | { type: "reembedded"; more: boolean }
   | { type: "wake" }
   | { type: "timeout" };
 
 export interface WakeStep {
   state: WakeState;
-  /** Give the gate back before anything else. */
+  /** Release the gate before the action. */
   release: boolean;
-  /** What to do next; its outcome is the next event. `none` while something is still under way. */
+  /** What to do next; its outcome is the next event. */
   action:
     | { type: "sweep" }
     | { type: "ask"; lookForSleeper: boolean }
     | { type: "wait"; ms: number }
+    | { type: "reembed" }
     | { type: "sleep" }
+    /** An action is still running. Only a wake-up during an action leads here. */
     | { type: "none" };
 }
 
-/** How long a worker without the gate may be wrong about another sleeper that died. */
+/** How long a worker without the gate may take to notice that the sleeper with the gate died. */
 export const STANDBY_MS = 1_000;
 
-/** After this many refusals it is worth asking whether a sleeper has the gate. */
+/** After this many refusals, a worker checks whether a sleeper has the gate. */
 const REFUSALS_BEFORE_LOOKING = 3;
 
 /**
- * 1, 2, 4 … 25 ms while a writer is in flight; a transaction that stays open for longer than some
- * seconds (idle, or prepared) is looked at ten times a second at most.
+ * 1, 2, 4 … 25 ms while a writer is in flight. If a transaction stays open for more than a few seconds
+ * (idle, or prepared), the worker asks at most ten times a second.
  */
 export function refusalDelayMs(refusals: number): number {
   return refusals > 200 ? 100 : Math.min(2 ** Math.max(refusals - 1, 0), 25);
@@ -67,31 +78,31 @@ export function nextWakeStep(state: WakeState, event: WakeEvent): WakeStep {
       return onSwept(state, event.found);
     case "gate":
       return onGate(state, event.answer);
+    case "reembedded":
+      return onReembedded(state, event.more);
     case "timeout":
-      if (state.phase === "backing-off") return sweepAgain(false, state.refusals);
-      if (state.phase === "asleep" && !state.holds) return ask(REFUSALS_BEFORE_LOOKING);
-      return { state, release: false, action: { type: "none" } };
+      return onTimeout(state);
   }
 }
 
 function onWake(state: WakeState): WakeStep {
   if (state.phase === "asleep") return sweepAgain(state.holds);
   if (state.phase === "backing-off") return sweepAgain(false);
-  return { state: { ...state, woken: true }, release: false, action: { type: "none" } };
+  return stillRunning({ ...state, woken: true });
 }
 
 function onSwept(state: WakeState, found: boolean): WakeStep {
   if (state.phase === "last-sweep") {
     if (found || state.woken) return sweepAgain(state.holds);
-    return { state: { phase: "asleep", holds: state.holds }, release: false, action: { type: "sleep" } };
+    return reembed(state.holds);
   }
-  if (state.phase !== "sweeping") return { state, release: false, action: { type: "none" } };
+  if (state.phase !== "sweeping") return stillRunning(state);
   if (found || state.woken) return sweepAgain(false);
   return ask(state.refusals);
 }
 
 function onGate(state: WakeState, answer: "granted" | "refused" | "sleeper"): WakeStep {
-  if (state.phase !== "asking") return { state, release: answer === "granted", action: { type: "none" } };
+  if (state.phase !== "asking") return { ...stillRunning(state), release: answer === "granted" };
   if (answer === "refused") {
     if (state.woken) return sweepAgain(false);
     const refusals = state.refusals + 1;
@@ -108,6 +119,20 @@ function onGate(state: WakeState, answer: "granted" | "refused" | "sleeper"): Wa
   };
 }
 
+function onReembedded(state: WakeState, more: boolean): WakeStep {
+  if (state.phase !== "re-embedding") return stillRunning(state);
+  if (state.woken) return sweepAgain(state.holds);
+  if (!more) return sleep(state.holds);
+  // Without the gate, the sleeper that has it may have died meanwhile.
+  return state.holds ? reembed(true) : ask(REFUSALS_BEFORE_LOOKING);
+}
+
+function onTimeout(state: WakeState): WakeStep {
+  if (state.phase === "backing-off") return sweepAgain(false, state.refusals);
+  if (state.phase !== "asleep") return stillRunning(state);
+  return state.holds ? sleep(true) : ask(REFUSALS_BEFORE_LOOKING);
+}
+
 function sweepAgain(release: boolean, refusals = 0): WakeStep {
   return { state: { phase: "sweeping", woken: false, refusals }, release, action: { type: "sweep" } };
 }
@@ -118,4 +143,20 @@ function ask(refusals: number): WakeStep {
     release: false,
     action: { type: "ask", lookForSleeper: refusals >= REFUSALS_BEFORE_LOOKING },
   };
+}
+
+function reembed(holds: boolean): WakeStep {
+  return {
+    state: { phase: "re-embedding", woken: false, holds },
+    release: false,
+    action: { type: "reembed" },
+  };
+}
+
+function sleep(holds: boolean): WakeStep {
+  return { state: { phase: "asleep", holds }, release: false, action: { type: "sleep" } };
+}
+
+function stillRunning(state: WakeState): WakeStep {
+  return { state, release: false, action: { type: "none" } };
 }

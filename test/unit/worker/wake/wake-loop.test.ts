@@ -12,6 +12,8 @@ const some: WakeEvent = { type: "swept", found: true };
 const granted: WakeEvent = { type: "gate", answer: "granted" };
 const refused: WakeEvent = { type: "gate", answer: "refused" };
 const sleeper: WakeEvent = { type: "gate", answer: "sleeper" };
+const more: WakeEvent = { type: "reembedded", more: true };
+const noMore: WakeEvent = { type: "reembedded", more: false };
 const wake: WakeEvent = { type: "wake" };
 const timeout: WakeEvent = { type: "timeout" };
 
@@ -21,14 +23,39 @@ describe("the wake loop", () => {
     expect(play([some, nothing]).action).toMatchObject({ type: "ask" });
   });
 
-  it("sweeps once more after the gate was granted, and only then sleeps", () => {
+  it("sweeps once more after the gate was granted, then re-embeds, and only then sleeps", () => {
     expect(play([nothing, granted]).action).toEqual({ type: "sweep" });
-    expect(play([nothing, granted, nothing]).action).toEqual({ type: "sleep" });
+    expect(play([nothing, granted, nothing]).action).toEqual({ type: "reembed" });
+    expect(play([nothing, granted, nothing, noMore]).action).toEqual({ type: "sleep" });
+  });
+
+  it("keeps the gate and re-embeds until nothing is left or a wake-up comes", () => {
+    const step = play([nothing, granted, nothing, more, more]);
+    expect(step).toMatchObject({ release: false, action: { type: "reembed" } });
+    expect(nextWakeStep(step.state, noMore).action).toEqual({ type: "sleep" });
+    for (const outcome of [more, noMore]) {
+      const woken = nextWakeStep(step.state, wake);
+      expect(woken).toMatchObject({ release: false, action: { type: "none" } });
+      expect(nextWakeStep(woken.state, outcome)).toMatchObject({ release: true, action: { type: "sweep" } });
+    }
+  });
+
+  it("asks for the gate between two batches of stale rows while another sleeper has it", () => {
+    expect(play([nothing, sleeper, nothing]).action).toEqual({ type: "reembed" });
+    expect(play([nothing, sleeper, nothing, more]).action).toEqual({ type: "ask", lookForSleeper: true });
+  });
+
+  it("sleeps on when a sleep with the gate ends without a wake-up", () => {
+    expect(play([nothing, granted, nothing, noMore, timeout])).toMatchObject({
+      state: { phase: "asleep", holds: true },
+      release: false,
+      action: { type: "sleep" },
+    });
   });
 
   it("gives the gate back before it sweeps again", () => {
     expect(play([nothing, granted, some])).toMatchObject({ release: true, action: { type: "sweep" } });
-    expect(play([nothing, granted, nothing, wake])).toMatchObject({
+    expect(play([nothing, granted, nothing, noMore, wake])).toMatchObject({
       release: true,
       action: { type: "sweep" },
     });
@@ -48,8 +75,8 @@ describe("the wake loop", () => {
     });
   });
 
-  it("sleeps without the gate beside another sleeper, and asks again in case that one dies", () => {
-    const step = play([nothing, sleeper, nothing]);
+  it("sleeps without the gate while another sleeper has it, and asks again in case that one dies", () => {
+    const step = play([nothing, sleeper, nothing, noMore]);
     expect(step.action).toEqual({ type: "sleep" });
     expect(nextWakeStep(step.state, timeout).action).toEqual({ type: "ask", lookForSleeper: true });
     expect(nextWakeStep(step.state, wake)).toMatchObject({ release: false, action: { type: "sweep" } });
@@ -57,25 +84,27 @@ describe("the wake loop", () => {
 });
 
 /**
- * A model of PostgreSQL around some wake loops, with every effect as one atomic step: writers that begin
+ * A model of PostgreSQL around a few wake loops, with every effect as one atomic step: writers that begin
  * (gate shared or notify), commit or roll back; workers whose actions end in any order; notifications that
- * are delivered late or twice. What is checked: when everything has come to rest, no row waits.
+ * are delivered late or twice; stale rows. When everything has come to rest, no row may be pending or stale.
  */
 interface World {
   gateOwner: number | null;
   quiet: Set<number>;
   open: Map<number, { notifies: boolean }>;
   pendingRows: number;
+  staleRows: number;
   mailbox: number[];
   workers: { step: WakeStep; woken: boolean; sawRows: boolean }[];
 }
 
-function runWorld(workers: number, choices: number[], loseGateOfDying: boolean): World {
+function runWorld(workers: number, choices: number[], loseGateOfDying: boolean, staleRows = 0): World {
   const world: World = {
     gateOwner: null,
     quiet: new Set(),
     open: new Map(),
     pendingRows: 0,
+    staleRows,
     mailbox: Array.from({ length: workers }, () => 0),
     workers: Array.from({ length: workers }, () => ({ step: startWakeLoop(), woken: false, sawRows: false })),
   };
@@ -90,12 +119,12 @@ function runWorld(workers: number, choices: number[], loseGateOfDying: boolean):
     else advance(world, pick % workers);
     if (loseGateOfDying && choice % 97 === 0) die(world, pick % workers);
   }
-  // Rest: every transaction ends, every notification arrives, every worker goes on until all sleep.
+  // Rest: every transaction ends, every notification arrives, every worker runs until all sleep.
   for (const id of [...world.open.keys()]) end(world, id, true, true);
   for (let round = 0; round < 400; round++) {
     for (let w = 0; w < workers; w++) {
       deliver(world, w, false);
-      // A sleeper without the gate asks again each second, which is how it learns that the other is gone.
+      // A sleeper without the gate asks again every second. That is how it notices the other's death.
       advance(world, w, round % 20 === 19 && round < 390);
     }
   }
@@ -145,6 +174,12 @@ function advance(world: World, w: number, timer = true): void {
           : "refused";
     if (answer === "granted") world.gateOwner = w;
     event = { type: "gate", answer };
+  } else if (action.type === "reembed") {
+    // Whoever re-embeds can be woken: a writer that begins now finds the gate taken.
+    if (worker.step.state.phase === "re-embedding" && worker.step.state.holds)
+      expect(world.gateOwner).toBe(w);
+    if (!worker.woken && world.staleRows > 0) world.staleRows--;
+    event = { type: "reembedded", more: world.staleRows > 0 };
   } else if (worker.woken) {
     worker.woken = false;
     event = { type: "wake" };
@@ -160,6 +195,8 @@ function advance(world: World, w: number, timer = true): void {
     step = nextWakeStep(step.state, { type: "wake" });
   }
   step = nextWakeStep(step.state, event);
+  // Nothing is running once an outcome has come, so there must be something to do.
+  expect(step.action.type).not.toBe("none");
   if (step.release && world.gateOwner === w) world.gateOwner = null;
   worker.step = step;
 }
@@ -174,9 +211,10 @@ describe("the wake loop among writers and workers in any order", () => {
 
   it.each([1, 2, 3])("leaves no row waiting (%i workers)", (workers) => {
     fc.assert(
-      fc.property(choices, fc.boolean(), (sequence, dying) => {
-        const world = runWorld(workers, sequence, dying);
+      fc.property(choices, fc.boolean(), fc.nat(20), (sequence, dying, staleRows) => {
+        const world = runWorld(workers, sequence, dying, staleRows);
         expect(world.pendingRows).toBe(0);
+        expect(world.staleRows).toBe(0);
         expect(world.workers.map(({ step }) => step.action.type)).toEqual(world.workers.map(() => "sleep"));
         expect(world.gateOwner).not.toBeNull();
       }),
@@ -184,11 +222,13 @@ describe("the wake loop among writers and workers in any order", () => {
     );
   });
 
-  it("never lets a worker sleep while a row is committed that nobody was told of", () => {
+  it("never lets a worker sleep or re-embed while a row is committed that no worker was told of", () => {
     fc.assert(
-      fc.property(choices, (sequence) => {
-        const world = runWorld(2, sequence, false);
-        const asleep = world.workers.every(({ step, woken }) => step.action.type === "sleep" && !woken);
+      fc.property(choices, fc.nat(500), (sequence, staleRows) => {
+        const world = runWorld(2, sequence, false, staleRows);
+        const asleep = world.workers.every(
+          ({ step, woken }) => ["sleep", "reembed"].includes(step.action.type) && !woken,
+        );
         if (asleep && world.mailbox.every((n) => n === 0)) expect(world.pendingRows).toBe(0);
       }),
       { numRuns: 500 },

@@ -1,0 +1,68 @@
+import type { Pipeline } from "../database/pipeline.js";
+import { FIRST_WRITE_ROWS } from "./batch.js";
+import type { Reuse } from "./embed/reuse.js";
+import { templateOf } from "./embed/template.js";
+import type { Usage } from "./embed/usage.js";
+import { runPipeline } from "./pipeline-runner.js";
+import type { PipelineRunner, RunnerState } from "./pipeline-runner.js";
+import type { Base } from "./shut-down.js";
+import type { VectorIndexes } from "./vector-index.js";
+import type { Presence } from "./wake/presence.js";
+import type { WorkerOptions } from "./worker-options.js";
+import type { LockedRows } from "./write/held-rows.js";
+
+/** What the runners of all pipelines share. */
+export interface Shared {
+  presence: Presence;
+  usage: Usage;
+  reuse: Reuse;
+  /** Leases to renew. */
+  leases: Set<string>;
+  locked: LockedRows;
+  indexes: VectorIndexes;
+  /** A pipeline's table no longer matches its statements. */
+  onShapeError: () => void;
+}
+
+/** @returns what starts the runner of one pipeline */
+export function runnerStarter(options: WorkerOptions, { pool, log, abort }: Base, shared: Shared) {
+  const { provider, leaseMs = 15_000 } = options;
+  const { presence, usage, reuse, leases, locked, indexes, onShapeError } = shared;
+  return (pipeline: Pipeline, onState: (state: RunnerState) => void): PipelineRunner =>
+    runPipeline(
+      {
+        pool,
+        pipeline,
+        kind: "pending",
+        provider,
+        meter: usage.meter(pipeline.id),
+        reuse,
+        memory: { writeRows: FIRST_WRITE_ROWS },
+        signal: abort.signal,
+        template: templateOf(pipeline),
+        retry: {
+          maxAttempts: options.maxAttempts ?? 5,
+          baseDelayMs: options.retryDelayMs ?? 10_000,
+          maxDelayMs: 3_600_000,
+        },
+      },
+      {
+        presence,
+        log,
+        leaseMs,
+        leases,
+        locked,
+        workerId: () => presence.workerId,
+        maxBatchRows: options.maxBatchRows ?? Math.max(512, provider.minBatchRows ?? 0),
+        batchMs: options.batchMs ?? 500,
+        maxChars: options.maxChars ?? 65_536,
+        maxClaimChars: options.maxClaimChars ?? 4_000_000,
+        onBatch: (outcome) => options.onBatch?.(pipeline, outcome),
+        onShapeError,
+        onState: (state) => {
+          if (state === "asleep") indexes.request(pipeline);
+          onState(state);
+        },
+      },
+    );
+}

@@ -1,0 +1,39 @@
+import type { Pool } from "pg";
+import { EmbeddError } from "../errors.js";
+import type { Logger } from "../logger.js";
+import { atMost } from "../sleep.js";
+import type { StopStack } from "./stop-stack.js";
+
+/** What a worker has from before its first connection until after its last. */
+export interface Base {
+  log: Logger;
+  pool: Pool;
+  /** Each opened resource pushes its stop at once. */
+  stack: StopStack;
+  /** Ends computing at a stop's deadline. */
+  abort: AbortController;
+  /** Cuts the pool's connections, for a network that no longer answers. */
+  dropConnections: () => void;
+}
+
+/** The share of the deadline for computing; the rest is for writing what is ready and giving back what is not. */
+const COMPUTING_SHARE = 7 / 8;
+/** Closing connections takes some time, however short the deadline. */
+const MIN_CLOSE_MS = 1_000;
+
+/** Stops everything on the stack before the deadline, even if the network is dead. */
+export async function shutDown(base: Base, deadlineMs: number): Promise<void> {
+  const { log, stack, abort, dropConnections } = base;
+  const stopComputing = setTimeout(() => {
+    abort.abort(new EmbeddError("the worker stops", { kind: "provider", code: "stopping" }));
+  }, deadlineMs * COMPUTING_SHARE);
+  let closed = false;
+  const closing = stack.stopAll().finally(() => {
+    closed = true;
+    clearTimeout(stopComputing);
+  });
+  await atMost(Math.max(deadlineMs, MIN_CLOSE_MS), closing);
+  if (closed) return closing;
+  log.warn({}, "stopped without an answer from the database; its leases expire on their own");
+  dropConnections();
+}
