@@ -1,7 +1,7 @@
 import type { ClientBase, Pool } from "pg";
 import pgvector from "pgvector";
 import type { Pipeline } from "../database/pipeline.js";
-import { isPresent, keyText } from "../database/key-sql.js";
+import { columnsAreCurrent, keyText } from "../database/key-sql.js";
 import { inTransaction } from "../database/transaction.js";
 
 export interface SearchResult {
@@ -59,7 +59,7 @@ select ${keyText(pipeline)} as key,
   ${distance} as distance,
   jsonb_build_object(${pipeline.content.map((column, i) => `($5::text[])[${i + 1}], left(t.${column}::text, $4)`).join(", ")}) as content
 from ${pipeline.relation} t
-where t.${pipeline.embedding} is not null and t.${pipeline.modelColumn} = $2 and ${isPresent(pipeline, "$6")}
+where t.${pipeline.embedding} is not null and t.${pipeline.modelColumn} = $2 and ${columnsAreCurrent(pipeline, "$6")}
 order by ${exact ? `(${distance}) + 0 /* no index has this */` : distance} limit $3`,
     [pgvector.toSql(Array.from(query)), model, limit, maxChars, pipeline.contentNames, pipeline.id],
   );

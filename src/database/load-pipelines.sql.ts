@@ -14,7 +14,7 @@ export interface BrokenPipeline {
 // that the catalog knows.
 const statement = `
 select p.id, coalesce(case when c.oid is not null then format('%I.%I', n.nspname, c.relname) end, p.relation::text) as relation, 
-  c.oid::bigint::float8 as "relationOid", c.relkind <> 'p' and has_column_privilege(c.oid, 'ctid', 'SELECT') as "placeReadable", p.template, p.model, p.paused, p.error,
+  c.oid::bigint::float8 as "relationOid", c.relkind <> 'p' and has_column_privilege(c.oid, 'ctid', 'SELECT') as "ctidReadable", p.template, p.model, p.paused, p.error,
   p.reembed, p.index_method as "indexMethod", p.shadow_of as "shadowOf",
   p.served_model as "servedModel", p.served_by as "servedBy", embedd.is_served(p.id) as served,
   p.content_columns as "contentNames",

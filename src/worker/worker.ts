@@ -5,11 +5,11 @@ import type { Provider } from "../providers/provider.js";
 import { releaseWorker, renewLeases } from "./claim/leases.sql.js";
 import type { Pipeline } from "../database/pipeline.js";
 import { connectionDropper, createPool } from "../database/pool.js";
-import { FIRST_WRITE_ROWS } from "./batch.js";
-import type { BatchOutcome } from "./batch.js";
+import type { BatchOutcome } from "./rows.js";
 import { PIPELINES_CHANGED, openListener } from "./wake/listener.js";
 import type { Listener } from "./wake/listener.js";
-import { createLockedRows } from "./write/held-rows.js";
+import { createHeldRows } from "./write/held-rows.js";
+import { newWritePace } from "./write/write-rows.js";
 import { runPipeline } from "./pipeline-runner.js";
 import type { PipelineRunner, RunnerState } from "./pipeline-runner.js";
 import { createPipelineSet } from "./pipeline-set.js";
@@ -87,11 +87,11 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
   const dropConnections = connectionDropper(pool);
   const abort = new AbortController();
   const leases = new Set<string>();
-  const locked = createLockedRows(
+  const held = createHeldRows(
     leases,
     (pipeline, outcome) => {
       if (outcome.written + outcome.failed > 0)
-        options.onBatch?.(pipeline, { ...outcome, computed: 0, givenBack: 0, embedMs: 0 });
+        options.onBatch?.(pipeline, { ...outcome, computed: 0, released: 0, embedMs: 0 });
     },
     ({ id }) => {
       pipelines.wake(id);
@@ -173,9 +173,10 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
         pipeline,
         kind: "pending",
         provider,
+        model: provider.model,
         meter: usage.meter(pipeline.id),
         reuse,
-        memory: { writeRows: FIRST_WRITE_ROWS },
+        writePace: newWritePace(),
         signal: abort.signal,
         template: templateOf(pipeline),
         retry: {
@@ -189,7 +190,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
         log,
         leaseMs,
         leases,
-        locked,
+        held,
         workerId: () => presence.workerId,
         maxBatchRows: options.maxBatchRows ?? Math.max(512, provider.minBatchRows ?? 0),
         batchMs: options.batchMs ?? 500,
@@ -226,7 +227,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
 
   async function close(): Promise<void> {
     await Promise.all([listener?.stop(), pipelines.stop()]);
-    await Promise.all([locked.stop(), indexes.stop()]);
+    await Promise.all([held.stop(), indexes.stop()]);
     await usage.stop();
     await releaseWorker(pool, presence.workerId).catch(() => undefined);
     await presence.stop();

@@ -1,9 +1,10 @@
 import { setMaxListeners } from "node:events";
 import { EmbeddError } from "../../errors.js";
 import type { EmbedOptions, Provider } from "../provider.js";
+import { requireUsable, unusableVector } from "../unusable-vectors.js";
 import { createBreaker } from "./breaker.js";
 import { createClient } from "./client.js";
-import { tooLong, unusableVector } from "./errors.js";
+import { tooLong } from "./errors.js";
 import { createKeptAnswers } from "./kept.js";
 import type { KeptAnswers } from "./kept.js";
 import { createLimiter } from "./limiter.js";
@@ -125,8 +126,7 @@ async function embed(
       signal: either,
       meter,
     });
-    request.forEach(({ index }, i) => (vectors[index] = answer[i] ?? undefined));
-    if (answer.includes(null)) throw unusableVector(settings.model);
+    request.forEach(({ index }, i) => (vectors[index] = answer[i]));
   };
   await Promise.all(
     planRequests(inputs, settings).map((request) =>
@@ -136,10 +136,17 @@ async function embed(
     ),
   );
   either.throwIfAborted();
-  if (failures.length === 0) return vectors as Float32Array[];
+  if (failures.length === 0) {
+    try {
+      return requireUsable(settings.model, vectors as Float32Array[]);
+    } catch (error) {
+      failures.push(error);
+    }
+  }
   fitted.forEach(({ text }, index) => {
     const vector = vectors[index];
-    if (vector !== undefined) kept.keep(text, dimensions, vector);
+    if (vector !== undefined && unusableVector(settings.model, vector) === null)
+      kept.keep(text, dimensions, vector);
   });
   // A fault that is no text's comes first: no row is charged while there is one.
   throw failures.find((error) => !(error instanceof EmbeddError && error.kind === "row")) ?? failures[0];
@@ -150,14 +157,14 @@ function supports({ dimensions, shortens }: Stages["settings"], asked: number): 
 }
 
 async function askDimensions(requester: Requester, { model }: ApiSettings): Promise<number> {
-  const [vector] = await requester.send({
+  const vectors = await requester.send({
     texts: ["embedd"],
     tokens: 1,
     dimensions: null,
     signal: new AbortController().signal,
   });
-  if (vector === undefined || vector === null) throw unusableVector(model);
-  return vector.length;
+  const [vector] = requireUsable(model, vectors);
+  return vector?.length ?? 0;
 }
 
 /** Half of a surrogate pair is no character; JSON would carry it, and servers refuse it. */

@@ -13,11 +13,11 @@ import type { ApiSettings } from "./settings.js";
 /** Makes requests until one is answered or there is no sense in another. */
 export interface Requester {
   /**
-   * @returns a vector for each text; null: it is not finite, or zero
+   * @returns a vector for each text
    * @throws EmbeddError `row` when the server refuses an input, `provider` for all else
    * @throws the signal's reason when aborted
    */
-  send(request: EmbeddingRequest): Promise<(Float32Array | null)[]>;
+  send(request: EmbeddingRequest): Promise<Float32Array[]>;
 }
 
 export interface EmbeddingRequest {
@@ -54,7 +54,7 @@ export function createRequester(parts: RequesterParts): Requester {
   /** By dimensions, when a request last succeeded. */
   const proofs = new Map<number | null, number>();
 
-  async function send(request: EmbeddingRequest): Promise<(Float32Array | null)[]> {
+  async function send(request: EmbeddingRequest): Promise<Float32Array[]> {
     for (let attempt = 1; ; attempt++) {
       const outcome = await once(request);
       if ("vectors" in outcome) return outcome.vectors;
@@ -76,7 +76,7 @@ export function createRequester(parts: RequesterParts): Requester {
     }
   }
 
-  type Outcome = { vectors: (Float32Array | null)[] } | { failure: Failure; again: boolean };
+  type Outcome = { vectors: Float32Array[] } | { failure: Failure; again: boolean };
 
   async function once(request: EmbeddingRequest): Promise<Outcome> {
     const { tokens, signal, meter } = request;
