@@ -1,9 +1,9 @@
 import { escapeLiteral } from "pg";
-import type { Parameters } from "./parameters.js";
+import type { Bind } from "./parameters.js";
 import type { Pipeline, WorkKind } from "./pipeline.js";
 
 /**
- * The condition under which a row `t` needs a vector: it has none, or one from another model.
+ * The condition under which a row `t` needs a vector: a pending row has none, a stale row one from another model.
  * @param model the `$n` of the current model
  */
 export function needsVector(pipeline: Pipeline, kind: WorkKind, model: string): string {
@@ -74,7 +74,7 @@ export function keyOrder(pipeline: Pipeline, prefix: string, direction: "asc" | 
 export function bindKeys(
   pipeline: Pipeline,
   rows: readonly { key: readonly string[] }[],
-  bind: Parameters["bind"],
+  bind: Bind,
 ): string {
   return pipeline.keys
     .map((key, i) => `${bind(rows.map((row) => row.key[i] ?? ""))}::${key.arrayType}`)

@@ -8,7 +8,7 @@ import {
   keysAs,
   keysMatch,
 } from "../../database/key-sql.js";
-import type { Parameters } from "../../database/parameters.js";
+import type { Bind } from "../../database/parameters.js";
 import type { Pipeline } from "../../database/pipeline.js";
 
 /* What the two claims share; see claim.sql.ts. */
@@ -19,8 +19,8 @@ export interface ClaimOptions {
   /** Characters read of each content column. */
   maxChars: number;
   /**
-   * About how many characters the claim may hold. The first row from each end is taken however long it is: one
-   * row of a stale claim, up to two of a pending claim.
+   * About how many characters the claim may hold. One row from each end is taken however long it is, so a pending
+   * claim has up to two such rows, and a stale claim has one.
    */
   maxClaimChars: number;
 }
@@ -37,11 +37,7 @@ export interface CommonParameters {
   maxClaimChars: string;
 }
 
-export function bindCommon(
-  pipeline: Pipeline,
-  options: ClaimOptions,
-  bind: Parameters["bind"],
-): CommonParameters {
+export function bindCommon(pipeline: Pipeline, options: ClaimOptions, bind: Bind): CommonParameters {
   return {
     pipeline: bind(pipeline.id),
     worker: bind(options.worker),

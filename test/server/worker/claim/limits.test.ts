@@ -64,7 +64,7 @@ describeServer("a backlog of a million rows with texts of 1 MB among them", () =
     expect(await worker.exited).toMatchObject({ code: 0 });
   }, 180_000);
 
-  it("takes the first row from each end, however long they are", async () => {
+  it("takes one row from each end, however long they are", async () => {
     const { pipelines } = await loadPipelines(db.pool);
     const vast = pipelines.find((p) => p.relation === "public.vast");
     if (vast === undefined) throw new Error("vast is not watched");
@@ -75,10 +75,11 @@ describeServer("a backlog of a million rows with texts of 1 MB among them", () =
       cursor: null,
       ...limits,
     });
-    const { rows } = await db.query<{ first: string; last: string }>(
-      "select min(id) as first, max(id) as last from vast where embedding is null",
+    const { rows } = await db.query<{ oldest: string; newest: string }>(
+      `select (select min(id) from vast where embedding is null) as oldest, min(id) as newest
+       from (select id from vast where embedding is null order by id desc limit 64) as fresh`,
     );
-    expect(claimed?.rows.map((row) => row.key[0])).toEqual([rows[0]?.first, rows[0]?.last]);
+    expect(claimed?.rows.map((row) => row.key[0])).toEqual([rows[0]?.oldest, rows[0]?.newest]);
     await releaseLease(db.pool, claimed?.leaseId ?? "");
   });
 });
