@@ -1,7 +1,7 @@
 export { createWorker } from "./worker/worker.js";
 export type { Worker } from "./worker/worker.js";
 export type { WorkerOptions } from "./worker/worker-options.js";
-export type { BatchOutcome } from "./worker/batch.js";
+export type { BatchOutcome } from "./worker/rows.js";
 export { createProvider, embedQuery } from "./providers/create-provider.js";
 export type { ProviderOptions } from "./providers/create-provider.js";
 export type { EmbedOptions, Provider, UsageMeter } from "./providers/provider.js";

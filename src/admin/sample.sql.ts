@@ -1,5 +1,5 @@
 import type { Pool } from "pg";
-import { waitsForVector } from "../database/key-sql.js";
+import { needsVector } from "../database/key-sql.js";
 import type { Pipeline, WorkKind } from "../database/pipeline.js";
 
 /**
@@ -13,9 +13,7 @@ export async function sampleBacklog(
 ): Promise<(string | null)[][]> {
   const columns = pipeline.content.map((column) => `left(t.${column}::text, $2)`);
   const stale = kind === "stale";
-  const condition = stale
-    ? `${waitsForVector(pipeline, kind, "$3")} and ${pipeline.hasText}`
-    : pipeline.pending;
+  const condition = stale ? `${needsVector(pipeline, kind, "$3")} and ${pipeline.hasText}` : pipeline.pending;
   const { rows } = await pool.query<{ content: (string | null)[] }>(
     `
 select array[${columns.join(", ")}] as content

@@ -1,7 +1,7 @@
 import type { ClientBase, Pool } from "pg";
 import pgvector from "pgvector";
 import type { Pipeline } from "../database/pipeline.js";
-import { isPresent, keyText } from "../database/key-sql.js";
+import { columnsAreCurrent, keyText } from "../database/key-sql.js";
 import { inTransaction } from "../database/transaction.js";
 
 export interface SearchResult {
@@ -67,7 +67,7 @@ select ${keyText(pipeline)} as key,
 from ${pipeline.relation} t
 where t.${pipeline.embedding} is not null
   and t.${pipeline.modelColumn} = $2
-  and ${isPresent(pipeline, "$6")}
+  and ${columnsAreCurrent(pipeline, "$6")}
 order by ${order}
 limit $3`,
     [pgvector.toSql(Array.from(query)), model, limit, maxChars, pipeline.contentNames, pipeline.id],

@@ -18,7 +18,7 @@ select
     case when c.oid is not null then format('%I.%I', n.nspname, c.relname) end,
     p.relation::text) as relation,
   c.oid::bigint::float8 as "relationOid",
-  c.relkind <> 'p' and has_column_privilege(c.oid, 'ctid', 'SELECT') as "placeReadable",
+  c.relkind <> 'p' and has_column_privilege(c.oid, 'ctid', 'SELECT') as "ctidReadable",
   p.template,
   p.model,
   p.paused,

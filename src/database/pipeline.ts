@@ -1,4 +1,4 @@
-/** A column name, quoted by the catalog, so that it can stand in a statement as it is. */
+/** A column name that the catalog has quoted; it can be put into a statement as it is. */
 export type QuotedName = string;
 
 export interface KeyColumn {
@@ -15,10 +15,10 @@ export interface Pipeline {
   /** `schema.table`, quoted. */
   relation: string;
   relationOid: number;
-  /** Rows can be found by their place: not in a partitioned table, nor without the right to read `ctid`. */
-  placeReadable: boolean;
+  /** Whether rows can be found by their position (`ctid`): the table is not partitioned, and we may read it. */
+  ctidReadable: boolean;
   keys: KeyColumn[];
-  /** The names as the catalog has them, for templates. */
+  /** The unquoted names, for templates. */
   contentNames: string[];
   content: QuotedName[];
   template: string | null;
@@ -32,27 +32,27 @@ export interface Pipeline {
   /** The schema of pgvector's types and operators. */
   vectorSchema: QuotedName;
   modelColumn: QuotedName;
-  /** The only model that may serve it; null: whichever a worker runs. */
+  /** The only model that may serve it; null: any. */
   model: string | null;
-  /** The model that serves it, or did last. */
+  /** The model that serves it, or served it last. */
   servedModel: string | null;
   servedBy: number | null;
-  /** Whether a worker that is connected serves it. */
+  /** Whether a connected worker serves it. */
   served: boolean;
-  /** While its model is switched: the pipeline whose columns this one's are to replace. */
+  /** Set on a shadow pipeline: the pipeline whose columns this one's will replace. */
   shadowOf: number | null;
   paused: boolean;
-  /** The vector index to build once the backlog is done. */
+  /** The vector index to build when the backlog is done. */
   indexMethod: string | null;
-  /** What embedd.status says is wrong. */
+  /** The error that embedd.status shows. */
   error: string | null;
-  /** The condition of a row that waits; the partial index has the same. */
+  /** The condition of a pending row; the partial index has the same. */
   pending: string;
-  /** The part of it that is about the text. */
+  /** The part of `pending` that concerns the text. */
   hasText: string;
-  /** Stale rows are embedded again. */
+  /** Whether stale rows are re-embedded. */
   reembed: boolean;
 }
 
-/** What is to be embedded: rows without a vector, or rows whose vector is of another model. */
+/** Which rows a batch embeds: those without a vector, or those whose vector is from another model. */
 export type WorkKind = "pending" | "stale";

@@ -1,9 +1,10 @@
 /**
  * A `vector[]` parameter in PostgreSQL's binary array format: 1 dimension, no NULLs, the element's OID,
  * length and lower bound 1, then each element as pgvector's `vector_send` writes it: int16 dimensions,
- * int16 zero, float4 components, all big-endian. 4 bytes a component instead of about 9 as text.
- * @param vectors all of one length
+ * int16 zero, float4 components, all big-endian. 4 bytes per component instead of about 9 as text.
+ * @param vectors all of the same length
  * @param vectorOid the OID of the type `vector` in this database
+ * @throws RangeError if the lengths differ
  */
 export function vectorArrayToBinary(vectors: readonly Float32Array[], vectorOid: number): Buffer {
   const dimensions = vectors[0]?.length ?? 0;
@@ -21,7 +22,7 @@ export function vectorArrayToBinary(vectors: readonly Float32Array[], vectorOid:
   return buffer;
 }
 
-/** A vector from what pgvector's `vector_send` returns, to the bit. */
+/** The exact vector in what pgvector's `vector_send` returns. */
 export function vectorFromBinary(bytes: Buffer): Float32Array {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const vector = new Float32Array(view.getInt16(0));

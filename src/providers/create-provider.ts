@@ -1,6 +1,7 @@
 import type { ApiProviderOptions } from "./openai/index.js";
 import type { PresetName } from "./openai/presets.js";
 import type { EmbedOptions, Provider } from "./provider.js";
+import { requireUsable } from "./unusable-vectors.js";
 
 export interface ProviderOptions extends Omit<ApiProviderOptions, "provider"> {
   provider: "local" | PresetName;
@@ -31,13 +32,17 @@ export async function createProvider(options: ProviderOptions): Promise<Provider
   });
 }
 
-/** Embeds one search query. @returns its L2-normalized vector */
+/**
+ * Embeds one search query.
+ * @returns its L2-normalized vector
+ * @throws UnusableVectors if the vector is zero or not finite
+ */
 export async function embedQuery(
   provider: Provider,
   text: string,
   options?: EmbedOptions,
 ): Promise<Float32Array> {
-  const [vector] = await provider.embed([text], options);
+  const [vector] = requireUsable(provider.model, await provider.embed([text], options));
   if (vector === undefined) throw new Error("the provider returned no vector");
   return vector;
 }

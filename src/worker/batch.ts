@@ -1,240 +1,133 @@
-import pg from "pg";
-import type { Pool } from "pg";
-import type { Provider, UsageMeter } from "../providers/provider.js";
-import type { Claim, ClaimedRow, RowVersion } from "./claim/claim.sql.js";
-import { complete, stillWaiting } from "./write/complete.sql.js";
-import type { EmbeddedRow } from "./write/complete.sql.js";
-import { chargeFailure } from "./write/failures.sql.js";
+import { EmbeddError } from "../errors.js";
+import type { Claim } from "./claim/claim.sql.js";
 import { releaseLease, trimLease } from "./claim/leases.sql.js";
-import type { Pipeline, WorkKind } from "../database/pipeline.js";
-import { nextBatchRows } from "./pace.js";
-import { embedBatch } from "./embed/isolate-refused.js";
-import type { Reuse } from "./embed/reuse.js";
-import { isBlank, renderTemplate } from "./embed/template.js";
-import type { Template } from "./embed/template.js";
+import { embedRows } from "./embed/embed-rows.js";
+import type { EmbedContext } from "./embed/embed-rows.js";
+import { DAILY_LIMIT } from "./embed/usage.js";
+import { learnFrom } from "./pace.js";
+import type { BatchSize } from "./pace.js";
+import type { BatchOutcome, EmbeddedRow, RefusedRow, WriteOutcome } from "./rows.js";
+import { findHeld } from "./write/complete.sql.js";
+import { chargeFailures } from "./write/failures.sql.js";
+import type { RetryPolicy } from "./write/failures.sql.js";
+import type { HeldRows } from "./write/held-rows.js";
+import { writeRows } from "./write/write-rows.js";
+import type { WriteContext } from "./write/write-rows.js";
 
-export interface BatchContext {
-  pool: Pool;
-  pipeline: Pipeline;
-  kind: WorkKind;
-  template: Template;
-  provider: Provider;
-  meter: UsageMeter;
-  reuse: Reuse;
-  retry: { maxAttempts: number; baseDelayMs: number; maxDelayMs: number };
-  /** What batches have taught. */
-  memory: { writeRows: number };
-  /** Ends computing at the shutdown's deadline. */
-  signal: AbortSignal;
+/*
+ * The path of a batch: a claim has leased its rows, then they are embedded, their vectors written and the rows
+ * that failed charged. After that the lease ends, or keeps only the rows that an application holds locked.
+ */
+
+export interface FinishContext extends WriteContext {
+  retry: RetryPolicy;
 }
 
-export interface BatchOutcome {
-  written: number;
-  failed: number;
-  /** Embedded, but locked by an application; still leased. */
-  locked: EmbeddedRow[];
-  /** Texts that the model was given; the other rows took a vector that was kept. */
-  computed: number;
-  /** Rows that were more to compute than was expected. */
-  givenBack: number;
-  embedMs: number;
-}
+export type BatchContext = EmbedContext & FinishContext;
 
-/** What became of rows whose vectors are there. */
-export type FinishOutcome = Pick<BatchOutcome, "written" | "failed" | "locked">;
-
-interface Refused {
-  row: RowVersion;
-  code: string;
-  message: string;
+export interface BatchOptions {
+  maxBatchRows: number;
+  /** How long embedding a batch should take. */
+  batchMs: number;
+  /** Leases to renew. */
+  leases: Set<string>;
+  held: HeldRows;
+  onBatch: (outcome: BatchOutcome) => void;
 }
 
 /**
- * From leased rows to vectors in the table. What throws has given its lease back.
- * @param maxComputed gives back the rows that would be computed beyond so many
+ * Runs a batch, and learns from it how many rows to claim next.
+ * @param limit how many rows the claim asked for
+ * @returns for how many rows the outcome is known
+ * @throws every error that is not about one row, once the lease is released
  */
-export async function processBatch(
+export async function runBatch(
   context: BatchContext,
-  claim: Claim,
+  { leases, held, onBatch, batchMs, maxBatchRows }: BatchOptions,
+  { claim, limit, size }: { claim: Claim; limit: number; size: BatchSize },
+): Promise<number> {
+  const { leaseId, rows } = claim;
+  leases.add(leaseId);
+  try {
+    const outcome = await processRows(context, claim, 2 * size.rows);
+    if (rows.length >= limit) {
+      learnFrom(size, { rows: limit, ...outcome }, { targetMs: batchMs, maxRows: maxBatchRows });
+    }
+    if (outcome.held.length === 0) leases.delete(leaseId);
+    else {
+      const { pool, pipeline } = context;
+      const write = (left: readonly EmbeddedRow[]) => finishRows(context, leaseId, left);
+      held.add({ pool, pipeline, leaseId, rows: outcome.held, write });
+    }
+    onBatch(outcome);
+    return outcome.written + outcome.failed + outcome.held.length;
+  } catch (error) {
+    leases.delete(leaseId);
+    if (!isDailyLimit(error) || rows.length === 1) throw error;
+    // The tokens left for today may suffice for fewer rows.
+    size.rows = Math.ceil(rows.length / 4);
+    size.rowsPerComputed = 1;
+    return 0;
+  }
+}
+
+const isDailyLimit = (error: unknown): boolean => error instanceof EmbeddError && error.code === DAILY_LIMIT;
+
+/** @param maxComputed releases the rows beyond this many that would have to be computed */
+async function processRows(
+  context: BatchContext,
+  { leaseId, rows }: Claim,
   maxComputed: number,
 ): Promise<BatchOutcome> {
   try {
     const started = performance.now();
-    const { embedded, failed, computed, keep } = await embedRows(context, claim.rows, maxComputed);
-    const givenBack = claim.rows.length - embedded.length - failed.length;
+    const { embedded, refused, computed, cache } = await embedRows(context, rows, maxComputed);
     const embedMs = performance.now() - started;
+    const released = rows.length - embedded.length - refused.length;
     const [outcome] = await Promise.all([
-      finishRows(context, claim.leaseId, embedded, failed, givenBack > 0),
-      keep(),
+      finishRows(context, leaseId, embedded, refused, released > 0),
+      cache(),
     ]);
-    return { ...outcome, computed, givenBack, embedMs };
+    return { ...outcome, computed, released, embedMs };
   } catch (error) {
-    // If the database is what failed, the lease ends with our presence or by time.
-    await releaseLease(context.pool, claim.leaseId).catch(() => undefined);
+    // If the database is what failed, the lease ends with this worker's presence, or expires.
+    await releaseLease(context.pool, leaseId).catch(() => undefined);
     throw error;
   }
 }
 
-/**
- * Writes what can be written and charges what cannot; the lease keeps only the rows that are locked. Called
- * again for those until none is left.
- */
-export async function finishRows(
-  context: BatchContext,
+/** Writes, charges and releases. Called again for held rows, until none is left. */
+async function finishRows(
+  context: FinishContext,
   leaseId: string,
   embedded: readonly EmbeddedRow[],
-  failed: readonly Refused[] = [],
+  refusedBefore: readonly RefusedRow[] = [],
   leaseHasMore = false,
-): Promise<FinishOutcome> {
+): Promise<WriteOutcome> {
+  const { pool, pipeline, kind, retry } = context;
   const { written, refused } = await writeRows(context, leaseId, embedded);
-  const charged = [...failed, ...refused];
-  for (const { row, code, message } of charged) {
-    await chargeFailure(context.pool, context.pipeline.id, row, {
-      kind: context.kind,
-      ...context.retry,
-      code,
-      message,
-    });
-  }
+  const charged = [...refusedBefore, ...refused];
+  await chargeFailures(pool, pipeline.id, charged, { kind, ...retry });
   const settled = new Set([...written, ...charged.map(({ row }) => row.keyText)]);
-  const left = embedded.filter((row) => !settled.has(row.keyText));
-  const locked = await keepLocked(context, leaseId, left, leaseHasMore || charged.length > 0);
-  return { written: written.size, failed: charged.length, locked };
+  const unwritten = embedded.filter((row) => !settled.has(row.keyText));
+  const held = await releaseRows(context, leaseId, unwritten, leaseHasMore || charged.length > 0);
+  return { written: written.size, failed: charged.length, held };
 }
 
-/**
- * An UPDATE that takes longer is cut: an application that wants one of its rows waits until it ends. Rows of a
- * table with a vector index take 10 ms each, others 0.1.
- */
-const WRITE_MS = 250;
-const MAX_WRITE_ROWS = 4_096;
-/** Rows of the first UPDATE, when nothing is known yet. */
-export const FIRST_WRITE_ROWS = 32;
-
-async function writeRows(
-  context: BatchContext,
+/** Leaves only held rows in the lease; rows that were changed or deleted are free for a new claim. */
+async function releaseRows(
+  { pool, pipeline, kind, model }: WriteContext,
   leaseId: string,
-  rows: readonly EmbeddedRow[],
-): Promise<Written> {
-  const written = new Set<string>();
-  const refused: Refused[] = [];
-  for (let start = 0; start < rows.length;) {
-    const { writeRows: size } = context.memory;
-    const part = rows.slice(start, start + size);
-    const started = performance.now();
-    const outcome = await writeOrHalve(context, leaseId, part);
-    const ms = performance.now() - started;
-    if (part.length === size || ms > WRITE_MS) {
-      const limits = { targetMs: WRITE_MS, maxRows: MAX_WRITE_ROWS };
-      context.memory.writeRows = nextBatchRows(size, { rows: part.length, ms }, limits);
-    }
-    for (const key of outcome.written) written.add(key);
-    refused.push(...outcome.refused);
-    start += part.length;
-  }
-  return { written, refused };
-}
-
-interface Written {
-  /** Key texts. */
-  written: Set<string>;
-  refused: Refused[];
-}
-
-/**
- * Writes what can be written. A row that the table itself refuses (a user's trigger, a constraint) is
- * found by halving, so that it alone is charged. PostgreSQL reports an error before it lets go of the failed
- * statement's locks, so the next one, on another connection, may find its rows locked; they come back later.
- */
-async function writeOrHalve(
-  context: BatchContext,
-  leaseId: string,
-  rows: readonly EmbeddedRow[],
-): Promise<Written> {
-  const [first] = rows;
-  if (first === undefined) return { written: new Set(), refused: [] };
-  try {
-    const { pool, pipeline, kind, provider } = context;
-    const written = await complete(pool, pipeline, { kind, leaseId, model: provider.model, rows });
-    return { written, refused: [] };
-  } catch (error) {
-    const code = rowRefusal(error);
-    if (code === null) throw error;
-    // The server's message may quote the row.
-    if (rows.length === 1)
-      return { written: new Set(), refused: [{ row: first, code, message: "the table refused the UPDATE" }] };
-    const half = Math.ceil(rows.length / 2);
-    const a = await writeOrHalve(context, leaseId, rows.slice(0, half));
-    const b = await writeOrHalve(context, leaseId, rows.slice(half));
-    return { written: new Set([...a.written, ...b.written]), refused: [...a.refused, ...b.refused] };
-  }
-}
-
-/** SQLSTATE classes that speak of a row: data exception, integrity, triggered action, raised by a trigger, check option. */
-const ROW_CLASSES = new Set(["22", "23", "09", "P0", "44"]);
-
-function rowRefusal(error: unknown): string | null {
-  const code = error instanceof pg.DatabaseError ? error.code : undefined;
-  return code !== undefined && ROW_CLASSES.has(code.slice(0, 2)) ? code : null;
-}
-
-async function embedRows(
-  { template, pipeline, provider, signal, meter, reuse }: BatchContext,
-  rows: readonly ClaimedRow[],
-  maxComputed: number,
-): Promise<{ embedded: EmbeddedRow[]; failed: Refused[]; computed: number; keep: () => Promise<void> }> {
-  const texts = rows.map((row) => renderTemplate(template, row.content));
-  const usable = rows.flatMap((row, i) => (isBlank(texts[i]) ? [] : [{ row, text: texts[i] ?? "" }]));
-  const options = { signal, dimensions: pipeline.dimensions, meter };
-  const { results, computed, keep } = await reuse.embed(
-    pipeline,
-    provider.model,
-    usable.map(({ text }) => text),
-    {
-      maxComputed,
-      compute: (missing) => {
-        signal.throwIfAborted();
-        return embedBatch(provider, missing, options);
-      },
-    },
-  );
-  const embedded: EmbeddedRow[] = [];
-  const failed: Refused[] = rows
-    .filter((_, i) => isBlank(texts[i]))
-    .map((row) => ({ row, code: "blank", message: "the part of the text that is read is blank" }));
-  usable.forEach(({ row }, i) => {
-    const result = results[i];
-    if (result === undefined) return;
-    if ("error" in result) failed.push({ row, code: result.error.code, message: result.error.message });
-    else {
-      // The text is not carried on: a locked row may wait for long.
-      const { keyText, key, hash } = row;
-      embedded.push({ keyText, key, hash, embedding: result.embedding });
-    }
-  });
-  return { embedded, failed, computed, keep };
-}
-
-/** Leaves only the locked rows in the lease; changed and deleted ones are free for a new claim. */
-async function keepLocked(
-  { pool, pipeline, kind, provider }: BatchContext,
-  leaseId: string,
-  left: readonly EmbeddedRow[],
+  unwritten: readonly EmbeddedRow[],
   leaseHasMore: boolean,
 ): Promise<EmbeddedRow[]> {
-  if (left.length === 0) {
+  if (unwritten.length === 0) {
     if (leaseHasMore) await releaseLease(pool, leaseId);
     return [];
   }
-  const waiting = await stillWaiting(pool, pipeline, { kind, model: provider.model, rows: left });
-  const locked = left.filter((row) => waiting.has(row.keyText));
-  if (locked.length === 0) await releaseLease(pool, leaseId);
-  else {
-    await trimLease(
-      pool,
-      leaseId,
-      locked.map((row) => row.keyText),
-    );
-  }
-  return locked;
+  const keys = await findHeld(pool, pipeline, { kind, model, rows: unwritten });
+  const held = unwritten.filter((row) => keys.has(row.keyText));
+  if (held.length === 0) await releaseLease(pool, leaseId);
+  else await trimLease(pool, leaseId, [...keys]);
+  return held;
 }

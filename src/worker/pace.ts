@@ -1,17 +1,17 @@
-/** No batch is smaller than this where there are rows enough. */
+/** No batch is smaller than this if there are enough rows. */
 export const MIN_BATCH_ROWS = 16;
 
-/** What batches so far tell of the size of the next. */
+/** The size of the next batch, learned from those before it. */
 export interface BatchSize {
-  /** Rows that the model computes in the time that a batch should take. */
+  /** Rows that the model computes in the time a batch should take. */
   rows: number;
-  /** Rows of the last full batch by rows that were computed for it. */
+  /** Rows per computed row in the last full batch. */
   rowsPerComputed: number;
-  /** What the provider asks for at least. */
+  /** The minimum that the provider asks for. */
   minRows: number;
 }
 
-/** Where kept vectors are found, claims are larger by up to this. */
+/** With cached vectors, claims grow by up to this factor. */
 const MAX_ROWS_PER_COMPUTED = 16;
 
 export const newBatchSize = (minRows = 0): BatchSize => ({
@@ -21,30 +21,30 @@ export const newBatchSize = (minRows = 0): BatchSize => ({
 });
 
 /** How many rows to claim next. */
-export function claimRows({ rows, rowsPerComputed }: BatchSize, maxRows: number): number {
+export function nextClaimRows({ rows, rowsPerComputed }: BatchSize, maxRows: number): number {
   return Math.min(Math.round(rows * rowsPerComputed), maxRows);
 }
 
-/** What a full batch of `rows` has shown. */
+/** Adapts the size to a full batch of `rows`. */
 export function learnFrom(
   size: BatchSize,
-  batch: { rows: number; computed: number; givenBack: number; embedMs: number },
+  batch: { rows: number; computed: number; released: number; embedMs: number },
   { targetMs, maxRows }: { targetMs: number; maxRows: number },
 ): void {
-  const ratio = batch.givenBack > 0 ? 1 : batch.rows / Math.max(batch.computed, 1);
+  const ratio = batch.released > 0 ? 1 : batch.rows / Math.max(batch.computed, 1);
   size.rowsPerComputed = Math.min(ratio, MAX_ROWS_PER_COMPUTED);
-  // Fewer say little about the model's speed.
+  // Fewer rows say little about the model's speed.
   if (batch.computed < MIN_BATCH_ROWS) return;
   const next = nextBatchRows(size.rows, { rows: batch.computed, ms: batch.embedMs }, { targetMs, maxRows });
   size.rows = Math.max(next, Math.min(size.minRows, maxRows));
 }
 
 /**
- * How many rows to compute next, so that a batch takes about `targetMs` to embed: small enough that a fresh
- * row is soon in one, large enough that claim and write cost nothing beside it. Machines and models
- * differ by a hundred times, so it is measured and not set.
- * @param previous what this said last
- * @param batch how many rows were computed, and in how much time
+ * How many rows to process next so that a batch takes about `targetMs`: small enough that a fresh row soon gets
+ * its turn, large enough that the cost of claims and writes is negligible. Machines and models differ by a
+ * factor of a hundred, so the size is measured, not configured.
+ * @param previous the previous result
+ * @param batch how many rows were processed, and in how much time
  */
 export function nextBatchRows(
   previous: number,

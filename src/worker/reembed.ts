@@ -1,31 +1,31 @@
-import { claimStale } from "./claim/claim.sql.js";
-import { forgetSettledFailures } from "./write/failures.sql.js";
-import { findStale } from "./claim/find-stale.sql.js";
-import { endReembedding } from "./claim/end-reembedding.sql.js";
-import type { BatchContext } from "./batch.js";
-import { claimRows, newBatchSize } from "./pace.js";
-import { runBatch } from "./claimed-batch.js";
 import { untilDone } from "../sleep.js";
+import { runBatch } from "./batch.js";
+import type { BatchContext } from "./batch.js";
+import { claimStale } from "./claim/claim.sql.js";
+import { endReembedding } from "./claim/end-reembedding.sql.js";
+import { findStale } from "./claim/find-stale.sql.js";
+import { newBatchSize, nextClaimRows } from "./pace.js";
 import type { SweepOptions } from "./sweep.js";
+import { forgetSettledFailures } from "./write/failures.sql.js";
 
 /**
- * Rows whose vectors are of another model, embedded again while a worker would otherwise sleep: it holds the
- * gate, so a writer wakes it, and a fresh row is claimed beside the batch that is in flight. The old vector
- * stays in its row until the new one takes its place.
+ * Re-embeds stale rows while a worker would otherwise sleep. The worker holds the gate meanwhile, so a writer
+ * wakes it, and a fresh row is claimed while a stale batch is in flight. The old vector stays in its row until
+ * the new one replaces it.
  *
- * A pass walks the table from the newest key to the oldest. One that found nothing to do ends it all, and
- * clears the pipeline's flag; rows that others have leased, or that wait for an attempt, leave it set.
+ * A pass walks the table from the newest key to the oldest. A pass that finds nothing to do ends the
+ * re-embedding and clears the pipeline's flag, unless rows are still leased or backing off.
  */
 export interface Reembedding {
-  /** Keeps batches in flight until one has ended or the signal is aborted; false: nothing is to be done now. */
+  /** Keeps batches in flight until one has ended or the signal is aborted; false: there is nothing to do now. */
   step(signal: AbortSignal): Promise<boolean>;
   /** Resolves when nothing is in flight. */
   stop(): Promise<void>;
 }
 
-/** Half of what an ordinary batch takes, for a fresh row may have to wait for it. */
+/** Half as long as an ordinary batch, because a fresh row may have to wait for it. */
 const BATCH_SHARE = 0.5;
-/** After a pass that settled nothing, this many times its duration goes by before the next. */
+/** After a pass that settled nothing, the next one starts after this many times its duration. */
 const REST = 20;
 const MIN_REST_MS = 1_000;
 
@@ -34,7 +34,7 @@ export function createReembedding(batchContext: BatchContext, sweepOptions: Swee
   const options = { ...sweepOptions, batchMs: sweepOptions.batchMs * BATCH_SHARE };
   const { pool, pipeline, provider } = context;
   const { model } = provider;
-  // A call of the provider is left for fresh rows, where it takes several.
+  // If the provider takes several calls at once, one is left for fresh rows.
   const depth = Math.max(provider.concurrency - 1, 1);
   const size = newBatchSize();
   const inFlight = new Set<Promise<void>>();
@@ -44,8 +44,8 @@ export function createReembedding(batchContext: BatchContext, sweepOptions: Swee
   let done = !pipeline.reembed;
 
   async function advance(): Promise<void> {
-    await options.locked.room();
-    const limit = claimRows(size, Math.min(options.maxBatchRows, provider.maxBatchRows));
+    await options.held.room();
+    const limit = nextClaimRows(size, Math.min(options.maxBatchRows, provider.maxBatchRows));
     const { keys, cursor, over } = await findStale(pool, pipeline, { model, limit, cursor: pass.cursor });
     pass.cursor = cursor;
     pass.over = over;
@@ -63,7 +63,7 @@ export function createReembedding(batchContext: BatchContext, sweepOptions: Swee
       return;
     }
     if (claim.rows.length < keys.length && cursor !== null) {
-      // Long texts made the claim smaller.
+      // Long texts made the claim smaller than the search.
       pass.cursor = claim.last;
       pass.over = false;
     }
@@ -79,7 +79,7 @@ export function createReembedding(batchContext: BatchContext, sweepOptions: Swee
     inFlight.add(work);
   }
 
-  /** Whether there may be more to do at once. */
+  /** Whether the next pass may start at once. */
   async function endPass(): Promise<boolean> {
     const tookMs = performance.now() - pass.startedAt;
     const fruitful = pass.settled > 0;

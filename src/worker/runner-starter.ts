@@ -1,5 +1,4 @@
 import type { Pipeline } from "../database/pipeline.js";
-import { FIRST_WRITE_ROWS } from "./batch.js";
 import type { Reuse } from "./embed/reuse.js";
 import { templateOf } from "./embed/template.js";
 import type { Usage } from "./embed/usage.js";
@@ -9,7 +8,8 @@ import type { Base } from "./shut-down.js";
 import type { VectorIndexes } from "./vector-index.js";
 import type { Presence } from "./wake/presence.js";
 import type { WorkerOptions } from "./worker-options.js";
-import type { LockedRows } from "./write/held-rows.js";
+import type { HeldRows } from "./write/held-rows.js";
+import { newWritePace } from "./write/write-rows.js";
 
 /** What the runners of all pipelines share. */
 export interface Shared {
@@ -18,7 +18,7 @@ export interface Shared {
   reuse: Reuse;
   /** Leases to renew. */
   leases: Set<string>;
-  locked: LockedRows;
+  held: HeldRows;
   indexes: VectorIndexes;
   /** A pipeline's table no longer matches its statements. */
   onShapeError: () => void;
@@ -27,7 +27,7 @@ export interface Shared {
 /** @returns what starts the runner of one pipeline */
 export function runnerStarter(options: WorkerOptions, { pool, log, abort }: Base, shared: Shared) {
   const { provider, leaseMs = 15_000 } = options;
-  const { presence, usage, reuse, leases, locked, indexes, onShapeError } = shared;
+  const { presence, usage, reuse, leases, held, indexes, onShapeError } = shared;
   return (pipeline: Pipeline, onState: (state: RunnerState) => void): PipelineRunner =>
     runPipeline(
       {
@@ -35,9 +35,10 @@ export function runnerStarter(options: WorkerOptions, { pool, log, abort }: Base
         pipeline,
         kind: "pending",
         provider,
+        model: provider.model,
         meter: usage.meter(pipeline.id),
         reuse,
-        memory: { writeRows: FIRST_WRITE_ROWS },
+        writePace: newWritePace(),
         signal: abort.signal,
         template: templateOf(pipeline),
         retry: {
@@ -51,7 +52,7 @@ export function runnerStarter(options: WorkerOptions, { pool, log, abort }: Base
         log,
         leaseMs,
         leases,
-        locked,
+        held,
         workerId: () => presence.workerId,
         maxBatchRows: options.maxBatchRows ?? Math.max(512, provider.minBatchRows ?? 0),
         batchMs: options.batchMs ?? 500,

@@ -1,13 +1,12 @@
-import { claim } from "./claim/claim.sql.js";
-import { forgetSettledFailures } from "./write/failures.sql.js";
-import type { BatchContext } from "./batch.js";
-import { claimRows, newBatchSize } from "./pace.js";
+import { runBatch } from "./batch.js";
+import type { BatchContext, BatchOptions } from "./batch.js";
+import { claimPending } from "./claim/claim.sql.js";
+import { newBatchSize, nextClaimRows } from "./pace.js";
 import type { BatchSize } from "./pace.js";
-import { runBatch } from "./claimed-batch.js";
-import type { BatchOptions } from "./claimed-batch.js";
+import { forgetSettledFailures } from "./write/failures.sql.js";
 
 export interface SweepOptions extends BatchOptions {
-  /** The worker's present id. */
+  /** The worker's current id. */
   workerId: () => number;
   leaseMs: number;
   maxChars: number;
@@ -15,35 +14,35 @@ export interface SweepOptions extends BatchOptions {
   stopping: () => boolean;
 }
 
-/** One row in this many of a claim comes from the newest end. */
+/** One in this many rows of a claim comes from the newest end. */
 const FRESH_SHARE = 8;
 
-/** What one sweep leaves for the next. */
+/** What one sweep passes on to the next. */
 export interface SweepMemory {
   size: BatchSize;
-  /** One claim in this many begins at the first key, for rows behind the cursor that were edited. */
-  lookBackEvery: number;
+  /** One claim in this many starts at the first key, to find rows behind the cursor that were edited. */
+  rescanEvery: number;
 }
 
-const LOOK_BACK_EVERY = 4;
+const RESCAN_EVERY = 4;
 /**
- * Until a vacuum, looking back walks over the entries of rows that are done. It is worth this, or so many
- * times what the claim before it took, where all is slow.
+ * Until a vacuum, a rescan walks over the index entries of rows that are done. It may take this long, or
+ * RESCAN_SHARE times as long as the claim before it on slow systems; after a slower one, rescans become rarer.
  */
-const LOOK_BACK_MS = 50;
-const LOOK_BACK_SHARE = 4;
+const RESCAN_MS = 50;
+const RESCAN_SHARE = 4;
 
 export const newSweepMemory = (minBatchRows = 0): SweepMemory => ({
   size: newBatchSize(minBatchRows),
-  lookBackEvery: LOOK_BACK_EVERY,
+  rescanEvery: RESCAN_EVERY,
 });
 
 /**
- * Claims, embeds and completes until nothing is claimable. Some claims are under way at once: the next is
- * read and the last is written while the model computes. The last claim that finds nothing always begins
- * at the first key, so nothing that was skipped is forgotten.
- * @returns how many rows were claimed, and of how many it is clear what became of them
- * @throws what a batch threw, after all others have ended
+ * Claims, embeds and writes until nothing is claimable. Several batches run at once: while the model computes,
+ * the next batch is claimed and the previous one written. The last claim, which finds nothing, always starts at
+ * the first key, so no row is skipped for good.
+ * @returns how many rows were claimed, and for how many of them the outcome is known
+ * @throws the first error of a batch, after all other batches have ended
  */
 export async function sweep(
   context: BatchContext,
@@ -52,7 +51,7 @@ export async function sweep(
 ): Promise<{ claimed: number; settled: number }> {
   const { pool, pipeline, provider } = context;
   const depth = provider.concurrency + 1;
-  const underWay = new Set<Promise<void>>();
+  const inFlight = new Set<Promise<void>>();
   const started = performance.now();
   const failures: unknown[] = [];
   let cursor: string[] | null = null;
@@ -60,24 +59,24 @@ export async function sweep(
   let claimMs = 0;
   let claimed = 0;
   let settled = 0;
-  const goesOn = () => failures.length === 0 && !options.stopping();
+  const mayClaim = () => failures.length === 0 && !options.stopping();
 
-  while (goesOn()) {
-    while (underWay.size >= depth) await Promise.race(underWay);
-    await options.locked.room();
-    if (!goesOn()) break;
-    const limit = claimRows(memory.size, Math.min(options.maxBatchRows, provider.maxBatchRows));
+  while (mayClaim()) {
+    while (inFlight.size >= depth) await Promise.race(inFlight);
+    await options.held.room();
+    if (!mayClaim()) break;
+    const limit = nextClaimRows(memory.size, Math.min(options.maxBatchRows, provider.maxBatchRows));
     const newest = Math.floor(limit / FRESH_SHARE);
-    const lookBack = cursor !== null && ++claims % memory.lookBackEvery === 0;
+    const rescan = cursor !== null && ++claims % memory.rescanEvery === 0;
     const claimStarted = performance.now();
     let next;
     try {
-      next = await claim(pool, pipeline, {
+      next = await claimPending(pool, pipeline, {
         worker: options.workerId(),
         leaseMs: options.leaseMs,
         oldest: limit - newest,
         newest,
-        cursor: lookBack ? null : cursor,
+        cursor: rescan ? null : cursor,
         maxChars: options.maxChars,
         maxClaimChars: options.maxClaimChars,
       });
@@ -86,30 +85,30 @@ export async function sweep(
       break;
     }
     if (next === null) {
-      if (cursor === null || lookBack) break;
+      if (cursor === null || rescan) break;
       cursor = null;
       continue;
     }
-    const batch = next;
-    if (lookBack) {
-      const slow = performance.now() - claimStarted > Math.max(LOOK_BACK_MS, LOOK_BACK_SHARE * claimMs);
-      memory.lookBackEvery = slow ? memory.lookBackEvery * 2 : LOOK_BACK_EVERY;
+    const claim = next;
+    if (rescan) {
+      const slow = performance.now() - claimStarted > Math.max(RESCAN_MS, RESCAN_SHARE * claimMs);
+      memory.rescanEvery = slow ? memory.rescanEvery * 2 : RESCAN_EVERY;
     } else {
-      cursor = batch.last ?? cursor;
+      cursor = claim.last ?? cursor;
       claimMs = performance.now() - claimStarted;
     }
-    claimed += batch.rows.length;
-    const done = runBatch(context, options, { claim: batch, limit, size: memory.size })
+    claimed += claim.rows.length;
+    const done = runBatch(context, options, { claim, limit, size: memory.size })
       .then((count) => {
         settled += count;
       })
       .catch((error: unknown) => {
         failures.push(error);
       })
-      .finally(() => underWay.delete(done));
-    underWay.add(done);
+      .finally(() => inFlight.delete(done));
+    inFlight.add(done);
   }
-  await Promise.all(underWay);
+  await Promise.all(inFlight);
   if (failures.length > 0) throw failures[0];
   if (claimed === 0 && !options.stopping()) {
     await forgetSettledFailures(pool, pipeline, {

@@ -1,7 +1,7 @@
 import type { Pipeline } from "../database/pipeline.js";
 import type { Logger } from "../logger.js";
 import type { Provider } from "../providers/provider.js";
-import type { BatchOutcome } from "./batch.js";
+import type { BatchOutcome } from "./rows.js";
 
 export interface WorkerOptions {
   /** A direct connection: LISTEN and session locks do not pass a transaction pooler. */

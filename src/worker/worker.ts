@@ -4,7 +4,7 @@ import { releaseWorker, renewLeases } from "./claim/leases.sql.js";
 import { connectionDropper, createPool } from "../database/pool.js";
 import type { ConnectOptions } from "../database/pool.js";
 import { PIPELINES_CHANGED, openListener } from "./wake/listener.js";
-import { createLockedRows } from "./write/held-rows.js";
+import { createHeldRows } from "./write/held-rows.js";
 import { createPipelineSet } from "./pipeline-set.js";
 import type { PipelineSet } from "./pipeline-set.js";
 import { runnerStarter } from "./runner-starter.js";
@@ -127,22 +127,22 @@ async function openParts(options: WorkerOptions, base: Base): Promise<Parts> {
   const indexes = createVectorIndexes(pool, { ...connectionOf(options, "index"), log });
   stack.push(() => indexes.stop());
   const leases = new Set<string>();
-  const locked = createLockedRows(
+  const held = createHeldRows(
     leases,
     (pipeline, outcome) => {
       if (outcome.written + outcome.failed > 0)
-        options.onBatch?.(pipeline, { ...outcome, computed: 0, givenBack: 0, embedMs: 0 });
+        options.onBatch?.(pipeline, { ...outcome, computed: 0, released: 0, embedMs: 0 });
     },
     ({ id }) => {
       pipelines.wake(id);
     },
   );
-  stack.push(() => locked.stop());
+  stack.push(() => held.stop());
 
   const onShapeError = () => {
     pipelines.refreshSoon();
   };
-  const shared = { presence, usage, reuse, leases, locked, indexes, onShapeError };
+  const shared = { presence, usage, reuse, leases, held, indexes, onShapeError };
   const startRunner = runnerStarter(options, base, shared);
   const pipelines = createPipelineSet({ pool, provider, log, presence, startRunner, takeoverMs });
   stack.push(() => pipelines.stop());

@@ -1,6 +1,7 @@
 import { availableParallelism } from "node:os";
 import { EmbeddError } from "../../errors.js";
 import type { EmbedOptions, Provider } from "../provider.js";
+import { requireUsable } from "../unusable-vectors.js";
 import { planMicroBatches } from "./batching.js";
 import type { MicroBatch } from "./batching.js";
 import { verifyChecksum } from "./checksum.js";
@@ -57,7 +58,8 @@ export async function createLocalProvider(options: LocalProviderOptions = {}): P
     usdPerMillionTokens: 0,
     supportsDimensions: (asked) => asked === dimensions,
     countTokens: async (texts) => (await tokenizer.encode(texts)).map((ids) => ids.length),
-    embed: (texts, options) => embed({ tokenizer, session, dimensions, tokenBudget }, texts, options),
+    embed: async (texts, options) =>
+      requireUsable(name, await embed({ tokenizer, session, dimensions, tokenBudget }, texts, options)),
     close: () => session.close(),
   };
 }
@@ -138,16 +140,6 @@ function unpack(flat: Float32Array, { rows }: MicroBatch, dimensions: number, ve
   }
   rows.forEach((row, i) => {
     // Copied, so that a retained vector does not retain the whole micro-batch.
-    const vector = flat.slice(i * dimensions, (i + 1) * dimensions);
-    checkVector(vector);
-    vectors[row] = vector;
+    vectors[row] = flat.slice(i * dimensions, (i + 1) * dimensions);
   });
-}
-
-/** pgvector refuses a component that is not finite, and cosine distance to a zero vector is undefined. */
-function checkVector(vector: Float32Array): void {
-  const sumOfSquares = vector.reduce((sum, value) => sum + value * value, 0);
-  if (Number.isFinite(sumOfSquares) && sumOfSquares > 0) return;
-  const message = "the model returned a vector that is zero or not finite";
-  throw new EmbeddError(message, { kind: "row", code: "unusable_vector" });
 }

@@ -1,8 +1,8 @@
 /** Validates a server's answer: a wrong vector in a row is worse than none. */
 
 export interface Answer {
-  /** L2-normalized, in the order of the inputs; null: zero or not finite. */
-  vectors: (Float32Array | null)[];
+  /** In the order of the inputs; L2-normalized, unless zero or not finite. */
+  vectors: Float32Array[];
   /** null: the server does not report usage. */
   tokens: number | null;
 }
@@ -17,7 +17,7 @@ export function parseAnswer(body: unknown, inputs: number): Answer {
   const data = field(body, "data");
   if (!Array.isArray(data)) throw new WrongAnswer("something that is not a list of embeddings");
   if (data.length !== inputs) throw new WrongAnswer(`${data.length} embeddings for ${inputs} texts`);
-  const vectors = new Array<Float32Array | null | undefined>(inputs).fill(undefined);
+  const vectors = new Array<Float32Array | undefined>(inputs).fill(undefined);
   let length: number | null = null;
   for (const item of data as unknown[]) {
     const index = field(item, "index");
@@ -30,12 +30,12 @@ export function parseAnswer(body: unknown, inputs: number): Answer {
     if (vector.length !== length || length === 0) throw new WrongAnswer("embeddings of different lengths");
     vectors[index] = normalize(vector);
   }
-  return { vectors: vectors.map((vector) => vector ?? null), tokens: usage(body) };
+  return { vectors: vectors.filter((vector) => vector !== undefined), tokens: usage(body) };
 }
 
-/** Components of the vectors; null: no vector is usable. */
+/** Components of the vectors; null: there are none. */
 export function dimensionsOf({ vectors }: Answer): number | null {
-  return vectors.find((vector) => vector !== null)?.length ?? null;
+  return vectors[0]?.length ?? null;
 }
 
 /** Decodes base64 of little-endian float32, or a plain array from servers without base64. */
@@ -50,10 +50,10 @@ function decode(embedding: unknown): Float32Array {
   return Float32Array.from(embedding as unknown[], (value) => (typeof value === "number" ? value : NaN));
 }
 
-function normalize(vector: Float32Array): Float32Array | null {
+function normalize(vector: Float32Array): Float32Array {
   let squares = 0;
   for (const component of vector) squares += component * component;
-  if (!Number.isFinite(squares) || squares === 0) return null;
+  if (squares === 0) return vector;
   const scale = 1 / Math.sqrt(squares);
   return vector.map((component) => component * scale);
 }

@@ -140,13 +140,6 @@ export function wrongDimensions(settings: ApiSettings, asked: number, got: numbe
   return { ...stop("wrong_dimensions", message), maybeSpent: true };
 }
 
-export function unusableVector(model: string): EmbeddError {
-  return new EmbeddError(`${model} returned a vector that is zero or not finite`, {
-    kind: "row",
-    code: "unusable_vector",
-  });
-}
-
 export function tooLong(model: string, limit: number): EmbeddError {
   return new EmbeddError(`the text is longer than ${model}'s limit of ${limit} tokens`, {
     kind: "row",

@@ -1,9 +1,10 @@
 import { setMaxListeners } from "node:events";
 import { EmbeddError } from "../../errors.js";
 import type { EmbedOptions, Provider } from "../provider.js";
+import { requireUsable, unusableVector } from "../unusable-vectors.js";
 import { createBreaker } from "./breaker.js";
 import { createClient } from "./client.js";
-import { tooLong, unusableVector } from "./errors.js";
+import { tooLong } from "./errors.js";
 import { createLimiter } from "./limiter.js";
 import { createPartialResults } from "./partial-results.js";
 import type { PartialResults } from "./partial-results.js";
@@ -126,8 +127,7 @@ async function embed(
       signal: abort,
       meter,
     });
-    request.forEach(({ index }, i) => (vectors[index] = answer[i] ?? undefined));
-    if (answer.includes(null)) throw unusableVector(settings.model);
+    request.forEach(({ index }, i) => (vectors[index] = answer[i]));
   };
   await Promise.all(
     splitRequests(inputs, settings).map((request) =>
@@ -137,10 +137,17 @@ async function embed(
     ),
   );
   abort.throwIfAborted();
-  if (failures.length === 0) return vectors as Float32Array[];
+  if (failures.length === 0) {
+    try {
+      return requireUsable(settings.model, vectors as Float32Array[]);
+    } catch (error) {
+      failures.push(error);
+    }
+  }
   fitted.forEach(({ text }, index) => {
     const vector = vectors[index];
-    if (vector !== undefined) partialResults.store(text, dimensions, vector);
+    if (vector !== undefined && unusableVector(settings.model, vector) === null)
+      partialResults.store(text, dimensions, vector);
   });
   // A failure of the provider wins over a failure of a text: while one exists, no row is charged.
   throw failures.find((error) => !(error instanceof EmbeddError && error.kind === "row")) ?? failures[0];
@@ -151,14 +158,14 @@ function supports({ dimensions, shortens }: Stages["settings"], asked: number): 
 }
 
 async function askDimensions(requester: Requester, { model }: ApiSettings): Promise<number> {
-  const [vector] = await requester.send({
+  const vectors = await requester.send({
     texts: ["embedd"],
     tokens: 1,
     dimensions: null,
     signal: new AbortController().signal,
   });
-  if (vector === undefined || vector === null) throw unusableVector(model);
-  return vector.length;
+  const [vector] = requireUsable(model, vectors);
+  return vector?.length ?? 0;
 }
 
 /** Replaces lone surrogates: JSON can carry them, but servers refuse them. */

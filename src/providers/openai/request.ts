@@ -13,11 +13,11 @@ import type { ApiSettings } from "./settings.js";
 /** Sends requests, with retries where a retry can help. */
 export interface Requester {
   /**
-   * @returns one vector per text; null: the vector is zero or not finite
+   * @returns one vector per text
    * @throws EmbeddError `row` when the server refuses an input, `provider` for every other failure
    * @throws the signal's reason when aborted
    */
-  send(request: EmbeddingRequest): Promise<(Float32Array | null)[]>;
+  send(request: EmbeddingRequest): Promise<Float32Array[]>;
 }
 
 export interface EmbeddingRequest {
@@ -48,7 +48,7 @@ const RETRY_CAP_MS = 8_000;
 const RECENT_SUCCESS_MS = 60_000;
 const PROBE_TEXT = "embedd";
 
-type Outcome = { vectors: (Float32Array | null)[] } | { failure: Failure; retryNow: boolean };
+type Outcome = { vectors: Float32Array[] } | { failure: Failure; retryNow: boolean };
 
 export function createRequester(parts: RequesterParts): Requester {
   const { settings, client, breaker, limiter, retryBaseMs = RETRY_BASE_MS } = parts;
@@ -56,7 +56,7 @@ export function createRequester(parts: RequesterParts): Requester {
   /** When a request last succeeded, by its dimensions. */
   const lastSuccess = new Map<number | null, number>();
 
-  async function send(request: EmbeddingRequest): Promise<(Float32Array | null)[]> {
+  async function send(request: EmbeddingRequest): Promise<Float32Array[]> {
     for (let attempt = 1; ; attempt++) {
       const outcome = await sendOnce(request);
       if ("vectors" in outcome) return outcome.vectors;

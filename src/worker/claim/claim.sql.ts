@@ -1,181 +1,148 @@
 import type { Pool } from "pg";
-import { CLAIM_CLASS, PRESENCE_CLASS } from "../../database/advisory-locks.js";
+import { CLAIM_CLASS } from "../../database/advisory-locks.js";
 import {
-  contentHash,
-  isPresent,
-  keyNames,
+  bindKeys,
   hasOrderedKeys,
-  keyArrays,
-  keyOrder,
+  keyNames,
   keyRow,
-  keyText,
-  keysAs,
   keysMatch,
-  waitsForVector,
+  needsVector,
 } from "../../database/key-sql.js";
-import type { Pipeline, WorkKind } from "../../database/pipeline.js";
+import { parameters } from "../../database/parameters.js";
+import type { Statement } from "../../database/parameters.js";
+import type { Pipeline } from "../../database/pipeline.js";
 import { inTransaction } from "../../database/transaction.js";
+import type { ClaimedRow } from "../rows.js";
+import { bindCommon, candidateColumns, isFree, leaseAndRead, unavailable } from "./claim-parts.sql.js";
+import type { ClaimOptions } from "./claim-parts.sql.js";
 
-/** A row that a worker has leased, told from its other versions. */
-export interface RowVersion {
-  /** Text form of the whole key, as leases and failures have it. */
-  keyText: string;
-  /** Text form of each key column. */
-  key: string[];
-  /** SHA-256 of the content columns. */
-  hash: Buffer;
-}
-
-/** The same with its text, as it was when it was read. */
-export interface ClaimedRow extends RowVersion {
-  /** Text form of each content column, cut at the cap; null where the column is. */
-  content: (string | null)[];
-}
+/*
+ * The claims. Invariant: a row is in at most one lease, and a lease is void once its worker is gone or it has
+ * expired, unless its rows are being written at this moment. Two claims of one pipeline never overlap: an
+ * advisory lock is taken before the statement's snapshot and held for the few milliseconds of the transaction,
+ * so each claim sees what the claim before it leased.
+ */
 
 export interface Claim {
   leaseId: string;
-  /** Oldest key first, then the rows that were taken from the newest end; of stale ones newest key first. */
+  /** Pending rows: oldest key first, then those taken from the newest end. Stale rows: newest key first. */
   rows: ClaimedRow[];
-  /** The key, without those of the newest end, after which the next claim goes on. */
+  /** Where the next claim continues: the last key, the rows from the newest end left out. */
   last: string[] | null;
 }
 
-export interface ClaimOptions {
-  worker: number;
-  leaseMs: number;
-  /** Characters read of each content column. */
-  maxChars: number;
-  /** About as many characters as the whole claim may hold; one row is taken however long it is. */
-  maxClaimChars: number;
-}
-
 export interface PendingOptions extends ClaimOptions {
-  /** Rows from the oldest end; and from the newest, by key and, in a long backlog, by place. */
+  /** Rows from the oldest end. */
   oldest: number;
+  /** Rows from the newest end by key; in a long backlog, as many again from the end of the table. */
   newest: number;
+  /** The oldest rows are taken after this key; null: from the first key. */
   cursor: string[] | null;
 }
 
 export interface StaleOptions extends ClaimOptions {
-  /** The present model. */
+  /** The current model. */
   model: string;
-  /** Of rows that `findStale` has found; those that are stale no more, or leased, are left out. */
+  /** Keys that `findStale` found. Rows that are no longer stale, or leased, are left out. */
   keys: readonly string[][];
 }
 
 /**
- * Where keys do not grow with time (UUIDs, composites), what was written last stands at the end of the table.
- * The vectors of a batch, at 4 to 5 a page, must not push it out of sight.
+ * Where keys do not grow with time (UUIDs, composites), the rows written last are at the end of the table.
+ * A batch writes 4 to 5 vectors per page, and must not push those rows out of this range.
  */
 const LAST_PAGES = 256;
 
-/** Of the characters of a claim, so that neither end of a backlog of long texts starves the other. */
-const FRESH_CHARS = 0.25;
-
-/**
- * The claim. Its invariant: a row is in at most one lease, and a lease is void when its worker is gone, unless
- * its rows are being written at this moment. Two claims of one pipeline never overlap (an advisory lock for
- * the few milliseconds of this transaction, taken before the statement's snapshot), so what one leased the
- * other sees. A text's length is taken from its bytes, which PostgreSQL knows without reading it.
- */
-export function claimStatement(pipeline: Pipeline, kind: WorkKind, withCursor = false): string {
-  const candidates = kind === "pending" ? pendingCandidates(pipeline, withCursor) : staleCandidates(pipeline);
-  const names = (prefix = "") => keyOrder(pipeline, prefix, kind === "pending" ? "asc" : "desc");
-  return `
-with void as (
-  delete from embedd.leases
-  where id in (
-    select id from embedd.leases l
-    where l.pipeline_id = $1 and (l.expires_at < now()
-      or (current_setting('embedd.single_session', true) is distinct from 'on'
-        and pg_try_advisory_xact_lock_shared(${PRESENCE_CLASS}, l.worker)))
-    for update skip locked)
-  returning id
-), taken as materialized (
-  select unnest(l.keys) as key from embedd.leases l where l.pipeline_id = $1 and l.id not in (select id from void)
-), waiting as materialized (
-  select f.key, f.content_hash from embedd.failures f where f.pipeline_id = $1 and (f.dead or f.next_attempt_at > now())
-), ${candidates}, each_once as (
-  select distinct on (key_text) ${keyNames(pipeline)}, key_text, chars, turn > 1 as fresh from candidates order by key_text, turn
-), measured as (
-  select *, row_number() over running as place, sum(chars) over running as total from each_once
-  window running as (partition by fresh order by ${names()} rows unbounded preceding)
-), picked as (
-  select * from measured
-  where ${isPresent(pipeline, "$1")}
-    and (place = 1 or total <= $7::float8 * case when fresh then ${FRESH_CHARS} else ${1 - FRESH_CHARS} end)
-), lease as (
-  insert into embedd.leases (pipeline_id, worker, keys, expires_at)
-  select $1, $2, array_agg(key_text), now() + $3 * interval '1 ms' from picked having count(*) > 0
-  returning id
-)
-select lease.id::text as lease, p.key_text, p.fresh,
-  ${keysAs(pipeline, "t", "::text")},
-  ${pipeline.content.map((column, i) => `left(t.${column}::text, $6) as c${i + 1}`).join(", ")},
-  ${contentHash(pipeline)} as hash
-from picked p join ${pipeline.relation} t on ${keysMatch(pipeline, "t", "p")} cross join lease
-order by p.fresh, ${names("p.")}`;
+/** Leases up to `oldest + newest` pending rows and reads them; null if nothing is claimable. */
+export function claimPending(pool: Pool, pipeline: Pipeline, options: PendingOptions): Promise<Claim | null> {
+  return runClaim(pool, pipeline, pendingStatement(pipeline, options));
 }
 
-/** A row's key and about how many characters are read of it. */
-function candidate(pipeline: Pipeline): string {
-  const chars = pipeline.content
-    .map((column) => `least(coalesce(octet_length(t.${column}::text), 0), $6)`)
-    .join(" + ");
-  return `${keysAs(pipeline, "t")}, ${keyText(pipeline)} as key_text, ${chars} as chars`;
-}
-
-/** Neither leased nor waiting for its next attempt with this text. */
-function free(pipeline: Pipeline): string {
-  const key = keyText(pipeline);
-  return `${key} not in (select key from taken)
-      and (${key} not in (select key from waiting)
-        or not exists (select from waiting w where w.key = ${key} and w.content_hash = ${contentHash(pipeline)}))`;
+/** Leases stale rows and reads them, newest key first; null if none of them is claimable. */
+export function claimStale(pool: Pool, pipeline: Pipeline, options: StaleOptions): Promise<Claim | null> {
+  return runClaim(pool, pipeline, staleStatement(pipeline, options));
 }
 
 /**
- * The keys are picked from the partial index alone, the cursor skipping what earlier claims have just
- * written: without it every claim would walk over the dead entries of all before it.
+ * Keys are picked from the partial index alone. The cursor skips what earlier claims have just written; without
+ * it, every claim would walk over the dead index entries of all claims before it.
  */
-function pendingCandidates(pipeline: Pipeline, withCursor: boolean): string {
-  const columns = candidate(pipeline);
-  const claimable = `${pipeline.pending} and ${free(pipeline)}`;
-  const order = pipeline.keys.map((k) => `t.${k.column}`);
-  const byPlace = withCursor && pipeline.placeReadable;
-  const lastWritten = `
-  select ${columns} from ${pipeline.relation} t
-  where t.ctid >= (select format('(%s,0)', greatest(
-      pg_relation_size(${pipeline.relationOid}::oid::regclass) / current_setting('block_size')::integer - ${LAST_PAGES}, 0))::tid)
+export function pendingStatement(pipeline: Pipeline, options: PendingOptions): Statement {
+  const { values, bind } = parameters();
+  const p = bindCommon(pipeline, options, bind);
+  const [oldest, newest] = [bind(options.oldest), bind(options.newest)];
+  const cursor = hasOrderedKeys(pipeline) ? options.cursor : null;
+  const columns = candidateColumns(pipeline, p);
+  const claimable = `${pipeline.pending}
+    and ${isFree(pipeline)}`;
+  const keys = pipeline.keys.map((key) => `t.${key.column}`);
+  const afterCursor =
+    cursor === null ? "" : `and row(${keys.join(", ")}) > ${keyRow(pipeline, bind(cursor))}`;
+  const byPosition = cursor !== null && pipeline.ctidReadable;
+  const lastWritten = `last_written as (
+  select ${columns}
+  from ${pipeline.relation} t
+  where t.ctid >= (
+      select format('(%s,0)', greatest(
+        pg_relation_size(${pipeline.relationOid}::oid::regclass) / current_setting('block_size')::integer - ${LAST_PAGES},
+        0))::tid)
     and ${claimable}
-  order by t.ctid desc limit $5`;
-  return `newest as (
-  select ${columns} from ${pipeline.relation} t
+  order by t.ctid desc
+  limit ${newest}
+),`;
+  const text = `
+with ${unavailable(p)},
+newest as (
+  select ${columns}
+  from ${pipeline.relation} t
   where ${claimable}
-  order by ${order.map((column) => `${column} desc`).join(", ")} limit $5
-), oldest as (
-  select ${columns} from ${pipeline.relation} t
-  where ${claimable} ${withCursor ? `and row(${order.join(", ")}) > ${keyRow(pipeline, "$8")}` : ""}
-  order by ${order.join(", ")} limit $4
-), ${byPlace ? `last_written as (${lastWritten}),` : ""} candidates as (
+  order by ${keys.map((key) => `${key} desc`).join(", ")}
+  limit ${newest}
+),
+oldest as (
+  select ${columns}
+  from ${pipeline.relation} t
+  where ${claimable}
+    ${afterCursor}
+  order by ${keys.join(", ")}
+  limit ${oldest}
+),
+${byPosition ? lastWritten : ""}
+candidates as (
   select ${keyNames(pipeline)}, key_text, chars, 1 as turn from oldest
-  union all select ${keyNames(pipeline)}, key_text, chars, 2 from newest
-  ${byPlace ? `union all select ${keyNames(pipeline)}, key_text, chars, 3 from last_written` : ""}
-)`;
+  union all
+  select ${keyNames(pipeline)}, key_text, chars, 2 from newest
+  ${byPosition ? `union all select ${keyNames(pipeline)}, key_text, chars, 3 from last_written` : ""}
+),
+${leaseAndRead(pipeline, p, "asc")}`;
+  return { text, values };
 }
 
-/** Rows by their keys, which were found outside of the lock that claims take. */
-function staleCandidates(pipeline: Pipeline): string {
-  const keys = pipeline.keys.map((k, i) => `$${8 + i}::${k.arrayType}`);
-  return `candidates as (
+/** The keys were found before the lock that claims take, so each row is checked again here. */
+export function staleStatement(pipeline: Pipeline, options: StaleOptions): Statement {
+  const { values, bind } = parameters();
+  const p = bindCommon(pipeline, options, bind);
+  const model = bind(options.model);
+  // One row per key, so this limit drops none; it bounds what the planner expects.
+  const count = bind(options.keys.length);
+  const rows = options.keys.map((key) => ({ key }));
+  const keys = bindKeys(pipeline, rows, bind);
+  const text = `
+with ${unavailable(p)},
+candidates as (
   select c.*, 1 as turn
-  from unnest(${keys.join(", ")}) as u (${keyNames(pipeline)})
+  from unnest(${keys}) as u (${keyNames(pipeline)})
   cross join lateral (
-    select ${candidate(pipeline)} from ${pipeline.relation} t
-    where ${keysMatch(pipeline, "t", "u")} and ${waitsForVector(pipeline, "stale", "$4")}
-      and ${free(pipeline)}
+    select ${candidateColumns(pipeline, p)}
+    from ${pipeline.relation} t
+    where ${keysMatch(pipeline, "t", "u")}
+      and ${needsVector(pipeline, "stale", model)}
+      and ${isFree(pipeline)}
   ) as c
-  limit $5
-)`;
+  limit ${count}
+),
+${leaseAndRead(pipeline, p, "desc")}`;
+  return { text, values };
 }
 
 interface ClaimResult {
@@ -186,53 +153,23 @@ interface ClaimResult {
   [keyOrContent: `k${number}` | `c${number}`]: string | null;
 }
 
-/** Leases up to `oldest + newest` pending rows and reads them; null when nothing is claimable. */
-export async function claim(pool: Pool, pipeline: Pipeline, options: PendingOptions): Promise<Claim | null> {
-  const cursor = hasOrderedKeys(pipeline) ? options.cursor : null;
-  const statement = claimStatement(pipeline, "pending", cursor !== null);
-  const { oldest, newest } = options;
-  return lease(pool, pipeline, options, statement, [oldest, newest, ...(cursor === null ? [] : [cursor])]);
-}
-
-/** Leases rows whose vectors are of another model and reads them, newest key first; null when none is left of them. */
-export async function claimStale(
-  pool: Pool,
-  pipeline: Pipeline,
-  options: StaleOptions,
-): Promise<Claim | null> {
-  const { model, keys } = options;
-  const arrays = keyArrays(
-    pipeline,
-    keys.map((key) => ({ key })),
-  );
-  return lease(pool, pipeline, options, claimStatement(pipeline, "stale"), [model, keys.length, ...arrays]);
-}
-
-async function lease(
-  pool: Pool,
-  pipeline: Pipeline,
-  options: ClaimOptions,
-  statement: string,
-  [first, second, ...others]: unknown[],
-): Promise<Claim | null> {
-  const { worker, leaseMs, maxChars, maxClaimChars } = options;
-  const values = [pipeline.id, worker, leaseMs, first, second, maxChars, maxClaimChars, ...others];
+async function runClaim(pool: Pool, pipeline: Pipeline, statement: Statement): Promise<Claim | null> {
   const rows = await inTransaction(pool, async (client) => {
     await client.query(
       `set local search_path = pg_catalog; select pg_advisory_xact_lock(${CLAIM_CLASS}, ${pipeline.id})`,
     );
-    return (await client.query<ClaimResult>(statement, values)).rows;
+    return (await client.query<ClaimResult>(statement.text, statement.values)).rows;
   });
-  const [head] = rows;
-  if (head === undefined) return null;
-  const key = (row: ClaimResult) => pipeline.keys.map((_, i) => row[`k${i + 1}`] ?? "");
+  const [first] = rows;
+  if (first === undefined) return null;
+  const keyOf = (row: ClaimResult) => pipeline.keys.map((_, i) => row[`k${i + 1}`] ?? "");
   const last = rows.findLast((row) => !row.fresh);
   return {
-    leaseId: head.lease,
-    last: last === undefined ? null : key(last),
+    leaseId: first.lease,
+    last: last === undefined ? null : keyOf(last),
     rows: rows.map((row) => ({
       keyText: row.key_text,
-      key: key(row),
+      key: keyOf(row),
       content: pipeline.content.map((_, i) => row[`c${i + 1}`] ?? null),
       hash: row.hash,
     })),

@@ -1,6 +1,6 @@
 import type { Pool } from "pg";
 
-/** After a pass that found nothing: done, unless a row may come back from a worker or from a failed attempt. */
+/** Ends re-embedding after a pass that found nothing, unless a leased or failed row may still become claimable. */
 export async function endReembedding(pool: Pool, pipelineId: number, model: string): Promise<boolean> {
   const { rowCount } = await pool.query(
     `update embedd.pipelines p set reembed = false

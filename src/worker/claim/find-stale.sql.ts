@@ -6,76 +6,106 @@ import {
   keyText,
   keysAs,
   keysMatch,
-  waitsForVector,
+  needsVector,
 } from "../../database/key-sql.js";
+import { parameters } from "../../database/parameters.js";
+import type { Statement } from "../../database/parameters.js";
 import type { Pipeline } from "../../database/pipeline.js";
 import { inTransaction } from "../../database/transaction.js";
 
-/** Rows walked at once: no index tells stale rows from others, and 10,000 take some milliseconds. */
+/** Rows walked at once: no index tells stale rows from others, and 10,000 take a few milliseconds. */
 const WINDOW_ROWS = 10_000;
+
+export interface StaleSearch {
+  /** The pipeline's current model. */
+  model: string;
+  limit: number;
+  /** The search starts below this key; null: at the newest. */
+  cursor: string[] | null;
+}
 
 export interface FoundStale {
   /** Newest first. */
   keys: string[][];
-  /** Where the next search goes on. */
+  /** Where the next search starts. */
   cursor: string[] | null;
   /** The oldest row was reached. */
   over: boolean;
 }
 
 /**
- * The search for stale rows, newest key first, beside all locks; what it finds is looked at again by the claim.
- * Where keys cannot be compared by pg_catalog's operators there is no cursor, and every search begins anew.
+ * Searches for stale rows, newest key first. It takes no locks; the claim rechecks what it finds. Where keys
+ * cannot be compared with pg_catalog's operators there is no cursor, and every search starts at the newest key.
  */
-export function findStaleStatement(pipeline: Pipeline, withCursor: boolean): string {
-  const order = pipeline.keys.map((k) => `t.${k.column} desc`).join(", ");
-  const columns = pipeline.keys.map((k) => `t.${k.column}`).join(", ");
-  const from = `from ${pipeline.relation} t ${withCursor ? `where row(${columns}) < ${keyRow(pipeline, "$4")}` : ""}`;
+export function findStaleStatement(pipeline: Pipeline, { model, limit, cursor }: StaleSearch): Statement {
+  const { values, bind } = parameters();
+  const p = { pipeline: bind(pipeline.id), model: bind(model), limit: bind(limit) };
+  const columns = pipeline.keys.map((key) => `t.${key.column}`);
+  const belowCursor =
+    cursor === null ? "" : `where row(${columns.join(", ")}) < ${keyRow(pipeline, bind(cursor))}`;
+  const newestFirst = `from ${pipeline.relation} t
+    ${belowCursor}
+    order by ${columns.map((column) => `${column} desc`).join(", ")}`;
   const keys = pipeline.keys.map((_, i) => `k${i + 1}::text`).join(", ");
   const window = hasOrderedKeys(pipeline) ? `limit ${WINDOW_ROWS}` : "";
-  // The limit reads only as much of the window as it takes; its end is looked for where it was read whole.
-  return `
-with taken as materialized (
-  select unnest(l.keys) as key from embedd.leases l where l.pipeline_id = $1
-), waiting as materialized (
-  select f.key from embedd.failures f where f.pipeline_id = $1 and (f.dead or f.next_attempt_at > now())
-), found as materialized (
-  select * from (
+  // Execution stops once the limit is reached. The end of the window is looked up only if all of it was read.
+  const text = `
+with leased as materialized (
+  select unnest(l.keys) as key
+  from embedd.leases l
+  where l.pipeline_id = ${p.pipeline}
+),
+not_due as materialized (
+  select f.key
+  from embedd.failures f
+  where f.pipeline_id = ${p.pipeline}
+    and (f.dead or f.next_attempt_at > now())
+),
+found as materialized (
+  select *
+  from (
     select ${keysAs(pipeline, "t")}, ${keyText(pipeline)} as key_text,
-      (${waitsForVector(pipeline, "stale", "$2")}) as stale
-    ${from} order by ${order} ${window}
+      (${needsVector(pipeline, "stale", p.model)}) as stale
+    ${newestFirst}
+    ${window}
   ) as rows
-  where stale and key_text not in (select key from taken) and key_text not in (select key from waiting)
-    and exists (select from ${pipeline.relation} t where ${keysMatch(pipeline, "t", "rows")} and ${pipeline.hasText})
-    and (select coalesce(p.model, p.served_model, $2) = $2 from embedd.pipelines p where p.id = $1)
-  order by ${keyOrder(pipeline, "", "desc")} limit $3
+  where stale
+    and key_text not in (select key from leased)
+    and key_text not in (select key from not_due)
+    and exists (
+      select from ${pipeline.relation} t
+      where ${keysMatch(pipeline, "t", "rows")} and ${pipeline.hasText})
+    and (
+      select coalesce(p.model, p.served_model, ${p.model}) = ${p.model}
+      from embedd.pipelines p
+      where p.id = ${p.pipeline})
+  order by ${keyOrder(pipeline, "", "desc")}
+  limit ${p.limit}
 )
-select ${keys}, false as edge from found
+select ${keys}, false as edge
+from found
 union all
-select ${keys}, true from (
-  select ${keysAs(pipeline, "t")} ${from} order by ${order} offset ${WINDOW_ROWS - 1} limit 1
+select ${keys}, true
+from (
+  select ${keysAs(pipeline, "t")}
+  ${newestFirst}
+  offset ${WINDOW_ROWS - 1} limit 1
 ) as last
-where (select count(*) from found) < $3`;
+where (select count(*) from found) < ${p.limit}`;
+  return { text, values };
 }
 
-/** Up to `limit` rows whose vectors are of another model than the pipeline's present one, `model`; none where it is not. */
-export async function findStale(
-  pool: Pool,
-  pipeline: Pipeline,
-  { model, limit, cursor }: { model: string; limit: number; cursor: string[] | null },
-): Promise<FoundStale> {
+/** Finds up to `limit` stale rows; none if `model` is not the pipeline's current model. */
+export async function findStale(pool: Pool, pipeline: Pipeline, search: StaleSearch): Promise<FoundStale> {
+  const { text, values } = findStaleStatement(pipeline, search);
   const rows = await inTransaction(pool, async (client) => {
     await client.query("set local search_path = pg_catalog");
-    const result = await client.query<{ edge: boolean; [key: `k${number}`]: string }>(
-      findStaleStatement(pipeline, cursor !== null),
-      [pipeline.id, model, limit, ...(cursor === null ? [] : [cursor])],
-    );
-    return result.rows;
+    return (await client.query<{ edge: boolean; [key: `k${number}`]: string }>(text, values)).rows;
   });
-  const key = (row: (typeof rows)[number]) => pipeline.keys.map((_, i) => row[`k${i + 1}`] ?? "");
-  const keys = rows.filter((row) => !row.edge).map(key);
+  const keyOf = (row: (typeof rows)[number]) => pipeline.keys.map((_, i) => row[`k${i + 1}`] ?? "");
+  const keys = rows.filter((row) => !row.edge).map(keyOf);
   if (!hasOrderedKeys(pipeline)) return { keys, cursor: null, over: keys.length === 0 };
   const edge = rows.find((row) => row.edge);
-  if (edge !== undefined) return { keys, cursor: key(edge), over: false };
-  return { keys, cursor: keys.at(-1) ?? null, over: keys.length < limit };
+  if (edge !== undefined) return { keys, cursor: keyOf(edge), over: false };
+  return { keys, cursor: keys.at(-1) ?? null, over: keys.length < search.limit };
 }

@@ -1,21 +1,21 @@
 import type { Pool } from "pg";
 
-/** Gives the rows of one batch back. */
+/** Releases all rows of a batch. */
 export async function releaseLease(pool: Pool, leaseId: string): Promise<void> {
   await pool.query("delete from embedd.leases where id = $1", [leaseId]);
 }
 
-/** Keeps only these keys leased, and gives the others of the batch back. */
+/** Keeps only these keys leased and releases the other rows of the batch. */
 export async function trimLease(pool: Pool, leaseId: string, keys: readonly string[]): Promise<void> {
   await pool.query("update embedd.leases set keys = $2 where id = $1", [leaseId, keys]);
 }
 
-/** Gives back whatever a worker still has. */
+/** Releases everything a worker still has leased. */
 export async function releaseWorker(pool: Pool, worker: number): Promise<void> {
   await pool.query("delete from embedd.leases where worker = $1", [worker]);
 }
 
-/** Puts off the expiry of batches that are still being worked on. */
+/** Extends the leases of batches that are still in progress. */
 export async function renewLeases(pool: Pool, leaseIds: readonly string[], leaseMs: number): Promise<void> {
   await pool.query(
     "update embedd.leases set expires_at = now() + $2 * interval '1 ms' where id = any ($1::bigint[])",

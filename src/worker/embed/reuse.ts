@@ -1,22 +1,21 @@
 import { createHash } from "node:crypto";
 import type { Pool } from "pg";
+import type { Pipeline } from "../../database/pipeline.js";
 import { messageOf } from "../../errors.js";
 import type { Logger } from "../../logger.js";
+import type { Embedded } from "./isolate-refused.js";
 import {
   ROW_OVERHEAD_BYTES,
-  dropLeastUsed,
+  cacheVectors,
+  evictLeastUsed,
   excessBytes,
-  findKept,
-  keepVectors,
-  touchKept,
-} from "./kept-vectors.sql.js";
-import type { Pipeline } from "../../database/pipeline.js";
-import type { Embedded } from "./isolate-refused.js";
+  findCached,
+  touchCached,
+} from "./vector-cache.sql.js";
 
 /**
- * Texts that a model has embedded before take the vector that it made then, in whichever row or table they
- * come back: a reload costs no model time. What is kept is never the truth. Whatever fails here costs
- * computing, and no batch.
+ * Text that a model embedded before reuses its cached vector, in any row or table: reloading a table costs no
+ * model time. The cache is never the source of truth: if it fails, texts are computed and no batch fails.
  */
 export interface Reuse {
   embed(pipeline: Pipeline, model: string, texts: readonly string[], options: ReuseOptions): Promise<Reused>;
@@ -24,36 +23,36 @@ export interface Reuse {
 
 export interface ReuseOptions {
   compute: (texts: readonly string[]) => Promise<Embedded[]>;
-  /** More texts than that are not computed. */
+  /** At most this many texts are computed. */
   maxComputed: number;
 }
 
 export interface Reused {
-  /** One a text; undefined beyond the most that may be computed. */
+  /** One per text; undefined for texts beyond `maxComputed`. */
   results: (Embedded | undefined)[];
-  /** How many texts were given to the model. */
+  /** How many texts the model embedded. */
   computed: number;
-  /** Keeps what was computed, beside whatever comes next. Never rejects. */
-  keep: () => Promise<void>;
+  /** Caches what was computed. It can run while the rows are written. Never rejects. */
+  cache: () => Promise<void>;
 }
 
-/** Every text is computed. */
+/** Computes every text. */
 export const noReuse: Reuse = {
   async embed(_pipeline, _model, texts, { compute }) {
     const results = texts.length === 0 ? [] : await compute(texts);
-    return { results, computed: texts.length, keep: () => Promise.resolve() };
+    return { results, computed: texts.length, cache: () => Promise.resolve() };
   },
 };
 
-/** After a fault what is kept is left alone for this long. */
+/** After a fault the cache is not used for this long. */
 const FAULT_MS = 30_000;
-/** The size is looked at when this part of it has been written. */
-const LOOK_SHARE = 1 / 16;
+/** The cache's size is measured each time this share of its limit has been written. */
+const MEASURE_SHARE = 1 / 16;
 
 export function createReuse(pool: Pool, { maxBytes, log }: { maxBytes: number; log: Logger }): Reuse {
   let faultUntil = 0;
   let faults = 0;
-  let unlookedBytes = Infinity;
+  let unmeasuredBytes = Infinity;
   let excess = 0;
 
   async function attempt<T>(work: () => Promise<T>, otherwise: T): Promise<T> {
@@ -64,23 +63,23 @@ export function createReuse(pool: Pool, { maxBytes, log }: { maxBytes: number; l
       faultUntil = performance.now() + FAULT_MS;
       log[faults++ === 0 ? "warn" : "debug"](
         { cause: messageOf(error) },
-        "kept vectors are out of reach, computing instead",
+        "the vector cache is unavailable, computing all texts",
       );
       return otherwise;
     }
   }
 
-  /** Drops twice what comes in until the excess is gone, so that no batch waits for much at once. */
-  async function bound(bytes: number): Promise<void> {
-    unlookedBytes += bytes;
-    if (unlookedBytes >= maxBytes * LOOK_SHARE) {
-      unlookedBytes = 0;
+  /** Evicts twice the bytes written until the excess is gone, so that no batch waits long. */
+  async function evict(bytes: number): Promise<void> {
+    unmeasuredBytes += bytes;
+    if (unmeasuredBytes >= maxBytes * MEASURE_SHARE) {
+      unmeasuredBytes = 0;
       excess = await excessBytes(pool, maxBytes);
     }
-    // Taken before it is dropped, since other batches do the same.
+    // Subtracted before the eviction, because other batches do the same at the same time.
     const share = Math.min(excess, 2 * bytes);
     excess -= share;
-    if (share > 0) await dropLeastUsed(pool, share);
+    if (share > 0) await evictLeastUsed(pool, share);
   }
 
   return {
@@ -90,7 +89,7 @@ export function createReuse(pool: Pool, { maxBytes, log }: { maxBytes: number; l
       const wanted = [...new Set(hashes)];
       const none = { vectors: new Map<string, Float32Array>(), aged: [] as string[] };
       const { vectors, aged } =
-        wanted.length === 0 ? none : await attempt(() => findKept(pool, pipeline, space, wanted), none);
+        wanted.length === 0 ? none : await attempt(() => findCached(pool, pipeline, space, wanted), none);
       const missing = new Map<string, string>();
       texts.forEach((text, i) => {
         const hash = hashes[i] ?? "";
@@ -104,7 +103,7 @@ export function createReuse(pool: Pool, { maxBytes, log }: { maxBytes: number; l
           return embedding === undefined ? computed.get(hash) : { embedding };
         }),
         computed: missing.size,
-        keep: () =>
+        cache: () =>
           attempt(async () => {
             const fresh = [...computed]
               .flatMap(([hash, answer]) =>
@@ -112,10 +111,10 @@ export function createReuse(pool: Pool, { maxBytes, log }: { maxBytes: number; l
               )
               .sort((a, b) => (a.hash < b.hash ? -1 : 1));
             if (fresh.length > 0) {
-              await keepVectors(pool, pipeline, space, fresh);
-              await bound(fresh.length * (4 * space.dimensions + ROW_OVERHEAD_BYTES));
+              await cacheVectors(pool, pipeline, space, fresh);
+              await evict(fresh.length * (4 * space.dimensions + ROW_OVERHEAD_BYTES));
             }
-            if (aged.length > 0) await touchKept(pool, space, aged);
+            if (aged.length > 0) await touchCached(pool, space, aged);
           }, undefined),
       };
     },

@@ -1,15 +1,15 @@
 import { configurationError } from "../../errors.js";
 import type { Pipeline } from "../../database/pipeline.js";
 
-/** A template, parsed: the literal before each column belongs to it and goes with it when it is NULL. */
+/** A parsed template. The literal before a column belongs to the column and is left out with it if it is blank. */
 export interface Template {
   parts: { literal: string; column: number }[];
   suffix: string;
 }
 
 /**
- * Parses `'{title}\n\n{body}'`; `{{` and `}}` are braces, `\n` and `\t` may be written as such.
- * @throws EmbeddError of kind `configuration` that names the column or the place
+ * Parses `'{title}\n\n{body}'`. `{{` and `}}` stand for braces, a literal `\n` and `\t` for a newline and a tab.
+ * @throws EmbeddError of kind `configuration` that names the unknown column or the lone brace
  */
 export function parseTemplate(template: string, columns: readonly string[]): Template {
   const parts: Template["parts"] = [];
@@ -43,7 +43,7 @@ export function parseTemplate(template: string, columns: readonly string[]): Tem
   return { parts, suffix: literal + template.slice(last) };
 }
 
-/** Without a template: the columns one below the other. */
+/** Without a template: each column on its own line. */
 export function defaultTemplate(columns: number): Template {
   return {
     parts: Array.from({ length: columns }, (_, column) => ({ literal: column === 0 ? "" : "\n", column })),
@@ -51,17 +51,20 @@ export function defaultTemplate(columns: number): Template {
   };
 }
 
-/** A pipeline's own, or the default one. */
+/**
+ * The pipeline's template, or the default one.
+ * @throws EmbeddError of kind `configuration` if the template is invalid
+ */
 export function templateOf({ template, content, contentNames }: Pipeline): Template {
   return template === null ? defaultTemplate(content.length) : parseTemplate(template, contentNames);
 }
 
-/** As embedd.pending_predicate has it: nothing but white space. */
+/** Nothing but white space, by the same definition as embedd.pending_predicate. */
 export function isBlank(text: string | null | undefined): boolean {
   return text === null || text === undefined || !/[^\s\u0085]/.test(text);
 }
 
-/** The text that is embedded. A blank column is left out with the literal before it. */
+/** The text to embed. A blank column is left out together with the literal before it. */
 export function renderTemplate(template: Template, values: readonly (string | null)[]): string {
   let text = "";
   for (const { literal, column } of template.parts) {

@@ -2,7 +2,7 @@ import type { Pool } from "pg";
 import { USAGE_CLASS } from "../../database/advisory-locks.js";
 import { inTransaction } from "../../database/transaction.js";
 
-/** Of a whole database and day (UTC); null: no limit. */
+/** Limits for a whole database per day (UTC); null: no limit. */
 export interface DailyLimits {
   tokens: number | null;
   usd: number | null;
@@ -10,24 +10,24 @@ export interface DailyLimits {
 
 export interface Spent {
   pipelineId: number;
-  /** On which it was reserved, as PostgreSQL writes it; null: today. */
+  /** The day it was reserved on, in PostgreSQL's format; null: today. */
   day: string | null;
   model: string;
   requests: number;
   tokens: number;
   cutTexts: number;
-  /** Of earlier reservations, to be given back. */
+  /** Reserved tokens to release. */
   reservedTokens: number;
-  /** What the difference costs; reservations are paid when they are made. */
+  /** The cost of the difference: a reservation is booked at its full price. */
   usd: number;
 }
 
 const today = "(now() at time zone 'UTC')::date";
 
 /**
- * Reserves tokens of the day for one request, unless that would overstep a limit. Workers take turns, so
- * that together they don't either.
- * @returns `msLeft`: in how many milliseconds the next day begins
+ * Reserves some of today's tokens for one request, unless that would exceed a limit. Workers take turns, so the
+ * limit also holds for all workers together.
+ * @returns `msLeft`: milliseconds until the next day
  */
 export async function reserveTokens(
   pool: Pool,
@@ -39,11 +39,16 @@ export async function reserveTokens(
     const { rows } = await client.query<{ reserved: boolean; day: string; msLeft: number }>(
       `
 with spent as (
-  select coalesce(sum(tokens + reserved_tokens), 0) as tokens, coalesce(sum(usd), 0) as usd from embedd.usage where day = ${today}
-), reserved as (
+  select coalesce(sum(tokens + reserved_tokens), 0) as tokens, coalesce(sum(usd), 0) as usd
+  from embedd.usage
+  where day = ${today}
+),
+reserved as (
   insert into embedd.usage as u (pipeline_id, day, model, reserved_tokens, usd)
-  select $1, ${today}, $2, $3::bigint, $4::numeric from spent
-  where ($5::bigint is null or spent.tokens + $3::bigint <= $5::bigint) and ($6::numeric is null or spent.usd + $4::numeric <= $6::numeric)
+  select $1, ${today}, $2, $3::bigint, $4::numeric
+  from spent
+  where ($5::bigint is null or spent.tokens + $3::bigint <= $5::bigint)
+    and ($6::numeric is null or spent.usd + $4::numeric <= $6::numeric)
   on conflict (day, pipeline_id, model) do update
     set reserved_tokens = u.reserved_tokens + excluded.reserved_tokens, usd = u.usd + excluded.usd
   returning true
@@ -56,18 +61,24 @@ select exists (select from reserved) as reserved, ${today}::text as day,
   });
 }
 
-/** Books what requests have spent, and gives back what was reserved for them. */
+/** Books what requests have spent, and releases what was reserved for them. */
 export async function bookUsage(pool: Pool, entries: readonly Spent[]): Promise<void> {
   await pool.query(
     `
 insert into embedd.usage as u (pipeline_id, day, model, requests, tokens, cut_texts, reserved_tokens, usd)
 select e.pipeline_id, coalesce(e.day, ${today}), e.model, e.requests, e.tokens, e.cut_texts, 0, e.usd
-from unnest($1::integer[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::numeric[], $7::date[], $8::bigint[])
+from unnest(
+    $1::integer[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::numeric[], $7::date[], $8::bigint[])
   as e (pipeline_id, model, requests, tokens, reserved_tokens, usd, day, cut_texts)
 on conflict (day, pipeline_id, model) do update set
-  requests = u.requests + excluded.requests, tokens = u.tokens + excluded.tokens, cut_texts = u.cut_texts + excluded.cut_texts, usd = u.usd + excluded.usd,
+  requests = u.requests + excluded.requests,
+  tokens = u.tokens + excluded.tokens,
+  cut_texts = u.cut_texts + excluded.cut_texts,
+  usd = u.usd + excluded.usd,
   reserved_tokens = greatest(u.reserved_tokens - (
-    select sum(e.reserved_tokens) from unnest($1::integer[], $2::text[], $5::bigint[], $7::date[]) as e (pipeline_id, model, reserved_tokens, day)
+    select sum(e.reserved_tokens)
+    from unnest($1::integer[], $2::text[], $5::bigint[], $7::date[])
+      as e (pipeline_id, model, reserved_tokens, day)
     where e.pipeline_id = u.pipeline_id and e.model = u.model and coalesce(e.day, ${today}) = u.day), 0)`,
     [
       entries.map((entry) => entry.pipelineId),

@@ -5,16 +5,16 @@ import type { Provider, UsageMeter } from "../../providers/provider.js";
 import { bookUsage, reserveTokens } from "./usage.sql.js";
 import type { DailyLimits, Spent } from "./usage.sql.js";
 
-/** Books are written this often, and at the end. */
+/** Usage is written to embedd.usage this often, and at the end. */
 const BOOK_MS = 1_000;
 
-/** What is reserved may come back as soon as a request ends. */
+/** Reserved tokens may be released as soon as a request ends. */
 const OPEN_MS = 1_000;
 
-/** What a worker's provider spends, by pipeline. */
+/** What a worker's provider spends, per pipeline. */
 export interface Usage {
   meter(pipelineId: number): UsageMeter;
-  /** Writes what is not yet in the books. */
+  /** Writes what is not booked yet. */
   stop(): Promise<void>;
 }
 
@@ -22,7 +22,7 @@ export function createUsage(pool: Pool, provider: Provider, limits: DailyLimits,
   const usdPerToken = (provider.usdPerMillionTokens ?? 0) / 1_000_000;
   const limited = limits.tokens !== null || limits.usd !== null;
   let unbooked = new Map<string, Spent>();
-  /** Reservations of requests in flight. */
+  /** Requests in flight. */
   let open = 0;
 
   async function book(): Promise<void> {
@@ -57,12 +57,12 @@ export function createUsage(pool: Pool, provider: Provider, limits: DailyLimits,
     unbooked.set(key, entry);
   }
 
-  /** @returns the day on which it is reserved */
+  /** @returns the day that the tokens are reserved on */
   async function reserve(pipelineId: number, tokens: number): Promise<string> {
     const request = { pipelineId, model: provider.model, tokens, usd: tokens * usdPerToken };
     const first = await reserveTokens(pool, request, limits);
     if (first.reserved) return first.day;
-    // What requests did not spend comes back with the books.
+    // Booking releases the tokens that requests reserved and did not spend.
     booking = booking.then(book);
     await booking;
     const { reserved, day, msLeft } = await reserveTokens(pool, request, limits);
@@ -103,7 +103,7 @@ function limitReached({ tokens, usd }: DailyLimits, retryAfterMs: number, byRese
   const limits = [tokens === null ? [] : `${tokens} tokens`, usd === null ? [] : `$${usd}`].flat();
   const reached = `the daily limit of ${limits.join(" or ")} is reached`;
   const [message, code] = byReserved
-    ? [`${reached} if requests in flight spend all that they may`, "daily_limit_reserved"]
+    ? [`${reached} if the requests in flight use all their reserved tokens`, "daily_limit_reserved"]
     : [reached, DAILY_LIMIT];
   return new EmbeddError(message, { kind: "provider", code, retryAfterMs });
 }

@@ -1,71 +1,18 @@
 import type { Pool } from "pg";
-import type { RowVersion } from "../claim/claim.sql.js";
 import {
+  bindKeys,
+  columnsAreCurrent,
   contentHash,
-  isPresent,
-  keyArrays,
   keyNames,
   keyText,
   keysMatch,
-  waitsForVector,
+  needsVector,
 } from "../../database/key-sql.js";
+import { parameters } from "../../database/parameters.js";
+import type { Statement } from "../../database/parameters.js";
 import type { Pipeline, WorkKind } from "../../database/pipeline.js";
 import { vectorArrayToBinary } from "../../database/vector-array.js";
-
-export interface EmbeddedRow extends RowVersion {
-  embedding: Float32Array;
-}
-
-function inputColumns(pipeline: Pipeline): string {
-  return pipeline.keys.map((key, i) => `$${i + 1}::${key.arrayType}`).join(", ");
-}
-
-/**
- * Whether vectors of a model may be written: the columns are still this pipeline's, and no other model has
- * taken it over. Where all connections share one session nobody knows which workers live, so the second
- * is not asked.
- */
-function mayWrite(pipeline: Pipeline, id: string, model: string): string {
-  return `${isPresent(pipeline, id)}
-    and (select coalesce(p.model,
-      case when current_setting('embedd.single_session', true) is distinct from 'on' then p.served_model end,
-      ${model}::text) = ${model}::text from embedd.pipelines p where p.id = ${id})`;
-}
-
-/**
- * Writes vectors back. A row is written only if its text is still the one that was embedded and it still
- * has no vector, or one of another model; one that an application holds locked is left out, so this never waits and never
- * deadlocks. The lease goes in the same statement, or keeps the keys that were not written.
- */
-export function completeStatement(pipeline: Pipeline, kind: WorkKind): string {
-  const n = pipeline.keys.length;
-  const [vectors, hashes, model = "", lease, id] = [1, 2, 3, 4, 5].map((i) => `$${n + i}`);
-  const left = "select unnest(l.keys) except select key from written";
-  return `
-with input as (
-  select * from unnest(${inputColumns(pipeline)}, ${vectors}::${pipeline.vectorType}[], ${hashes}::bytea[])
-    as u (${keyNames(pipeline)}, embedding, hash)
-), locked as materialized (
-  select ${keyNames(pipeline, "u.")}, u.embedding
-  from input u join ${pipeline.relation} t on ${keysMatch(pipeline, "t", "u")}
-  where ${waitsForVector(pipeline, kind, model)} and ${contentHash(pipeline)} = u.hash
-    and ${mayWrite(pipeline, `${id}`, model)}
-  for no key update of t skip locked
-), written as (
-  update ${pipeline.relation} t
-  set ${pipeline.embedding} = l.embedding::${pipeline.embeddingType}, ${pipeline.modelColumn} = ${model}::text
-  from locked l where ${keysMatch(pipeline, "t", "l")}
-  returning ${keyText(pipeline)} as key
-), cleared as (
-  delete from embedd.failures f where f.pipeline_id = ${id} and f.key in (select key from written)
-), released as (
-  delete from embedd.leases l where l.id = ${lease}::bigint and not exists (${left})
-), kept as (
-  update embedd.leases l set keys = array(${left})
-  where l.id = ${lease}::bigint and exists (${left})
-)
-select key from written`;
-}
+import type { EmbeddedRow, RowVersion } from "../rows.js";
 
 export interface Completion {
   kind: WorkKind;
@@ -74,41 +21,113 @@ export interface Completion {
   rows: readonly EmbeddedRow[];
 }
 
-/** Writes the vectors that can be written now; returns the key texts of those. */
-export async function complete(
-  pool: Pool,
-  pipeline: Pipeline,
-  { kind, leaseId, model, rows }: Completion,
-): Promise<Set<string>> {
-  const result = await pool.query<{ key: string }>(completeStatement(pipeline, kind), [
-    ...keyArrays(pipeline, rows),
-    vectorArrayToBinary(
-      rows.map((row) => row.embedding),
-      pipeline.vectorOid,
+/**
+ * Writes vectors back and shrinks the lease in one statement. A row is written only if its text is still the
+ * one that was embedded and it still needs a vector. A row that an application holds locked is skipped, so this
+ * never waits and never deadlocks. The lease ends, or keeps the keys that were not written.
+ */
+export function completeStatement(pipeline: Pipeline, { kind, leaseId, model, rows }: Completion): Statement {
+  const { values, bind } = parameters();
+  const keys = bindKeys(pipeline, rows, bind);
+  const p = {
+    vectors: bind(
+      vectorArrayToBinary(
+        rows.map((row) => row.embedding),
+        pipeline.vectorOid,
+      ),
     ),
-    rows.map((row) => row.hash),
-    model,
-    leaseId,
-    pipeline.id,
-  ]);
-  return new Set(result.rows.map((row) => row.key));
+    hashes: bind(rows.map((row) => row.hash)),
+    model: bind(model),
+    lease: bind(leaseId),
+    pipeline: bind(pipeline.id),
+  };
+  const unwritten = "select unnest(l.keys) except select key from written";
+  const text = `
+with input as (
+  select *
+  from unnest(${keys}, ${p.vectors}::${pipeline.vectorType}[], ${p.hashes}::bytea[])
+    as u (${keyNames(pipeline)}, embedding, hash)
+),
+locked as materialized (
+  select ${keyNames(pipeline, "u.")}, u.embedding
+  from input u
+  join ${pipeline.relation} t on ${keysMatch(pipeline, "t", "u")}
+  where ${needsVector(pipeline, kind, p.model)}
+    and ${contentHash(pipeline)} = u.hash
+    and ${mayWrite(pipeline, p)}
+  for no key update of t skip locked
+),
+written as (
+  update ${pipeline.relation} t
+  set ${pipeline.embedding} = l.embedding::${pipeline.embeddingType}, ${pipeline.modelColumn} = ${p.model}::text
+  from locked l
+  where ${keysMatch(pipeline, "t", "l")}
+  returning ${keyText(pipeline)} as key
+),
+cleared as (
+  delete from embedd.failures f
+  where f.pipeline_id = ${p.pipeline} and f.key in (select key from written)
+),
+released as (
+  delete from embedd.leases l
+  where l.id = ${p.lease}::bigint and not exists (${unwritten})
+),
+kept as (
+  update embedd.leases l
+  set keys = array(${unwritten})
+  where l.id = ${p.lease}::bigint and exists (${unwritten})
+)
+select key from written`;
+  return { text, values };
 }
 
-/** Of rows that were not written, the key texts of those that still wait for this very vector: they are locked. */
-export async function stillWaiting(
+/** Writes the vectors that can be written now; returns the key texts of their rows. */
+export async function completeRows(
+  pool: Pool,
+  pipeline: Pipeline,
+  completion: Completion,
+): Promise<Set<string>> {
+  const { text, values } = completeStatement(pipeline, completion);
+  const { rows } = await pool.query<{ key: string }>(text, values);
+  return new Set(rows.map((row) => row.key));
+}
+
+/** Of rows that were not written, the key texts of those that still need this vector: an application holds them. */
+export async function findHeld(
   pool: Pool,
   pipeline: Pipeline,
   { kind, model, rows }: { kind: WorkKind; model: string; rows: readonly RowVersion[] },
 ): Promise<Set<string>> {
-  const n = pipeline.keys.length;
-  const result = await pool.query<{ key: string }>(
-    `
+  const { values, bind } = parameters();
+  const keys = bindKeys(pipeline, rows, bind);
+  const p = {
+    hashes: bind(rows.map((row) => row.hash)),
+    pipeline: bind(pipeline.id),
+    model: bind(model),
+  };
+  const text = `
 select ${keyText(pipeline)} as key
-from unnest(${inputColumns(pipeline)}, $${n + 1}::bytea[]) as u (${keyNames(pipeline)}, hash)
+from unnest(${keys}, ${p.hashes}::bytea[]) as u (${keyNames(pipeline)}, hash)
 join ${pipeline.relation} t on ${keysMatch(pipeline, "t", "u")}
-where ${waitsForVector(pipeline, kind, `$${n + 3}`)} and ${contentHash(pipeline)} = u.hash
-  and ${mayWrite(pipeline, `$${n + 2}`, `$${n + 3}`)}`,
-    [...keyArrays(pipeline, rows), rows.map((row) => row.hash), pipeline.id, model],
-  );
+where ${needsVector(pipeline, kind, p.model)}
+  and ${contentHash(pipeline)} = u.hash
+  and ${mayWrite(pipeline, p)}`;
+  const result = await pool.query<{ key: string }>(text, values);
   return new Set(result.rows.map((row) => row.key));
+}
+
+/**
+ * Whether vectors of a model may be written: the columns are still this pipeline's, and no other model has
+ * taken over. Where all connections share one session, it is unknown which workers are alive, so the served
+ * model is not checked.
+ */
+function mayWrite(pipeline: Pipeline, p: { pipeline: string; model: string }): string {
+  return `${columnsAreCurrent(pipeline, p.pipeline)}
+    and (
+      select coalesce(
+        p.model,
+        case when current_setting('embedd.single_session', true) is distinct from 'on' then p.served_model end,
+        ${p.model}::text) = ${p.model}::text
+      from embedd.pipelines p
+      where p.id = ${p.pipeline})`;
 }

@@ -1,13 +1,10 @@
 import type { Pool } from "pg";
-import type { RowVersion } from "../claim/claim.sql.js";
-import { contentHash, keyText, waitsForVector } from "../../database/key-sql.js";
+import { contentHash, keyText, needsVector } from "../../database/key-sql.js";
+import { parameters } from "../../database/parameters.js";
 import type { Pipeline, WorkKind } from "../../database/pipeline.js";
+import type { RefusedRow } from "../rows.js";
 
-export interface RowFailure {
-  kind: WorkKind;
-  code: string;
-  /** Holds no text of the row. */
-  message: string;
+export interface RetryPolicy {
   /** Failed attempts after which a row is dead. */
   maxAttempts: number;
   /** Before the second attempt; doubles from one attempt to the next, with jitter, up to `maxDelayMs`. */
@@ -15,68 +12,101 @@ export interface RowFailure {
   maxDelayMs: number;
 }
 
-/** Charges one row with a failure. Attempts count for one text: another text starts at one. */
-export async function chargeFailure(
+/**
+ * Charges each of these rows, all of one batch, with one failure. Attempts count for one text: another text
+ * starts at one.
+ */
+export async function chargeFailures(
   pool: Pool,
   pipelineId: number,
-  row: RowVersion,
-  failure: RowFailure,
-): Promise<{ attempts: number; dead: boolean }> {
-  const result = await pool.query<{ attempts: number; dead: boolean }>(
+  refused: readonly RefusedRow[],
+  { kind, maxAttempts, baseDelayMs, maxDelayMs }: RetryPolicy & { kind: WorkKind },
+): Promise<void> {
+  if (refused.length === 0) return;
+  const { values, bind } = parameters();
+  const p = {
+    pipeline: bind(pipelineId),
+    keys: bind(refused.map(({ row }) => row.keyText)),
+    hashes: bind(refused.map(({ row }) => row.hash)),
+    codes: bind(refused.map(({ code }) => code)),
+    messages: bind(refused.map(({ message }) => message)),
+    stale: bind(kind === "stale"),
+    maxAttempts: bind(maxAttempts),
+    baseDelayMs: bind(baseDelayMs),
+    maxDelayMs: bind(maxDelayMs),
+  };
+  const jitter = "(0.5 + random() / 2)";
+  // In the order of their keys, so that two workers never deadlock.
+  await pool.query(
     `
 insert into embedd.failures as f (pipeline_id, key, content_hash, code, error, next_attempt_at, dead, stale)
-values ($1, $2, $3, $4, $5, now() + (0.5 + random() / 2) * $7 * interval '1 ms', $6 <= 1, $9)
+select ${p.pipeline}, u.key, u.hash, u.code, u.message,
+  now() + ${jitter} * ${p.baseDelayMs}::float8 * interval '1 ms', ${p.maxAttempts}::integer <= 1, ${p.stale}
+from unnest(${p.keys}::text[], ${p.hashes}::bytea[], ${p.codes}::text[], ${p.messages}::text[])
+  as u (key, hash, code, message)
+order by u.key
 on conflict (pipeline_id, key) do update set
-  content_hash = excluded.content_hash, code = excluded.code, error = excluded.error, failed_at = now(), stale = excluded.stale,
+  content_hash = excluded.content_hash,
+  code = excluded.code,
+  error = excluded.error,
+  failed_at = now(),
+  stale = excluded.stale,
   attempts = case when f.content_hash = excluded.content_hash then f.attempts + 1 else 1 end,
-  next_attempt_at = case when f.content_hash = excluded.content_hash
-    then now() + (0.5 + random() / 2) * least($7 * 2.0 ^ least(f.attempts, 30), $8) * interval '1 ms'
+  next_attempt_at = case
+    when f.content_hash = excluded.content_hash then now()
+      + ${jitter} * least(${p.baseDelayMs} * 2.0 ^ least(f.attempts, 30), ${p.maxDelayMs}::float8) * interval '1 ms'
     else excluded.next_attempt_at end,
-  dead = case when f.content_hash = excluded.content_hash then f.attempts + 1 >= $6 else excluded.dead end
-returning attempts, dead`,
-    [
-      pipelineId,
-      row.keyText,
-      row.hash,
-      failure.code,
-      failure.message,
-      failure.maxAttempts,
-      failure.baseDelayMs,
-      failure.maxDelayMs,
-      failure.kind === "stale",
-    ],
+  dead = case
+    when f.content_hash = excluded.content_hash then f.attempts + 1 >= ${p.maxAttempts}
+    else excluded.dead end`,
+    values,
   );
-  const charged = result.rows[0];
-  if (charged === undefined) throw new Error("a failure was not recorded");
-  return charged;
 }
 
 /**
- * Removes entries that were due when a sweep began, `sweepMs` ago, and that it did not find: their rows are gone
- * or embedded. Dead ones go when no row waits any more with the text that failed. A sweep of pending rows says
- * nothing of stale ones, unless these are not to be embedded again.
- * @param model the present one
+ * Removes failures that were due when a sweep began, `sweepMs` ago, and that it did not find: their rows are gone
+ * or embedded. A dead failure goes once no row still needs a vector for the text that failed. A sweep of pending
+ * rows tells nothing about failures of stale rows, unless stale rows are no longer re-embedded.
+ * @param model the current one
  */
 export async function forgetSettledFailures(
   pool: Pool,
   pipeline: Pipeline,
   { kind, model, sweepMs }: { kind: WorkKind; model: string; sweepMs: number },
 ): Promise<void> {
-  const waiting = kind === "pending" ? pipeline.pending : waitsForVector(pipeline, "stale", "$4");
+  const { values, bind } = parameters();
+  const p = {
+    pipeline: bind(pipeline.id),
+    sweepMs: bind(sweepMs),
+    stale: bind(kind === "stale"),
+    model: bind(model),
+    staleToo: bind(kind === "pending" && !pipeline.reembed),
+  };
+  const unembedded = kind === "pending" ? pipeline.pending : needsVector(pipeline, "stale", p.model);
   await pool.query(
     `
-with waiting as materialized (
-  select ${keyText(pipeline)} as key, ${contentHash(pipeline)} as hash from ${pipeline.relation} t
-  where ${waiting} and exists (select from embedd.failures f where f.pipeline_id = $1 and f.dead and f.stale = $3)
-    and ${keyText(pipeline)} in (select f.key from embedd.failures f where f.pipeline_id = $1 and f.dead)
+with unembedded as materialized (
+  select ${keyText(pipeline)} as key, ${contentHash(pipeline)} as hash
+  from ${pipeline.relation} t
+  where ${unembedded}
+    and exists (
+      select from embedd.failures f
+      where f.pipeline_id = ${p.pipeline} and f.dead and f.stale = ${p.stale})
+    and ${keyText(pipeline)} in (
+      select f.key from embedd.failures f
+      where f.pipeline_id = ${p.pipeline} and f.dead)
 )
 delete from embedd.failures f
-where f.pipeline_id = $1 and $4::text is not null
-  and (f.stale = $3 or ($5 and not f.dead))
+where f.pipeline_id = ${p.pipeline}
+  and ${p.model}::text is not null
+  and (f.stale = ${p.stale} or (${p.staleToo} and not f.dead))
   and case
-    when f.dead then (f.key, f.content_hash) not in (select key, hash from waiting)
-    else f.next_attempt_at < now() - $2 * interval '1 ms'
-      and not exists (select from embedd.leases l where l.pipeline_id = $1 and f.key = any (l.keys)) end`,
-    [pipeline.id, sweepMs, kind === "stale", model, kind === "pending" && !pipeline.reembed],
+    when f.dead then (f.key, f.content_hash) not in (select key, hash from unembedded)
+    else f.next_attempt_at < now() - ${p.sweepMs} * interval '1 ms'
+      and not exists (
+        select from embedd.leases l
+        where l.pipeline_id = ${p.pipeline} and f.key = any (l.keys))
+    end`,
+    values,
   );
 }

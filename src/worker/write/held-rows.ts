@@ -1,83 +1,92 @@
-import type { EmbeddedRow } from "./complete.sql.js";
-import { releaseLease } from "../claim/leases.sql.js";
-import type { Pipeline } from "../../database/pipeline.js";
-import { finishRows } from "../batch.js";
-import type { BatchContext, FinishOutcome } from "../batch.js";
+import type { Pool } from "pg";
 import { backoffMs } from "../../backoff.js";
-import { isShapeError } from "./shape-error.js";
+import type { Pipeline } from "../../database/pipeline.js";
 import { sleep } from "../../sleep.js";
+import { releaseLease } from "../claim/leases.sql.js";
+import type { EmbeddedRow, WriteOutcome } from "../rows.js";
+import { isShapeError } from "./shape-error.js";
 
-/** No more than this many computed vectors wait for applications to let go of their rows. */
-const MAX_WAITING_ROWS = 2_000;
-/** Longer than this and the row is given back, to be embedded again. */
+/** No new batch starts while more computed vectors than this wait for applications to unlock their rows. */
+const MAX_HELD_ROWS = 2_000;
+/** After this long a held row is released and will be embedded again. */
 const MAX_WAIT_MS = 600_000;
 
+/** The held rows of one batch. */
+export interface HeldBatch {
+  pool: Pool;
+  pipeline: Pipeline;
+  leaseId: string;
+  rows: readonly EmbeddedRow[];
+  /** Writes those that are free now; the outcome contains those still held. */
+  write: (rows: readonly EmbeddedRow[]) => Promise<WriteOutcome>;
+}
+
 /**
- * Rows whose vectors are ready but which an application holds locked. They stay leased, so that nobody
- * computes them again, and are written as soon as they are free; the wake loop does not wait for them.
+ * Held rows: their vectors are ready, but an application holds them locked. They stay leased, so that no worker
+ * computes them again, and are written as soon as they are free. The wake loop does not wait for them.
  */
-export interface LockedRows {
-  add(context: BatchContext, leaseId: string, rows: EmbeddedRow[]): void;
+export interface HeldRows {
+  add(batch: HeldBatch): void;
   /** Resolves when there is room for more. */
   room(): Promise<void>;
-  /** Tries once more, and gives back what is still locked. */
+  /** Tries once more, and releases what is still held. */
   stop(): Promise<void>;
 }
 
-export function createLockedRows(
+export function createHeldRows(
   leases: Set<string>,
-  onSettled: (pipeline: Pipeline, outcome: FinishOutcome) => void,
-  /** Rows were given back, for a new claim to find. */
-  onGivenBack: (pipeline: Pipeline) => void,
-): LockedRows {
+  onSettled: (pipeline: Pipeline, outcome: WriteOutcome) => void,
+  /** Rows were released, for a new claim to find. */
+  onReleased: (pipeline: Pipeline) => void,
+): HeldRows {
   const stopping = new AbortController();
   const waiting = new Set<Promise<void>>();
   let count = 0;
 
-  async function giveBack({ pool, pipeline }: BatchContext, leaseId: string): Promise<void> {
+  async function release({ pool, pipeline, leaseId }: HeldBatch): Promise<void> {
     await releaseLease(pool, leaseId).catch(() => undefined);
-    onGivenBack(pipeline);
+    onReleased(pipeline);
   }
 
-  async function settle(context: BatchContext, leaseId: string, rows: EmbeddedRow[]): Promise<void> {
+  async function settle(batch: HeldBatch): Promise<void> {
     const giveUpAt = performance.now() + MAX_WAIT_MS;
-    let left = rows;
-    for (let attempt = 0; left.length > 0; attempt++) {
+    let held = batch.rows;
+    for (let attempt = 0; held.length > 0; attempt++) {
       await sleep(20 + backoffMs(attempt, 50, 1_000), stopping.signal);
-      // The last attempt comes after the decision to give up, so that nothing is thrown away that is free now.
+      // One attempt follows the decision to give up, so that a row that is free by now is still written.
       const last = stopping.signal.aborted || performance.now() > giveUpAt;
       try {
-        const outcome = await finishRows(context, leaseId, left);
-        left = outcome.locked;
-        onSettled(context.pipeline, outcome);
+        const outcome = await batch.write(held);
+        held = outcome.held;
+        onSettled(batch.pipeline, outcome);
       } catch (error) {
-        // The columns have other names now, and these vectors are of no use.
+        // The table's columns have changed, so these vectors are useless.
         if (isShapeError(error)) {
-          await giveBack(context, leaseId);
+          await release(batch);
           return;
         }
-        // The database is away; the wake loop says so. The next attempt finds it back.
+        // The database is unreachable, which the wake loop reports. A later attempt will succeed.
       }
       if (last) {
-        if (left.length > 0) await giveBack(context, leaseId);
+        if (held.length > 0) await release(batch);
         return;
       }
     }
   }
 
   return {
-    add(context, leaseId, rows) {
-      count += rows.length;
-      leases.add(leaseId);
-      const settled = settle(context, leaseId, rows).finally(() => {
-        count -= rows.length;
-        leases.delete(leaseId);
+    add(batch) {
+      count += batch.rows.length;
+      leases.add(batch.leaseId);
+      const settled = settle(batch).finally(() => {
+        count -= batch.rows.length;
+        leases.delete(batch.leaseId);
         waiting.delete(settled);
       });
       waiting.add(settled);
     },
     async room() {
-      while (count > MAX_WAITING_ROWS && !stopping.signal.aborted) await Promise.race(waiting);
+      while (count > MAX_HELD_ROWS && !stopping.signal.aborted) await Promise.race(waiting);
     },
     async stop() {
       stopping.abort();

@@ -13,6 +13,6 @@ const SHAPE_ERRORS = new Set([
   "22023",
 ]);
 
-/** Whether a statement did not fit its table any more. */
+/** Whether a statement failed because the table has changed. */
 export const isShapeError = (error: unknown): boolean =>
   error instanceof pg.DatabaseError && SHAPE_ERRORS.has(error.code ?? "");

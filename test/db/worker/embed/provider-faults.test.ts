@@ -145,7 +145,7 @@ describe("a wrong answer", () => {
     const { rows } = await db.query<{ code: string; error: string }>(
       "select code, error from embedd.failures",
     );
-    expect(rows[0]?.code).toBe("bad_vector");
+    expect(rows[0]?.code).toBe("unusable_vector");
     expect(rows[0]?.error).toMatch(message);
     await db.query("delete from embedd.chunks; delete from embedd.failures");
   });

@@ -1,9 +1,14 @@
 import { expect, it } from "vitest";
 import { createLogger } from "#embedd/logger.js";
 import { loadPipelines } from "#embedd/database/load-pipelines.sql.js";
-import { dropLeastUsed, excessBytes, findKept, keepVectors } from "#embedd/worker/embed/kept-vectors.sql.js";
+import {
+  cacheVectors,
+  evictLeastUsed,
+  excessBytes,
+  findCached,
+} from "#embedd/worker/embed/vector-cache.sql.js";
 import { vectorFromBinary } from "#embedd/database/vector-array.js";
-import type { BatchOutcome } from "#embedd/worker/batch.js";
+import type { BatchOutcome } from "#embedd/worker/rows.js";
 import { useDatabase } from "../../../helpers/database.js";
 import { hashProvider, hashVector } from "../../../helpers/providers.js";
 import { waitFor } from "../../../helpers/wait.js";
@@ -64,7 +69,7 @@ it("equal texts of one batch are computed once", async () => {
   expect([...provider.texts].sort()).toEqual(["twin 0", "twin 1", "twin 2"]);
 });
 
-it("nothing is kept or taken where it is off", async () => {
+it("nothing is cached or reused where it is off", async () => {
   await clear();
   await createTable("off");
   await db.query("insert into off values (1, 'same'), (2, 'same')");
@@ -76,7 +81,7 @@ it("nothing is kept or taken where it is off", async () => {
   expect((await db.query("select from embedd.vectors")).rowCount).toBe(0);
 });
 
-it("keeps no text, and tells models and dimensions apart", async () => {
+it("stores no text, and tells models and dimensions apart", async () => {
   await clear();
   await createTable("wide");
   await createTable("half", "halfvec(384)");
@@ -95,10 +100,10 @@ it("keeps no text, and tells models and dimensions apart", async () => {
   expect(b.texts).toEqual(["one text"]);
   // halfvec(384) and vector(384) of one model are one vector, computed once unless both were at it at once.
   expect(new Set(a.texts)).toEqual(new Set(["one text"]));
-  // Kept beside the completion, so perhaps a moment after it.
-  const kept = () => db.query("select model, dimensions from embedd.vectors order by model");
-  await waitFor(async () => (await kept()).rowCount === 2, { timeoutMs: 5_000, what: "kept vectors" });
-  expect((await kept()).rows).toEqual([
+  // Cached while the row is written, so perhaps a moment later.
+  const cached = () => db.query("select model, dimensions from embedd.vectors order by model");
+  await waitFor(async () => (await cached()).rowCount === 2, { timeoutMs: 5_000, what: "cached vectors" });
+  expect((await cached()).rows).toEqual([
     { model: "a", dimensions: 384 },
     { model: "b", dimensions: 3 },
   ]);
@@ -115,7 +120,7 @@ it("keeps no text, and tells models and dimensions apart", async () => {
   expect((await db.query("select embedding_model from wide")).rows).toEqual([{ embedding_model: "c" }]);
 });
 
-it("a fault of what is kept fails no batch, and one line says it", async () => {
+it("a fault of the cache fails no batch, and one log line reports it", async () => {
   await createTable("faults");
   await db.query("alter table embedd.vectors rename to vectors_away");
   const lines: string[] = [];
@@ -130,7 +135,7 @@ it("a fault of what is kept fails no batch, and one line says it", async () => {
   } finally {
     await db.query("alter table embedd.vectors_away rename to vectors");
   }
-  expect(lines).toEqual(["kept vectors are out of reach, computing instead"]);
+  expect(lines).toEqual(["the vector cache is unavailable, computing all texts"]);
 });
 
 it("an edit while the vector is looked up is not lost", async () => {
@@ -156,15 +161,15 @@ it("is used at most once a day, and the least recently used go first when it is 
   const { pipelines } = await loadPipelines(db.pool);
   const pipeline = pipelines.find(({ relation }) => relation === "embedd.chunks");
   if (pipeline === undefined) throw new Error("embedd.chunks is not watched");
-  const space = { model: "kept", dimensions: 384 };
+  const space = { model: "cached", dimensions: 384 };
   const hash = (i: number) => i.toString(16).padStart(64, "0");
   const rows = Array.from({ length: 1_000 }, (_, i) => ({ hash: hash(i), embedding: hashVector(String(i)) }));
-  await keepVectors(db.pool, pipeline, space, rows);
-  await keepVectors(db.pool, pipeline, space, rows);
+  await cacheVectors(db.pool, pipeline, space, rows);
+  await cacheVectors(db.pool, pipeline, space, rows);
   await db.query("update embedd.vectors set used_at = now() - interval '2 days' where text_hash < $1", [
     Buffer.from(hash(100), "hex"),
   ]);
-  const found = await findKept(db.pool, pipeline, space, [hash(1), hash(5_000), hash(500)]);
+  const found = await findCached(db.pool, pipeline, space, [hash(1), hash(5_000), hash(500)]);
   expect([...found.vectors]).toEqual([
     [hash(1), hashVector("1")],
     [hash(500), hashVector("500")],
@@ -175,8 +180,8 @@ it("is used at most once a day, and the least recently used go first when it is 
   expect(await excessBytes(db.pool, 100 * megabyte)).toBe(0);
   const excess = await excessBytes(db.pool, megabyte);
   expect(excess).toBeGreaterThan(0.8 * megabyte);
-  await dropLeastUsed(db.pool, 50 * 2_144);
-  await dropLeastUsed(db.pool, 1);
+  await evictLeastUsed(db.pool, 50 * 2_144);
+  await evictLeastUsed(db.pool, 1);
   const left = await db.query<{ old: number; count: number }>(
     "select count(*)::int as count, count(*) filter (where used_at < now() - interval '1 day')::int as old from embedd.vectors",
   );

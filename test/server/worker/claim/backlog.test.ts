@@ -1,10 +1,9 @@
 import type { PoolClient } from "pg";
 import { beforeAll, expect, it } from "vitest";
-import { claimStatement } from "#embedd/worker/claim/claim.sql.js";
+import { pendingStatement, staleStatement } from "#embedd/worker/claim/claim.sql.js";
 import { completeStatement } from "#embedd/worker/write/complete.sql.js";
 import { loadPipelines } from "#embedd/database/load-pipelines.sql.js";
 import type { Pipeline } from "#embedd/database/pipeline.js";
-import { vectorArrayToBinary } from "#embedd/database/vector-array.js";
 import { describeServer, useDatabase } from "../../../helpers/database.js";
 import { hashProvider, hashVector } from "../../../helpers/providers.js";
 import { waitFor } from "../../../helpers/wait.js";
@@ -47,17 +46,22 @@ describeServer(`with ${ROWS} rows`, () => {
     composite = find("composite");
   });
 
-  it("a claim reads the index of waiting rows in its order, from the cursor on", async () => {
+  it("a claim reads the index of pending rows in its order, from the cursor on", async () => {
     for (const [pipeline, cursor] of [
       [simple, ["500"]],
       [composite, ["7", "2024-03-01", "n7"]],
     ] as const) {
       for (const from of [null, cursor]) {
-        const plan = await explain(
-          claimStatement(pipeline, "pending", from !== null),
-          [pipeline.id, 1, 15_000, 448, 64, 65_536, 4_000_000, ...(from === null ? [] : [from])],
-          "pg_catalog",
-        );
+        const { text, values } = pendingStatement(pipeline, {
+          worker: 1,
+          leaseMs: 15_000,
+          oldest: 448,
+          newest: 64,
+          maxChars: 65_536,
+          maxClaimChars: 4_000_000,
+          cursor: from === null ? null : [...from],
+        });
+        const plan = await explain(text, values, "pg_catalog");
         expect(plan).toMatch(
           new RegExp(
             `Index Only Scan using embedd_${pipeline.id}_pending|Index Scan using embedd_${pipeline.id}_pending`,
@@ -69,23 +73,35 @@ describeServer(`with ${ROWS} rows`, () => {
     }
   });
 
+  it("a claim of stale rows finds them by the primary key", async () => {
+    for (const [pipeline, key] of [
+      [simple, ["500"]],
+      [composite, ["7", "2024-03-01", "n7"]],
+    ] as const) {
+      const { text, values } = staleStatement(pipeline, {
+        worker: 1,
+        leaseMs: 15_000,
+        maxChars: 65_536,
+        maxClaimChars: 4_000_000,
+        model: "model",
+        keys: Array.from({ length: 512 }, () => [...key]),
+      });
+      const plan = await explain(text, values, "pg_catalog");
+      expect(plan).toMatch(/Index Scan using (simple|composite)_pkey/);
+      expect(plan).not.toMatch(/Seq Scan on (simple|composite)/);
+    }
+  });
+
   it("a completion finds its rows by the primary key", async () => {
     for (const [pipeline, key] of [
       [simple, ["500"]],
       [composite, ["7", "2024-03-01", "n7"]],
     ] as const) {
-      const rows = Array.from({ length: 512 }, () => key);
-      const plan = await explain(completeStatement(pipeline, "pending"), [
-        ...pipeline.keys.map((_, i) => rows.map((row) => row[i])),
-        vectorArrayToBinary(
-          rows.map(() => hashVector("x")),
-          pipeline.vectorOid,
-        ),
-        rows.map(() => Buffer.alloc(32)),
-        "model",
-        "1",
-        pipeline.id,
-      ]);
+      const row = { keyText: "", key: [...key], hash: Buffer.alloc(32), embedding: hashVector("x") };
+      const rows = Array.from({ length: 512 }, () => row);
+      const completion = { kind: "pending", leaseId: "1", model: "model", rows } as const;
+      const { text, values } = completeStatement(pipeline, completion);
+      const plan = await explain(text, values);
       expect(plan).toMatch(/Index Scan using (simple|composite)_pkey/);
       expect(plan).not.toMatch(/Seq Scan on (simple|composite)/);
     }

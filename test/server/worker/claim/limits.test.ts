@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { expect, it } from "vitest";
-import { claim } from "#embedd/worker/claim/claim.sql.js";
+import { claimPending } from "#embedd/worker/claim/claim.sql.js";
 import { releaseLease } from "#embedd/worker/claim/leases.sql.js";
 import { loadPipelines } from "#embedd/database/load-pipelines.sql.js";
 import { describeServer, useDatabase } from "../../../helpers/database.js";
@@ -37,7 +37,12 @@ describeServer("a backlog of a million rows with texts of 1 MB among them", () =
     const vast = pipelines.find((p) => p.relation === "public.vast");
     if (vast === undefined) throw new Error("vast is not watched");
     const limits = { oldest: 448, newest: 64, maxChars: 65_536, maxClaimChars: 1_000_000 };
-    const claimed = await claim(db.pool, vast, { worker: 1, leaseMs: 60_000, cursor: null, ...limits });
+    const claimed = await claimPending(db.pool, vast, {
+      worker: 1,
+      leaseMs: 60_000,
+      cursor: null,
+      ...limits,
+    });
     const lengths = claimed?.rows.map((row) =>
       row.content.reduce((sum, text) => sum + (text ?? "").length, 0),
     );
@@ -59,13 +64,22 @@ describeServer("a backlog of a million rows with texts of 1 MB among them", () =
     expect(await worker.exited).toMatchObject({ code: 0 });
   }, 180_000);
 
-  it("takes one row however long it is", async () => {
+  it("takes one row from each end, however long they are", async () => {
     const { pipelines } = await loadPipelines(db.pool);
     const vast = pipelines.find((p) => p.relation === "public.vast");
     if (vast === undefined) throw new Error("vast is not watched");
     const limits = { oldest: 448, newest: 64, maxChars: 65_536, maxClaimChars: 1 };
-    const claimed = await claim(db.pool, vast, { worker: 1, leaseMs: 60_000, cursor: null, ...limits });
-    expect(claimed?.rows).toHaveLength(2);
+    const claimed = await claimPending(db.pool, vast, {
+      worker: 1,
+      leaseMs: 60_000,
+      cursor: null,
+      ...limits,
+    });
+    const { rows } = await db.query<{ oldest: string; newest: string }>(
+      `select (select min(id) from vast where embedding is null) as oldest, min(id) as newest
+       from (select id from vast where embedding is null order by id desc limit 64) as fresh`,
+    );
+    expect(claimed?.rows.map((row) => row.key[0])).toEqual([rows[0]?.oldest, rows[0]?.newest]);
     await releaseLease(db.pool, claimed?.leaseId ?? "");
   });
 });

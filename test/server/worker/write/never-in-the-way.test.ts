@@ -81,7 +81,7 @@ describeServer("applications and the worker never wait for each other", () => {
     let slowestMs = 0;
     while ((await embedded("slow")) < 400) {
       const before = performance.now();
-      // Keys only, so that no row is embedded anew.
+      // Locks only, so that no row is embedded again.
       await writer.query("select from slow where id in (100, 200, 300) for update");
       slowestMs = Math.max(slowestMs, performance.now() - before);
     }
@@ -104,8 +104,17 @@ describeServer("applications and the worker never wait for each other", () => {
       timeoutMs: 10_000,
       what: "both to be computed and leased",
     });
-    // The pauses between attempts grow to a second by now.
-    await sleep(3_000);
+    // Each attempt to write updates the lease. After this many, the pauses between them have grown.
+    const versions = new Set<string | undefined>();
+    await waitFor(
+      async () => {
+        const { rows } = await db.query<{ version: string }>(
+          "select xmin::text as version from embedd.leases",
+        );
+        return versions.add(rows[0]?.version).size > 8;
+      },
+      { timeoutMs: 15_000, what: "attempts to write the held rows", intervalMs: 5 },
+    );
     await first.query("commit");
     await worker.stop();
     const { rows } = await db.query("select id, embedding is not null as embedded from parting order by id");

@@ -1,6 +1,6 @@
 import { inspect } from "node:util";
 import { describe, expect, it } from "vitest";
-import { embedBatch } from "#embedd/worker/embed/isolate-refused.js";
+import { embedTexts } from "#embedd/worker/embed/isolate-refused.js";
 import { apiError } from "../../../helpers/api-server.js";
 import { cosine, hashVector } from "../../../helpers/providers.js";
 import { failure, numbered, start } from "./start.js";
@@ -15,7 +15,7 @@ describe("an input that is refused", () => {
     const texts = numbered(512);
     const poison = new Set(Array.from({ length: k }, (_, i) => `text ${(i * 97 + 13) % 512}`));
     const { provider, server } = await start(poisonous(poison));
-    const results = await embedBatch(provider, texts, { dimensions: 384 });
+    const results = await embedTexts(provider, texts, { dimensions: 384 });
     results.forEach((result, i) => {
       expect("error" in result, `text ${i}`).toBe(poison.has(`text ${i}`));
       if ("embedding" in result)
@@ -28,7 +28,7 @@ describe("an input that is refused", () => {
   it("costs the other requests of its call nothing", async () => {
     const texts = numbered(512);
     const { provider, server } = await start(poisonous(new Set(["text 100"])), { requestInputs: 32 });
-    const results = await embedBatch(provider, texts);
+    const results = await embedTexts(provider, texts);
     expect(results.filter((result) => "error" in result)).toHaveLength(1);
     const good = server.requests.filter(({ texts: sent }) => !sent.includes("text 100"));
     const sent = good.flatMap((request) => request.texts).filter((text) => text !== "embedd");

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { EmbeddError } from "#embedd/errors.js";
 import type { Provider } from "#embedd/providers/provider.js";
-import { embedBatch } from "#embedd/worker/embed/isolate-refused.js";
-import { nextBatchRows } from "#embedd/worker/pace.js";
+import { requireUsable } from "#embedd/providers/unusable-vectors.js";
+import { embedTexts } from "#embedd/worker/embed/isolate-refused.js";
 import { hashProvider, hashVector } from "../../../helpers/providers.js";
 
 /** Refuses any batch with one of these texts in it, as an API answers 400 for the whole request. */
@@ -26,7 +26,7 @@ describe("embedding a batch", () => {
     const texts = Array.from({ length: 512 }, (_, i) => `text ${i}`);
     const poison = new Set(Array.from({ length: k }, (_, i) => `text ${(i * 97 + 13) % 512}`));
     const { provider, calls } = picky(poison);
-    const results = await embedBatch(provider, texts);
+    const results = await embedTexts(provider, texts);
     results.forEach((result, i) => {
       expect("error" in result).toBe(poison.has(`text ${i}`));
       if ("embedding" in result) expect(result.embedding).toEqual(hashVector(`text ${i}`));
@@ -37,14 +37,14 @@ describe("embedding a batch", () => {
   it("passes a fault on that is no row's", async () => {
     const fault = new EmbeddError("503", { kind: "provider", code: "unavailable" });
     const provider = { ...hashProvider(), embed: () => Promise.reject(fault) };
-    await expect(embedBatch(provider, ["a", "b"])).rejects.toBe(fault);
+    await expect(embedTexts(provider, ["a", "b"])).rejects.toBe(fault);
   });
 
   it("refuses too few vectors and wrong dimensions", async () => {
     const few = { ...hashProvider(), embed: () => Promise.resolve([hashVector("a")]) };
-    await expect(embedBatch(few, ["a", "b"])).rejects.toThrow("1 vectors for 2 texts");
+    await expect(embedTexts(few, ["a", "b"])).rejects.toThrow("1 vectors for 2 texts");
     const short = { ...hashProvider(), embed: () => Promise.resolve([hashVector("a", 3)]) };
-    await expect(embedBatch(short, ["a"])).rejects.toThrow("3 dimensions instead of 384");
+    await expect(embedTexts(short, ["a"])).rejects.toThrow("3 dimensions instead of 384");
   });
 
   it.each([
@@ -56,26 +56,28 @@ describe("embedding a batch", () => {
       ...hashProvider(),
       embed: () => Promise.resolve([hashVector("a"), bad, hashVector("c")]),
     };
-    const results = await embedBatch(provider, ["a", "b", "c"]);
+    const results = await embedTexts(provider, ["a", "b", "c"]);
     expect(results.map((r) => "embedding" in r)).toEqual([true, false, true]);
     expect(results[1]).toMatchObject({
       error: { kind: "row", message: expect.stringMatching(message) as string },
     });
   });
-});
 
-describe("the rows of the next claim", () => {
-  const next = (rows: number, ms: number, maxRows: number) =>
-    nextBatchRows(rows, { rows, ms }, { targetMs: 500, maxRows });
-  it("follow the time that the last batch took", () => {
-    expect(next(100, 250, 512)).toBe(200);
-    expect(next(100, 625, 512)).toBe(80);
-  });
-  it("change at most by a factor of two, within bounds", () => {
-    expect(next(100, 1, 512)).toBe(200);
-    expect(next(100, 50_000, 512)).toBe(50);
-    expect(next(400, 1, 512)).toBe(512);
-    expect(next(20, 50_000, 512)).toBe(16);
-    expect(next(20, 50_000, 8)).toBe(8);
+  it("takes the usable vectors of a call that failed for the others, and calls once", async () => {
+    let calls = 0;
+    const provider: Provider = {
+      ...hashProvider(),
+      embed: async (texts) => {
+        calls++;
+        await Promise.resolve();
+        const vectors = texts.map((text) => (text === "b" ? new Float32Array(384) : hashVector(text)));
+        return requireUsable("hash", vectors);
+      },
+    };
+    const results = await embedTexts(provider, ["a", "b", "c"]);
+    expect(results[0]).toEqual({ embedding: hashVector("a") });
+    expect(results[1]).toMatchObject({ error: { kind: "row", code: "unusable_vector" } });
+    expect(results[2]).toEqual({ embedding: hashVector("c") });
+    expect(calls).toBe(1);
   });
 });

@@ -2,22 +2,22 @@ import type { Pool, QueryConfig, QueryResult, QueryResultRow } from "pg";
 import type { Pipeline } from "../../database/pipeline.js";
 import { vectorArrayToBinary, vectorFromBinary } from "../../database/vector-array.js";
 
-/** Vectors compare only within one model and one number of dimensions. */
+/** Vectors are comparable only within one model and one number of dimensions. */
 export interface VectorSpace {
   model: string;
   dimensions: number;
 }
 
-export interface KeptVector {
-  /** SHA-256 of the text as the model is given it, in hexadecimal. */
+export interface CachedVector {
+  /** SHA-256 of the text as the model reads it, in hexadecimal. */
   hash: string;
   embedding: Float32Array;
 }
 
-/** Nobody waits longer than this for what is only a saving, such as behind a lock on the table. */
+/** The cache only saves computing, so a worker gives up on it after this long, such as behind a table lock. */
 const TIMEOUT_MS = 5_000;
 
-/** A row's hash, header and index entries and what is left free on its page, beside the vector: measured. */
+/** Measured: a row's hash, header, index entries and the free space on its page, in addition to the vector. */
 export const ROW_OVERHEAD_BYTES = 600;
 const rowBytes = `pg_column_size(embedding) + ${ROW_OVERHEAD_BYTES}`;
 
@@ -28,31 +28,31 @@ function run<R extends QueryResultRow>(pool: Pool, text: string, values: unknown
 
 const bytea = (hashes: readonly string[]): string[] => hashes.map((hash) => `\\x${hash}`);
 
-/** @returns those that are kept; and of these the hashes whose time of use is more than a day old */
-export async function findKept(
+/** @returns the cached vectors by hash, and the hashes of those last used more than a day ago */
+export async function findCached(
   pool: Pool,
   { vectorSchema }: Pipeline,
   { model, dimensions }: VectorSpace,
   hashes: readonly string[],
 ): Promise<{ vectors: Map<string, Float32Array>; aged: string[] }> {
-  const { rows } = await run<{ place: number; embedding: Buffer; aged: boolean }>(
+  const { rows } = await run<{ position: number; embedding: Buffer; aged: boolean }>(
     pool,
     `
-select u.place::integer as place, ${vectorSchema}.vector_send(v.embedding) as embedding,
+select u.position::integer as position, ${vectorSchema}.vector_send(v.embedding) as embedding,
   v.used_at < now() - interval '1 day' as aged
-from unnest($1::bytea[]) with ordinality as u (hash, place)
+from unnest($1::bytea[]) with ordinality as u (hash, position)
 join embedd.vectors v on v.text_hash = u.hash and v.model = $2 and v.dimensions = $3`,
     [bytea(hashes), model, dimensions],
   );
-  const at = ({ place }: { place: number }) => hashes[place - 1] ?? "";
+  const hashOf = ({ position }: { position: number }) => hashes[position - 1] ?? "";
   return {
-    vectors: new Map(rows.map((row) => [at(row), vectorFromBinary(row.embedding)])),
-    aged: rows.filter((row) => row.aged).map(at),
+    vectors: new Map(rows.map((row) => [hashOf(row), vectorFromBinary(row.embedding)])),
+    aged: rows.filter((row) => row.aged).map(hashOf),
   };
 }
 
-/** Notes that kept vectors were used today. */
-export async function touchKept(
+/** Records that cached vectors were used today. */
+export async function touchCached(
   pool: Pool,
   { model, dimensions }: VectorSpace,
   hashes: readonly string[],
@@ -62,26 +62,29 @@ export async function touchKept(
     `
 update embedd.vectors v set used_at = now()
 from (
-  select text_hash from embedd.vectors
-  where text_hash = any ($1::bytea[]) and model = $2 and dimensions = $3 for no key update skip locked
+  select text_hash
+  from embedd.vectors
+  where text_hash = any ($1::bytea[]) and model = $2 and dimensions = $3
+  for no key update skip locked
 ) as used
 where v.text_hash = used.text_hash and v.model = $2 and v.dimensions = $3`,
     [bytea(hashes), model, dimensions],
   );
 }
 
-/** @param vectors in the order of their hashes, so that two workers never wait for each other in a circle */
-export async function keepVectors(
+/** @param vectors sorted by hash, so that two workers never deadlock */
+export async function cacheVectors(
   pool: Pool,
   { vectorType, vectorOid }: Pipeline,
   { model, dimensions }: VectorSpace,
-  vectors: readonly KeptVector[],
+  vectors: readonly CachedVector[],
 ): Promise<void> {
   await run(
     pool,
     `
 insert into embedd.vectors (text_hash, model, dimensions, embedding)
-select u.hash, $2, $3, u.embedding from unnest($1::bytea[], $4::${vectorType}[]) as u (hash, embedding)
+select u.hash, $2, $3, u.embedding
+from unnest($1::bytea[], $4::${vectorType}[]) as u (hash, embedding)
 on conflict do nothing`,
     [
       bytea(vectors.map(({ hash }) => hash)),
@@ -95,12 +98,12 @@ on conflict do nothing`,
   );
 }
 
-/** Pages that are read to tell living rows from the space that deleted ones have left. */
+/** Pages read to tell live rows from the space of deleted ones. */
 const SAMPLE_PAGES = 1_000;
 
 /**
- * By how many bytes the kept vectors exceed a size. Their files never shrink, so what lives is estimated from
- * a sample of pages; the server's own counts begin at zero when its statistics are reset.
+ * By how many bytes the cache exceeds a size. Its files never shrink, so the size of the live rows is estimated
+ * from a sample of pages; the server's own counts restart at zero when its statistics are reset.
  */
 export async function excessBytes(pool: Pool, maxBytes: number): Promise<number> {
   const { rows } = await run<{ total: number; pages: number }>(
@@ -120,8 +123,8 @@ export async function excessBytes(pool: Pool, maxBytes: number): Promise<number>
   return Math.max((sample.rows[0]?.bytes ?? 0) * (100 / percent) - maxBytes, 0);
 }
 
-/** Drops the least recently used, about so many bytes of them. */
-export async function dropLeastUsed(pool: Pool, bytes: number): Promise<void> {
+/** Deletes the least recently used vectors, about `bytes` of them. */
+export async function evictLeastUsed(pool: Pool, bytes: number): Promise<void> {
   await run(
     pool,
     `
@@ -129,14 +132,20 @@ with oldest as (
   select text_hash, model, dimensions, sum(bytes) over (order by used_at, text_hash) - bytes as before
   from (
     select text_hash, model, dimensions, used_at, ${rowBytes} as bytes
-    from embedd.vectors order by used_at limit ceil($1::float8 / ${ROW_OVERHEAD_BYTES})
+    from embedd.vectors
+    order by used_at
+    limit ceil($1::float8 / ${ROW_OVERHEAD_BYTES})
   ) as by_use
-), locked as (
+),
+locked as (
   select v.text_hash, v.model, v.dimensions
-  from embedd.vectors v join oldest o using (text_hash, model, dimensions)
-  where o.before < $1::float8 for update of v skip locked
+  from embedd.vectors v
+  join oldest o using (text_hash, model, dimensions)
+  where o.before < $1::float8
+  for update of v skip locked
 )
-delete from embedd.vectors v using locked l
+delete from embedd.vectors v
+using locked l
 where v.text_hash = l.text_hash and v.model = l.model and v.dimensions = l.dimensions`,
     [bytes],
   );

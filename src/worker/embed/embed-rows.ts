@@ -1,0 +1,68 @@
+import type { Pipeline } from "../../database/pipeline.js";
+import type { Provider, UsageMeter } from "../../providers/provider.js";
+import type { ClaimedRow, EmbeddedRow, RefusedRow } from "../rows.js";
+import { embedTexts } from "./isolate-refused.js";
+import type { Reuse } from "./reuse.js";
+import { isBlank, renderTemplate } from "./template.js";
+import type { Template } from "./template.js";
+
+export interface EmbedContext {
+  pipeline: Pipeline;
+  template: Template;
+  provider: Provider;
+  meter: UsageMeter;
+  reuse: Reuse;
+  /** Aborts computing at the shutdown's deadline. */
+  signal: AbortSignal;
+}
+
+/** Rows in neither list were not attempted. */
+export interface EmbedResult {
+  embedded: EmbeddedRow[];
+  refused: RefusedRow[];
+  /** Texts the model embedded. */
+  computed: number;
+  /** Caches what was computed. Never rejects. */
+  cache: () => Promise<void>;
+}
+
+/**
+ * Embeds the texts of claimed rows.
+ * @param maxComputed texts to embed at most; rows beyond are left out
+ * @throws every error that is not about one row
+ */
+export async function embedRows(
+  { pipeline, template, provider, meter, reuse, signal }: EmbedContext,
+  rows: readonly ClaimedRow[],
+  maxComputed: number,
+): Promise<EmbedResult> {
+  const rendered = rows.map((row) => ({ row, text: renderTemplate(template, row.content) }));
+  const usable = rendered.filter(({ text }) => !isBlank(text));
+  const { results, computed, cache } = await reuse.embed(
+    pipeline,
+    provider.model,
+    usable.map(({ text }) => text),
+    {
+      maxComputed,
+      compute: (missing) => {
+        signal.throwIfAborted();
+        return embedTexts(provider, missing, { signal, dimensions: pipeline.dimensions, meter });
+      },
+    },
+  );
+  const embedded: EmbeddedRow[] = [];
+  const refused: RefusedRow[] = rendered
+    .filter(({ text }) => isBlank(text))
+    .map(({ row }) => ({ row, code: "blank", message: "the part of the text that is read is blank" }));
+  usable.forEach(({ row }, i) => {
+    const result = results[i];
+    if (result === undefined) return;
+    if ("error" in result) refused.push({ row, code: result.error.code, message: result.error.message });
+    else {
+      // Without the text: a held row may wait for a long time.
+      const { keyText, key, hash } = row;
+      embedded.push({ keyText, key, hash, embedding: result.embedding });
+    }
+  });
+  return { embedded, refused, computed, cache };
+}

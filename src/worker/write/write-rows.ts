@@ -1,0 +1,101 @@
+import pg from "pg";
+import type { Pool } from "pg";
+import type { Pipeline, WorkKind } from "../../database/pipeline.js";
+import { nextBatchRows } from "../pace.js";
+import type { EmbeddedRow, RefusedRow } from "../rows.js";
+import { completeRows } from "./complete.sql.js";
+
+export interface WriteContext {
+  pool: Pool;
+  pipeline: Pipeline;
+  kind: WorkKind;
+  /** The model that made the vectors. */
+  model: string;
+  writePace: WritePace;
+}
+
+/** Rows of the next UPDATE, learned from those before it. */
+export interface WritePace {
+  rows: number;
+}
+
+export interface Written {
+  /** Key texts. */
+  written: Set<string>;
+  refused: RefusedRow[];
+}
+
+/**
+ * Longer UPDATEs are split: an application that wants one of their rows waits until they end. A row of a table
+ * with a vector index takes 10 ms, others 0.1 ms.
+ */
+const WRITE_MS = 250;
+const MAX_WRITE_ROWS = 4_096;
+/** Small, because the table's speed is not known yet. */
+const FIRST_WRITE_ROWS = 32;
+
+export const newWritePace = (): WritePace => ({ rows: FIRST_WRITE_ROWS });
+
+/** Writes vectors, a few rows per statement. Rows in neither list were held, changed or deleted. */
+export async function writeRows(
+  context: WriteContext,
+  leaseId: string,
+  rows: readonly EmbeddedRow[],
+): Promise<Written> {
+  const { writePace } = context;
+  const written = new Set<string>();
+  const refused: RefusedRow[] = [];
+  for (let start = 0; start < rows.length;) {
+    const size = writePace.rows;
+    const part = rows.slice(start, start + size);
+    const started = performance.now();
+    const outcome = await isolateRefused(context, leaseId, part);
+    const ms = performance.now() - started;
+    if (part.length === size || ms > WRITE_MS) {
+      const limits = { targetMs: WRITE_MS, maxRows: MAX_WRITE_ROWS };
+      writePace.rows = nextBatchRows(size, { rows: part.length, ms }, limits);
+    }
+    for (const key of outcome.written) written.add(key);
+    refused.push(...outcome.refused);
+    start += part.length;
+  }
+  return { written, refused };
+}
+
+/**
+ * Where the table itself refuses a row (a user's trigger, a constraint), halves the rows until that row stands
+ * alone, so that it alone is charged. PostgreSQL reports an error before it releases the failed statement's
+ * locks, so the next statement, on another connection, may find its rows locked; they are written later.
+ */
+async function isolateRefused(
+  context: WriteContext,
+  leaseId: string,
+  rows: readonly EmbeddedRow[],
+): Promise<Written> {
+  const { pool, pipeline, kind, model } = context;
+  const [first] = rows;
+  if (first === undefined) return { written: new Set(), refused: [] };
+  try {
+    const written = await completeRows(pool, pipeline, { kind, leaseId, model, rows });
+    return { written, refused: [] };
+  } catch (error) {
+    const code = rowRefusal(error);
+    if (code === null) throw error;
+    // The server's message may quote the row.
+    if (rows.length === 1)
+      return { written: new Set(), refused: [{ row: first, code, message: "the table refused the UPDATE" }] };
+    const half = Math.ceil(rows.length / 2);
+    const a = await isolateRefused(context, leaseId, rows.slice(0, half));
+    const b = await isolateRefused(context, leaseId, rows.slice(half));
+    return { written: new Set([...a.written, ...b.written]), refused: [...a.refused, ...b.refused] };
+  }
+}
+
+/** SQLSTATE classes about a row: data exception, integrity, triggered action, raised by a trigger, check option. */
+const ROW_CLASSES = new Set(["22", "23", "09", "P0", "44"]);
+
+/** The SQLSTATE of an error that one row caused; null for any other error. */
+export function rowRefusal(error: unknown): string | null {
+  const code = error instanceof pg.DatabaseError ? error.code : undefined;
+  return code !== undefined && ROW_CLASSES.has(code.slice(0, 2)) ? code : null;
+}
