@@ -1,8 +1,46 @@
---! Previous: sha1:bc8c56bda7ad582d6aa7c2d938e3f34a66b2b58e
---! Hash: sha1:063f6f46f08d17bec9589a051f027ea133e39c7a
---! Message: served model
+--! Previous: sha1:ed3f0adc6237c3405e026082ab90ada505270516
+--! Hash: sha1:85e780fb220e1ae4669c875e2940df0eefcb0967
+--! Message: wake and serve
 
--- Which model serves a pipeline: that of its living workers, where it is pinned to none.
+-- Waking. A worker that is awake leaves the gate of its pipelines free, one that sleeps holds it. A writer
+-- that gets the gate shared, for its own transaction, is certain that a worker will look after it has
+-- ended, because no worker goes to sleep before it has had the gate exclusively. Only a writer that does
+-- not get it notifies: NOTIFY takes a lock on the whole database at commit.
+--
+-- embedd.single_session = on: all connections share one session, so locks tell nothing (embedded mode).
+-- embedd.wake = off: for transactions that are to be PREPAREd, which may not have notified; the worker's
+-- poll finds their rows.
+create function embedd.tg_wake__after_write() returns trigger
+language plpgsql as $$
+begin
+  if pg_catalog.current_setting('embedd.wake', true) = 'off' then
+    return null;
+  end if;
+  if pg_catalog.current_setting('embedd.single_session', true) = 'on'
+     or not pg_catalog.pg_try_advisory_xact_lock_shared(1701667431 /* 'embg' */, tg_argv[0]::integer) then
+    perform pg_catalog.pg_notify('embedd', tg_argv[0]);
+  end if;
+  return null;
+end $$;
+comment on function embedd.tg_wake__after_write() is 'Tells a sleeping worker of the pipeline in its argument. Reads and writes no table.';
+
+-- A pipeline was added, changed, paused or removed: workers reload the list.
+create function embedd.tg_pipelines__after_write() returns trigger
+language plpgsql as $$
+begin
+  perform pg_catalog.pg_notify('embedd', 'pipelines');
+  return null;
+end $$;
+create trigger pipelines__after_write
+  after insert or delete or update of relation, key_columns, content_columns, template, embedding_column, model_column, model, paused, reembed
+  on embedd.pipelines for each statement execute function embedd.tg_pipelines__after_write();
+
+create view embedd.workers as
+  select distinct l.objid::integer as id, a.application_name, a.client_addr, a.backend_start as connected_at
+  from pg_locks l left join pg_stat_activity a on a.pid = l.pid
+  where l.locktype = 'advisory' and l.classid = 1701667440 /* 'embp' */ and l.objsubid = 2 and l.granted
+    and l.mode = 'ExclusiveLock' and l.database = (select oid from pg_database where datname = current_database());
+comment on view embedd.workers is 'The workers that are connected now: each holds an advisory lock on its id.';
 
 -- Advisory lock class 'embv', held shared by every worker that serves a pipeline.
 create function embedd.is_served(pipeline_id integer, by_others boolean default false) returns boolean
@@ -49,21 +87,3 @@ language sql as $$
     and l.objsubid = 2 and l.granted and l.pid = pg_backend_pid()
     and current_setting('embedd.single_session', true) is distinct from 'on'
 $$;
-
-create function embedd.model_of(relation text, embedding_column text default 'embedding', out model text, out dimensions integer)
-language plpgsql as $$
-declare
-  target regclass := embedd.resolve(relation);
-begin
-  -- Until the transaction ends no switch can give the column's name to another.
-  execute format('select from %s limit 0', target);
-  select coalesce(p.model, p.served_model), a.atttypmod into model, dimensions
-  from embedd.pipelines p
-  join pg_attribute a on a.attrelid = p.relation and a.attname = p.embedding_column and not a.attisdropped
-  where p.relation = target and p.embedding_column = model_of.embedding_column;
-  if not found then
-    perform embedd.refuse('not_watched', format('column %I of %s is not watched', embedding_column, target),
-      'SELECT relation, embedding_column FROM embedd.pipelines;');
-  end if;
-end $$;
-comment on function embedd.model_of is 'The present model of an embedding column, and its dimension; both stay true until the transaction ends. A search begins with it, and compares its query only if it was made by this model.';

@@ -1,151 +1,8 @@
---! Previous: sha1:24584a025427c7b75fe9963d61351ee2ebfdd330
---! Hash: sha1:de23824a1d6dcd155144983299340c81a14dc5b3
+--! Previous: sha1:db3ba02eacb16d53a9b30fd515596acebb8ac1b7
+--! Hash: sha1:486175f1fc0f5d72d4f4cc6dd1078d170043cea7
 --! Message: watch
 
--- watch and unwatch. Every check comes before the first change, and every refusal says what to type.
-
-create function embedd.resolve(relation_name text) returns regclass
-language plpgsql stable as $$
-declare
-  found regclass;
-  candidate text;
-begin
-  begin
-    found := to_regclass(relation_name);
-  exception when invalid_name or syntax_error then
-    found := null;
-  end;
-  if found is null then
-    select format('%I.%I', n.nspname, c.relname) into candidate
-    from pg_class c join pg_namespace n on n.oid = c.relnamespace
-    where c.relkind in ('r', 'p') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
-      and lower(c.relname) = lower(regexp_replace(relation_name, '^.*\.', ''))
-    order by (n.nspname = 'public') desc, n.nspname limit 1;
-    perform embedd.refuse('no_such_table', format('there is no table %s', relation_name),
-      case when candidate is null then 'write schema.table; psql''s \dt *.* lists the tables'
-      else format('did you mean %s?', candidate) end);
-  end if;
-  return found;
-end $$;
-
-create function embedd.check_relation(relation regclass) returns void
-language plpgsql stable as $$
-declare
-  c pg_class;
-  kind text;
-begin
-  select * into strict c from pg_class where oid = relation;
-  kind := case c.relkind when 'v' then 'a view' when 'm' then 'a materialized view' when 'f' then 'a foreign table'
-    when 'S' then 'a sequence' when 'c' then 'a composite type' when 'i' then 'an index' when 'I' then 'an index' end;
-  if kind is not null then
-    perform embedd.refuse('not_a_table', format('%s is %s, and triggers can only wake embedd from a table', relation, kind),
-      case when c.relkind in ('v', 'm') then 'watch the table that it reads from' when c.relkind = 'f' then 'watch it on the server where it lives' end);
-  elsif c.relpersistence = 't' then
-    perform embedd.refuse('temporary_table', format('%s is temporary, and no other connection can see it', relation), 'watch a permanent table');
-  elsif c.relnamespace = 'pg_catalog'::regnamespace or (c.relnamespace = 'embedd'::regnamespace and c.relname <> 'chunks') then
-    perform embedd.refuse('system_table', format('%s belongs to the system', relation), 'watch a table of yours');
-  elsif c.relispartition then
-    perform embedd.refuse('partition', format('%s is a partition', relation), format('watch %s', (
-      select inhparent::regclass from pg_inherits where inhrelid = relation)));
-  elsif exists (select from pg_inherits where inhrelid = relation)
-     or (c.relkind = 'r' and exists (select from pg_inherits where inhparent = relation)) then
-    perform embedd.refuse('inheritance', format('%s takes part in table inheritance, where a primary key does not tell rows apart', relation),
-      'use declarative partitioning, or ALTER TABLE … NO INHERIT');
-  end if;
-end $$;
-
-create function embedd.check_embedding_column(relation regclass, embedding_column text) returns void
-language plpgsql stable as $$
-declare
-  a pg_attribute;
-begin
-  select * into a from pg_attribute where attrelid = relation and attname = embedding_column and attnum > 0 and not attisdropped;
-  if not found then
-    perform embedd.refuse('no_such_column', format('table %s has no column %I', relation, embedding_column),
-      format('ALTER TABLE %s ADD COLUMN %I vector(384);', relation, embedding_column));
-  elsif not exists (
-    select from pg_type t
-    join pg_depend d on d.classid = 'pg_type'::regclass and d.objid = t.oid and d.deptype = 'e'
-    join pg_extension e on e.oid = d.refobjid and e.extname = 'vector'
-    where t.oid = a.atttypid and t.typname in ('vector', 'halfvec')) then
-    perform embedd.refuse('embedding_type', format('column %I of %s is of type %s, not vector(n) or halfvec(n)',
-      embedding_column, relation, format_type(a.atttypid, a.atttypmod)),
-      format('ALTER TABLE %s ADD COLUMN another_name vector(384); and watch with that name', relation));
-  elsif a.atttypmod < 1 then
-    perform embedd.refuse('no_dimension', format('column %I of %s has no fixed dimension', embedding_column, relation),
-      format('ALTER TABLE %s ALTER COLUMN %I TYPE %s(384);', relation, embedding_column, format_type(a.atttypid, null)));
-  elsif a.attgenerated <> '' then
-    perform embedd.refuse('generated_column', format('column %I of %s is generated and cannot be written', embedding_column, relation),
-      'watch with an ordinary column');
-  elsif a.attnotnull then
-    perform embedd.refuse('not_null', format('column %I of %s is NOT NULL, but a row waits with NULL', embedding_column, relation),
-      format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL;', relation, embedding_column));
-  end if;
-end $$;
-
-create function embedd.check_model_column(relation regclass, model_column text) returns void
-language plpgsql stable as $$
-declare
-  a pg_attribute;
-begin
-  select * into a from pg_attribute where attrelid = relation and attname = model_column and attnum > 0 and not attisdropped;
-  if not found then
-    perform embedd.refuse('no_such_column', format('table %s has no column %I for the name of the model', relation, model_column),
-      format('ALTER TABLE %s ADD COLUMN %I text;', relation, model_column));
-  elsif a.atttypid not in ('text'::regtype, 'varchar'::regtype) or a.attgenerated <> '' or a.attnotnull then
-    perform embedd.refuse('model_column', format('column %I of %s must be an ordinary, nullable text column', model_column, relation),
-      format('ALTER TABLE %s ADD COLUMN another_name text; and watch with that name', relation));
-  end if;
-end $$;
-
-create function embedd.check_content_columns(relation regclass, content_columns text[], taken text[]) returns void
-language plpgsql stable as $$
-declare
-  name text;
-begin
-  if coalesce(cardinality(content_columns), 0) = 0 then
-    perform embedd.refuse('no_content', 'name at least one content column', 'embedd watch docs --content body');
-  end if;
-  foreach name in array content_columns loop
-    if not exists (select from pg_attribute where attrelid = relation and attname = name and attnum > 0 and not attisdropped) then
-      perform embedd.refuse('no_such_column', format('table %s has no column %I', relation, name), format('its columns: %s', (
-        select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute
-        where attrelid = relation and attnum > 0 and not attisdropped)));
-    elsif name = any (taken) then
-      perform embedd.refuse('content_column', format('column %I of %s is written by embedd and cannot be content', name, relation), 'name the columns that hold the text');
-    end if;
-  end loop;
-  if cardinality(content_columns) <> (select count(distinct c) from unnest(content_columns) c) then
-    perform embedd.refuse('content_column', 'a content column is named twice', 'name each column once');
-  end if;
-end $$;
-
-create function embedd.primary_key(relation regclass) returns text[]
-language plpgsql stable as $$
-declare
-  keys text[];
-begin
-  select array_agg(a.attname::text order by k.ordinality) into keys
-  from pg_index i
-  cross join lateral unnest(i.indkey::smallint[]) with ordinality as k (attnum, ordinality)
-  join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
-  where i.indrelid = relation and i.indisprimary and k.ordinality <= i.indnkeyatts;
-  if keys is null then
-    perform embedd.refuse('no_primary_key', format('table %s has no primary key', relation),
-      format('ALTER TABLE %s ADD PRIMARY KEY (…); or ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY;', relation));
-  end if;
-  return keys;
-end $$;
-
--- Triggers of one event run in the order of their names' bytes, and ours must see what others made of the row.
-create function embedd.later_triggers(relation regclass) returns text
-language sql stable as $$
-  select string_agg(quote_ident(t.tgname), ', ' order by t.tgname)
-  from pg_trigger t
-  where t.tgrelid = relation and not t.tgisinternal and t.tgname not like 'zzz\_embedd\_%'
-    and (t.tgtype & 19) = 19 /* row, before, update */ and t.tgname collate "C" > 'zzz_embedd_'
-$$;
-comment on function embedd.later_triggers(regclass) is 'BEFORE UPDATE triggers of others that run after embedd''s and could change a text unseen.';
+-- watch and unwatch. Every check comes before the first change.
 
 create function embedd.create_triggers(pipeline embedd.pipelines) returns void
 language plpgsql as $$
@@ -285,8 +142,17 @@ declare
   target regclass := embedd.resolve(relation);
   schema_name name := (select n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = target);
   pipeline embedd.pipelines;
+  shadow record;
   dropped integer := 0;
 begin
+  -- A switch that is under way ends with either of its pipelines.
+  for shadow in
+    select s.id, s.embedding_column from embedd.pipelines s join embedd.pipelines p on p.id = s.shadow_of
+    where p.relation = target and (unwatch.embedding_column is null or unwatch.embedding_column in (p.embedding_column, s.embedding_column))
+  loop
+    perform embedd.abort_switch(shadow.id);
+    dropped := dropped + (shadow.embedding_column is not distinct from unwatch.embedding_column)::integer;
+  end loop;
   for pipeline in
     select * from embedd.pipelines p
     where p.relation = target and p.embedding_column = coalesce(unwatch.embedding_column, p.embedding_column)
@@ -307,3 +173,5 @@ begin
   return dropped;
 end $$;
 comment on function embedd.unwatch is 'Leaves a table: triggers, indexes and grants of embedd go; the vectors stay unless drop_columns. Returns how many pipelines that was.';
+
+select embedd.watch('embedd.chunks', array['content']);

@@ -1,5 +1,5 @@
---! Previous: sha1:9d30c362ebfc2b1fb8ada4612ec2e7845dae4d37
---! Hash: sha1:55ee7f9b8b72bebefd75406cf82d79ae5f4c470e
+--! Previous: sha1:bbc6ffea18f025ef3c72247baac932eae4d4fa07
+--! Hash: sha1:db3ba02eacb16d53a9b30fd515596acebb8ac1b7
 --! Message: roles
 
 -- Roles. Watching is the table owner's act; the worker needs no more than this of the tables: SELECT on key,
@@ -71,8 +71,8 @@ begin
   end if;
   execute format('grant usage on schema embedd to %s', target);
   execute format('grant select on embedd.pipelines, embedd.grants, embedd.status, embedd.workers to %s', target);
-  execute format('grant update (error, caught_up_at) on embedd.pipelines to %s', target);
-  execute format('grant select, insert, update, delete on embedd.leases, embedd.failures to %s', target);
+  execute format('grant update (error, caught_up_at, served_model, served_by, wait_reason, wait_until, reembed) on embedd.pipelines to %s', target);
+  execute format('grant select, insert, update, delete on embedd.leases, embedd.failures, embedd.usage, embedd.vectors to %s', target);
   execute format('grant usage on sequence embedd.worker_ids to %s', target);
   perform embedd.grant_pipeline(p, target) from embedd.pipelines p where embedd.pipeline_is_whole(p);
 end $$;
@@ -101,5 +101,3 @@ begin
   execute format('revoke all on schema embedd from %s', target);
 end $$;
 comment on function embedd.revoke_worker is 'Takes back what embedd.grant_worker gave.';
-
-select embedd.watch('embedd.chunks', array['content']);
