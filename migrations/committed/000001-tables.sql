@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:ed3f0adc6237c3405e026082ab90ada505270516
+--! Hash: sha1:740229fb7feb9bfd6bc0ff73a699f4c23868c36b
 --! Message: tables
 
 -- Tables. State lives here and never in a user's row: a row-level UPDATE of a table with an HNSW index
@@ -42,18 +42,24 @@ create table embedd.pipelines (
 );
 comment on table embedd.pipelines is 'One row a watched embedding column. Written by embedd.watch and embedd.unwatch.';
 comment on column embedd.pipelines.content_columns is 'The columns that make the text, in order.';
-comment on column embedd.pipelines.template is '''{title}\n\n{body}'', rendered by the worker; NULL: the columns one below the other.';
+comment on column embedd.pipelines.template is
+  '''{title}\n\n{body}'', rendered by the worker; NULL: the columns one below the other.';
 comment on column embedd.pipelines.model is 'Only a worker of this model serves the pipeline; NULL: whichever runs.';
-comment on column embedd.pipelines.index_method is 'The vector index that a worker builds once the backlog is done; NULL: none.';
+comment on column embedd.pipelines.index_method is
+  'The vector index that a worker builds once the backlog is done; NULL: none.';
 comment on column embedd.pipelines.error is 'Why no worker can serve it now; NULL: nothing is wrong.';
 comment on column embedd.pipelines.caught_up_at is 'When a worker last found nothing left to do.';
-comment on column embedd.pipelines.served_model is 'The model of the worker that serves it, or did last. Rows of any other are stale.';
+comment on column embedd.pipelines.served_model is
+  'The model of the worker that serves it, or did last. Rows of any other are stale.';
 comment on column embedd.pipelines.served_by is 'The id of a worker that serves it, or did last.';
-comment on column embedd.pipelines.wait_reason is 'What its worker waits for, such as a quota, while nothing is wrong with the pipeline; NULL: nothing.';
+comment on column embedd.pipelines.wait_reason is
+  'What its worker waits for, such as a quota, while nothing is wrong with the pipeline; NULL: nothing.';
 comment on column embedd.pipelines.wait_until is 'When its worker goes on.';
 comment on column embedd.pipelines.reembed is 'Stale rows are embedded again, after all others.';
-comment on column embedd.pipelines.shadow_of is 'While its model is switched: the pipeline whose columns this one''s are to replace.';
-comment on column embedd.pipelines.model_before is 'Of a shadow: the other pipeline''s model before the switch pinned it.';
+comment on column embedd.pipelines.shadow_of is
+  'While its model is switched: the pipeline whose columns this one''s are to replace.';
+comment on column embedd.pipelines.model_before is
+  'Of a shadow: the other pipeline''s model before the switch pinned it.';
 
 create table embedd.leases (
   id bigint generated always as identity primary key,
@@ -85,7 +91,8 @@ create table embedd.failures (
 create index on embedd.failures (pipeline_id, next_attempt_at) where not dead;
 comment on table embedd.failures is 'Rows that could not be embedded as they are. A changed text makes the entry void.';
 comment on column embedd.failures.content_hash is 'SHA-256 of the content columns that failed.';
-comment on column embedd.failures.stale is 'The row has a vector, of another model, and failed when it was to be embedded again.';
+comment on column embedd.failures.stale is
+  'The row has a vector, of another model, and failed when it was to be embedded again.';
 
 create table embedd.grants (
   pipeline_id integer not null references embedd.pipelines on delete cascade,
@@ -94,7 +101,8 @@ create table embedd.grants (
   column_name text
 );
 create unique index on embedd.grants (pipeline_id, grantee, privilege, coalesce(column_name, ''));
-comment on table embedd.grants is 'What embedd.grant_worker gave on users'' tables and schemas (column_name NULL), so that unwatch takes back exactly that.';
+comment on table embedd.grants is
+  'What embedd.grant_worker gave on users'' tables and schemas (column_name NULL), so that unwatch takes back exactly that.';
 
 -- No reference to pipelines: what was spent stays spent when a table is left.
 create table embedd.usage (
@@ -108,9 +116,11 @@ create table embedd.usage (
   usd numeric not null default 0,
   primary key (day, pipeline_id, model)
 );
-comment on table embedd.usage is 'What an API provider was asked for, by pipeline and day (UTC). usd is an estimate by the model''s list price.';
+comment on table embedd.usage is
+  'What an API provider was asked for, by pipeline and day (UTC). usd is an estimate by the model''s list price.';
 comment on column embedd.usage.cut_texts is 'Texts of which the model reads only the beginning.';
-comment on column embedd.usage.reserved_tokens is 'Of requests in flight. What a worker that died had reserved counts as spent.';
+comment on column embedd.usage.reserved_tokens is
+  'Of requests in flight. What a worker that died had reserved counts as spent.';
 
 -- No text, only its hash. Unlogged: after a crash of the server it is empty, and vectors are computed again.
 do $$
@@ -154,4 +164,5 @@ begin
     )$sql$, vector_type);
 end $$;
 create index on embedd.chunks (source, position);
-comment on table embedd.chunks is 'A ready-made watched table for whoever has none: insert source, position and content.';
+comment on table embedd.chunks is
+  'A ready-made watched table for whoever has none: insert source, position and content.';

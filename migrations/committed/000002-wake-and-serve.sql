@@ -1,5 +1,5 @@
---! Previous: sha1:ed3f0adc6237c3405e026082ab90ada505270516
---! Hash: sha1:85e780fb220e1ae4669c875e2940df0eefcb0967
+--! Previous: sha1:740229fb7feb9bfd6bc0ff73a699f4c23868c36b
+--! Hash: sha1:2aa916a78879e50013ef686f3bace53ace0a75a4
 --! Message: wake and serve
 
 -- Waking. A worker that is awake leaves the gate of its pipelines free, one that sleeps holds it. A writer
@@ -22,7 +22,8 @@ begin
   end if;
   return null;
 end $$;
-comment on function embedd.tg_wake__after_write() is 'Tells a sleeping worker of the pipeline in its argument. Reads and writes no table.';
+comment on function embedd.tg_wake__after_write() is
+  'Tells a sleeping worker of the pipeline in its argument. Reads and writes no table.';
 
 -- A pipeline was added, changed, paused or removed: workers reload the list.
 create function embedd.tg_pipelines__after_write() returns trigger
@@ -32,14 +33,22 @@ begin
   return null;
 end $$;
 create trigger pipelines__after_write
-  after insert or delete or update of relation, key_columns, content_columns, template, embedding_column, model_column, model, paused, reembed
-  on embedd.pipelines for each statement execute function embedd.tg_pipelines__after_write();
+  after insert or delete or update of
+    relation, key_columns, content_columns, template, embedding_column, model_column, model, paused, reembed
+  on embedd.pipelines
+  for each statement
+  execute function embedd.tg_pipelines__after_write();
 
 create view embedd.workers as
   select distinct l.objid::integer as id, a.application_name, a.client_addr, a.backend_start as connected_at
-  from pg_locks l left join pg_stat_activity a on a.pid = l.pid
-  where l.locktype = 'advisory' and l.classid = 1701667440 /* 'embp' */ and l.objsubid = 2 and l.granted
-    and l.mode = 'ExclusiveLock' and l.database = (select oid from pg_database where datname = current_database());
+  from pg_locks l
+  left join pg_stat_activity a on a.pid = l.pid
+  where l.locktype = 'advisory'
+    and l.classid = 1701667440 /* 'embp' */
+    and l.objsubid = 2
+    and l.granted
+    and l.mode = 'ExclusiveLock'
+    and l.database = (select oid from pg_database where datname = current_database());
 comment on view embedd.workers is 'The workers that are connected now: each holds an advisory lock on its id.';
 
 -- Advisory lock class 'embv', held shared by every worker that serves a pipeline.
@@ -47,43 +56,76 @@ create function embedd.is_served(pipeline_id integer, by_others boolean default 
 language sql as $$
   select exists (
     select from pg_locks l
-    where l.locktype = 'advisory' and l.classid = 1701667446 /* 'embv' */ and l.objid = pipeline_id::oid and l.objsubid = 2
-      and l.granted and l.database = (select oid from pg_database where datname = current_database())
+    where l.locktype = 'advisory'
+      and l.classid = 1701667446 /* 'embv' */
+      and l.objid = pipeline_id::oid
+      and l.objsubid = 2
+      and l.granted
+      and l.database = (select oid from pg_database where datname = current_database())
       and not (by_others and l.pid = pg_backend_pid()))
 $$;
-comment on function embedd.is_served is 'Whether a worker that is connected serves the pipeline. Tells nothing where all connections share one session.';
+comment on function embedd.is_served is
+  'Whether a worker that is connected serves the pipeline. Tells nothing where all connections share one session.';
 
 -- The row's lock lets one worker decide at a time, so two of different models never both find nobody else.
-create function embedd.serve(pipeline_id integer, worker integer, model text, out granted boolean, out by_model text, out by_worker integer)
+create function embedd.serve(
+  pipeline_id integer,
+  worker integer,
+  model text,
+  out granted boolean,
+  out by_model text,
+  out by_worker integer)
 language plpgsql
 set lock_timeout = '2s' as $$
 declare
   pipeline embedd.pipelines;
   single constant boolean not null := coalesce(current_setting('embedd.single_session', true), '') = 'on';
 begin
-  select * into pipeline from embedd.pipelines p where p.id = pipeline_id for no key update;
+  select * into pipeline
+  from embedd.pipelines p
+  where p.id = pipeline_id
+  for no key update;
   by_model := pipeline.served_model;
   by_worker := pipeline.served_by;
-  granted := pipeline.id is not null and (pipeline.model is not null or pipeline.served_model is null
-    or pipeline.served_model = serve.model or single or not embedd.is_served(pipeline_id, by_others => true));
+  granted := pipeline.id is not null and (
+    pipeline.model is not null
+    or pipeline.served_model is null
+    or pipeline.served_model = serve.model
+    or single
+    or not embedd.is_served(pipeline_id, by_others => true));
   if not granted then
     return;
   end if;
   if not single and not exists (
-    select from pg_locks l where l.locktype = 'advisory' and l.classid = 1701667446 and l.objid = pipeline_id::oid
-      and l.objsubid = 2 and l.granted and l.pid = pg_backend_pid()) then
+    select from pg_locks l
+    where l.locktype = 'advisory'
+      and l.classid = 1701667446
+      and l.objid = pipeline_id::oid
+      and l.objsubid = 2
+      and l.granted
+      and l.pid = pg_backend_pid()) then
     perform pg_advisory_lock_shared(1701667446, pipeline_id);
   end if;
-  update embedd.pipelines p set served_model = serve.model, served_by = serve.worker
-  where p.id = pipeline_id and (p.served_model is distinct from serve.model
-    or (p.served_by is distinct from serve.worker and not exists (select from embedd.workers w where w.id = p.served_by)));
+  update embedd.pipelines p
+  set served_model = serve.model, served_by = serve.worker
+  where p.id = pipeline_id
+    and (p.served_model is distinct from serve.model
+      or (p.served_by is distinct from serve.worker
+        and not exists (select from embedd.workers w where w.id = p.served_by)));
 end $$;
-comment on function embedd.serve is 'Makes the session one of those that serve a pipeline, unless workers of another model do and it is pinned to none; then by whom. In the session that is the worker''s presence.';
+comment on function embedd.serve is
+  'Makes the session one of those that serve a pipeline, '
+  'unless workers of another model do and it is pinned to none; then by whom. In the session that is the worker''s presence.';
 
 create function embedd.unserve(pipeline_id integer) returns void
 language sql as $$
   select pg_advisory_unlock_shared(1701667446, pipeline_id)
-  from pg_locks l where l.locktype = 'advisory' and l.classid = 1701667446 and l.objid = pipeline_id::oid
-    and l.objsubid = 2 and l.granted and l.pid = pg_backend_pid()
+  from pg_locks l
+  where l.locktype = 'advisory'
+    and l.classid = 1701667446
+    and l.objid = pipeline_id::oid
+    and l.objsubid = 2
+    and l.granted
+    and l.pid = pg_backend_pid()
     and current_setting('embedd.single_session', true) is distinct from 'on'
 $$;

@@ -1,5 +1,5 @@
---! Previous: sha1:85e780fb220e1ae4669c875e2940df0eefcb0967
---! Hash: sha1:bbc6ffea18f025ef3c72247baac932eae4d4fa07
+--! Previous: sha1:2aa916a78879e50013ef686f3bace53ace0a75a4
+--! Hash: sha1:d437f32d2f19e02feba5d1a92086a24afff0b47f
 --! Message: shape
 
 -- The shape of a watched table: the checks before it is watched, and the SQL conditions made from its columns.
@@ -18,11 +18,16 @@ begin
   end;
   if found is null then
     select format('%I.%I', n.nspname, c.relname) into candidate
-    from pg_class c join pg_namespace n on n.oid = c.relnamespace
-    where c.relkind in ('r', 'p') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    where c.relkind in ('r', 'p')
+      and n.nspname !~ '^pg_'
+      and n.nspname <> 'information_schema'
       and lower(c.relname) = lower(regexp_replace(relation_name, '^.*\.', ''))
-    order by (n.nspname = 'public') desc, n.nspname limit 1;
-    perform embedd.refuse('no_such_table', format('there is no table %s', relation_name),
+    order by (n.nspname = 'public') desc, n.nspname
+    limit 1;
+    perform embedd.refuse('no_such_table',
+      format('there is no table %s', relation_name),
       case when candidate is null then 'write schema.table; psql''s \dt *.* lists the tables'
       else format('did you mean %s?', candidate) end);
   end if;
@@ -36,22 +41,37 @@ declare
   kind text;
 begin
   select * into strict c from pg_class where oid = relation;
-  kind := case c.relkind when 'v' then 'a view' when 'm' then 'a materialized view' when 'f' then 'a foreign table'
-    when 'S' then 'a sequence' when 'c' then 'a composite type' when 'i' then 'an index' when 'I' then 'an index' end;
+  kind := case c.relkind
+    when 'v' then 'a view'
+    when 'm' then 'a materialized view'
+    when 'f' then 'a foreign table'
+    when 'S' then 'a sequence'
+    when 'c' then 'a composite type'
+    when 'i' then 'an index'
+    when 'I' then 'an index' end;
   if kind is not null then
-    perform embedd.refuse('not_a_table', format('%s is %s, and triggers can only wake embedd from a table', relation, kind),
-      case when c.relkind in ('v', 'm') then 'watch the table that it reads from' when c.relkind = 'f' then 'watch it on the server where it lives' end);
+    perform embedd.refuse('not_a_table',
+      format('%s is %s, and triggers can only wake embedd from a table', relation, kind),
+      case when c.relkind in ('v', 'm') then 'watch the table that it reads from'
+      when c.relkind = 'f' then 'watch it on the server where it lives' end);
   elsif c.relpersistence = 't' then
-    perform embedd.refuse('temporary_table', format('%s is temporary, and no other connection can see it', relation), 'watch a permanent table');
-  elsif c.relnamespace = 'pg_catalog'::regnamespace or (c.relnamespace = 'embedd'::regnamespace and c.relname <> 'chunks') then
-    perform embedd.refuse('system_table', format('%s belongs to the system', relation), 'watch a table of yours');
+    perform embedd.refuse('temporary_table',
+      format('%s is temporary, and no other connection can see it', relation),
+      'watch a permanent table');
+  elsif c.relnamespace = 'pg_catalog'::regnamespace
+     or (c.relnamespace = 'embedd'::regnamespace and c.relname <> 'chunks') then
+    perform embedd.refuse('system_table',
+      format('%s belongs to the system', relation),
+      'watch a table of yours');
   elsif c.relispartition then
-    perform embedd.refuse('partition', format('%s is a partition', relation), format('watch %s', (
-      select inhparent::regclass from pg_inherits where inhrelid = relation)));
+    perform embedd.refuse('partition',
+      format('%s is a partition', relation),
+      format('watch %s', (select inhparent::regclass from pg_inherits where inhrelid = relation)));
   elsif exists (select from pg_inherits where inhrelid = relation)
      or (c.relkind = 'r' and exists (select from pg_inherits where inhparent = relation)) then
-    perform embedd.refuse('inheritance', format('%s takes part in table inheritance, where a primary key does not tell rows apart', relation),
-      'use declarative partitioning, or ALTER TABLE … NO INHERIT');
+    perform embedd.refuse('inheritance',
+      format('%s takes part in table inheritance, where a primary key does not tell rows apart', relation),
+      'use declarative partitioning, or ALTER TABLE ... NO INHERIT');
   end if;
 end $$;
 
@@ -60,26 +80,33 @@ language plpgsql stable as $$
 declare
   a pg_attribute;
 begin
-  select * into a from pg_attribute where attrelid = relation and attname = embedding_column and attnum > 0 and not attisdropped;
+  select * into a
+  from pg_attribute
+  where attrelid = relation and attname = embedding_column and attnum > 0 and not attisdropped;
   if not found then
-    perform embedd.refuse('no_such_column', format('table %s has no column %I', relation, embedding_column),
+    perform embedd.refuse('no_such_column',
+      format('table %s has no column %I', relation, embedding_column),
       format('ALTER TABLE %s ADD COLUMN %I vector(384);', relation, embedding_column));
   elsif not exists (
     select from pg_type t
     join pg_depend d on d.classid = 'pg_type'::regclass and d.objid = t.oid and d.deptype = 'e'
     join pg_extension e on e.oid = d.refobjid and e.extname = 'vector'
     where t.oid = a.atttypid and t.typname in ('vector', 'halfvec')) then
-    perform embedd.refuse('embedding_type', format('column %I of %s is of type %s, not vector(n) or halfvec(n)',
-      embedding_column, relation, format_type(a.atttypid, a.atttypmod)),
+    perform embedd.refuse('embedding_type',
+      format('column %I of %s is of type %s, not vector(n) or halfvec(n)',
+        embedding_column, relation, format_type(a.atttypid, a.atttypmod)),
       format('ALTER TABLE %s ADD COLUMN another_name vector(384); and watch with that name', relation));
   elsif a.atttypmod < 1 then
-    perform embedd.refuse('no_dimension', format('column %I of %s has no fixed dimension', embedding_column, relation),
+    perform embedd.refuse('no_dimension',
+      format('column %I of %s has no fixed dimension', embedding_column, relation),
       format('ALTER TABLE %s ALTER COLUMN %I TYPE %s(384);', relation, embedding_column, format_type(a.atttypid, null)));
   elsif a.attgenerated <> '' then
-    perform embedd.refuse('generated_column', format('column %I of %s is generated and cannot be written', embedding_column, relation),
+    perform embedd.refuse('generated_column',
+      format('column %I of %s is generated and cannot be written', embedding_column, relation),
       'watch with an ordinary column');
   elsif a.attnotnull then
-    perform embedd.refuse('not_null', format('column %I of %s is NOT NULL, but a row waits with NULL', embedding_column, relation),
+    perform embedd.refuse('not_null',
+      format('column %I of %s is NOT NULL, but a row waits with NULL', embedding_column, relation),
       format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL;', relation, embedding_column));
   end if;
 end $$;
@@ -89,12 +116,16 @@ language plpgsql stable as $$
 declare
   a pg_attribute;
 begin
-  select * into a from pg_attribute where attrelid = relation and attname = model_column and attnum > 0 and not attisdropped;
+  select * into a
+  from pg_attribute
+  where attrelid = relation and attname = model_column and attnum > 0 and not attisdropped;
   if not found then
-    perform embedd.refuse('no_such_column', format('table %s has no column %I for the name of the model', relation, model_column),
+    perform embedd.refuse('no_such_column',
+      format('table %s has no column %I for the name of the model', relation, model_column),
       format('ALTER TABLE %s ADD COLUMN %I text;', relation, model_column));
   elsif a.atttypid not in ('text'::regtype, 'varchar'::regtype) or a.attgenerated <> '' or a.attnotnull then
-    perform embedd.refuse('model_column', format('column %I of %s must be an ordinary, nullable text column', model_column, relation),
+    perform embedd.refuse('model_column',
+      format('column %I of %s must be an ordinary, nullable text column', model_column, relation),
       format('ALTER TABLE %s ADD COLUMN another_name text; and watch with that name', relation));
   end if;
 end $$;
@@ -108,12 +139,19 @@ begin
     perform embedd.refuse('no_content', 'name at least one content column', 'embedd watch docs --content body');
   end if;
   foreach name in array content_columns loop
-    if not exists (select from pg_attribute where attrelid = relation and attname = name and attnum > 0 and not attisdropped) then
-      perform embedd.refuse('no_such_column', format('table %s has no column %I', relation, name), format('its columns: %s', (
-        select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute
-        where attrelid = relation and attnum > 0 and not attisdropped)));
+    if not exists (
+      select from pg_attribute
+      where attrelid = relation and attname = name and attnum > 0 and not attisdropped) then
+      perform embedd.refuse('no_such_column',
+        format('table %s has no column %I', relation, name),
+        format('its columns: %s', (
+          select string_agg(quote_ident(attname), ', ' order by attnum)
+          from pg_attribute
+          where attrelid = relation and attnum > 0 and not attisdropped)));
     elsif name = any (taken) then
-      perform embedd.refuse('content_column', format('column %I of %s is written by embedd and cannot be content', name, relation), 'name the columns that hold the text');
+      perform embedd.refuse('content_column',
+        format('column %I of %s is written by embedd and cannot be content', name, relation),
+        'name the columns that hold the text');
     end if;
   end loop;
   if cardinality(content_columns) <> (select count(distinct c) from unnest(content_columns) c) then
@@ -132,8 +170,10 @@ begin
   join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
   where i.indrelid = relation and i.indisprimary and k.ordinality <= i.indnkeyatts;
   if keys is null then
-    perform embedd.refuse('no_primary_key', format('table %s has no primary key', relation),
-      format('ALTER TABLE %s ADD PRIMARY KEY (…); or ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY;', relation));
+    perform embedd.refuse('no_primary_key',
+      format('table %s has no primary key', relation),
+      format('ALTER TABLE %s ADD PRIMARY KEY (...); or ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY;',
+        relation));
   end if;
   return keys;
 end $$;
@@ -143,20 +183,28 @@ create function embedd.later_triggers(relation regclass) returns text
 language sql stable as $$
   select string_agg(quote_ident(t.tgname), ', ' order by t.tgname)
   from pg_trigger t
-  where t.tgrelid = relation and not t.tgisinternal and t.tgname not like 'zzz\_embedd\_%'
-    and (t.tgtype & 19) = 19 /* row, before, update */ and t.tgname collate "C" > 'zzz_embedd_'
+  where t.tgrelid = relation
+    and not t.tgisinternal
+    and t.tgname not like 'zzz\_embedd\_%'
+    and (t.tgtype & 19) = 19 /* row, before, update */
+    and t.tgname collate "C" > 'zzz_embedd_'
 $$;
-comment on function embedd.later_triggers(regclass) is 'BEFORE UPDATE triggers of others that run after embedd''s and could change a text unseen.';
+comment on function embedd.later_triggers(regclass) is
+  'BEFORE UPDATE triggers of others that run after embedd''s and could change a text unseen.';
 
 create function embedd.pipeline_is_whole(pipeline embedd.pipelines) returns boolean
 language sql stable as $$
   select exists (select from pg_class where oid = pipeline.relation)
     and not exists (
-      select from unnest(pipeline.key_columns || pipeline.content_columns || array[pipeline.embedding_column, pipeline.model_column]) as needed (name)
-      where not exists (select from pg_attribute a
+      select
+      from unnest(pipeline.key_columns || pipeline.content_columns
+        || array[pipeline.embedding_column, pipeline.model_column]) as needed (name)
+      where not exists (
+        select from pg_attribute a
         where a.attrelid = pipeline.relation and a.attname = needed.name and a.attnum > 0 and not a.attisdropped))
 $$;
-comment on function embedd.pipeline_is_whole(embedd.pipelines) is 'Whether the table and all columns of a pipeline still exist under their names.';
+comment on function embedd.pipeline_is_whole(embedd.pipelines) is
+  'Whether the table and all columns of a pipeline still exist under their names.';
 
 -- White space is what JavaScript's \s is, so that SQL and the worker agree on what is blank. The first
 -- thousand characters decide nearly always, without reading a large text whole.
@@ -174,19 +222,22 @@ language sql stable as $$
   join pg_attribute a on a.attrelid = relation and a.attname = c.name and not a.attisdropped
   join pg_type t on t.oid = a.atttypid
 $$;
-comment on function embedd.pending_predicate(regclass, text[], text) is 'SQL condition of a row that waits for its embedding: no vector, and a text that is not blank. Names are quoted.';
+comment on function embedd.pending_predicate(regclass, text[], text) is
+  'SQL condition of a row that waits for its embedding: no vector, and a text that is not blank. Names are quoted.';
 
 -- Compared as bytes: equality of a type or a collation may hide a change (citext, numeric 1.0 and 1.00),
 -- and some types have none (json). A generated column is not yet computed when BEFORE triggers run, so the
 -- columns that it is made from stand for it.
 create function embedd.content_changed(relation regclass, content_columns text[]) returns text
 language sql stable as $$
-  select string_agg(distinct format('old.%1$I::text collate "C" is distinct from new.%1$I::text collate "C"', a.attname), ' or ')
+  select string_agg(distinct format('old.%1$I::text collate "C" is distinct from new.%1$I::text collate "C"', a.attname),
+    ' or ')
   from pg_attribute c
   join pg_attribute a on a.attrelid = relation and (
     (c.attgenerated = '' and a.attnum = c.attnum) or
     (c.attgenerated <> '' and a.attnum in (
-      select d.refobjsubid from pg_depend d
+      select d.refobjsubid
+      from pg_depend d
       where d.refclassid = 'pg_class'::regclass and d.refobjid = relation and d.refobjsubid > 0
         and ((d.classid = 'pg_class'::regclass and d.objid = relation and d.objsubid = c.attnum)
           or (d.classid = 'pg_attrdef'::regclass and d.objid = (
@@ -194,4 +245,5 @@ language sql stable as $$
         and d.refobjsubid <> c.attnum)))
   where c.attrelid = relation and c.attname = any (content_columns) and not c.attisdropped
 $$;
-comment on function embedd.content_changed(regclass, text[]) is 'SQL condition, for a trigger''s WHEN, that an UPDATE changed the text. Names are quoted.';
+comment on function embedd.content_changed(regclass, text[]) is
+  'SQL condition, for a trigger''s WHEN, that an UPDATE changed the text. Names are quoted.';

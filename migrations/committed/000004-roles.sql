@@ -1,5 +1,5 @@
---! Previous: sha1:bbc6ffea18f025ef3c72247baac932eae4d4fa07
---! Hash: sha1:db3ba02eacb16d53a9b30fd515596acebb8ac1b7
+--! Previous: sha1:d437f32d2f19e02feba5d1a92086a24afff0b47f
+--! Hash: sha1:79bb10d192ee9b16d4bd18935ae475fecf4cfb88
 --! Message: roles
 
 -- Roles. Watching is the table owner's act; the worker needs no more than this of the tables: SELECT on key,
@@ -9,28 +9,42 @@ create function embedd.worker_roles() returns setof regrole
 language sql stable as $$
   select distinct acl.grantee::regrole
   from pg_class c, aclexplode(c.relacl) as acl
-  where c.oid = 'embedd.leases'::regclass and acl.privilege_type = 'INSERT' and acl.grantee <> c.relowner and acl.grantee <> 0
+  where c.oid = 'embedd.leases'::regclass
+    and acl.privilege_type = 'INSERT'
+    and acl.grantee <> c.relowner
+    and acl.grantee <> 0
 $$;
 comment on function embedd.worker_roles() is 'The roles that embedd.grant_worker was called for.';
 
 create function embedd.grant_pipeline(pipeline embedd.pipelines, role regrole) returns void
 language plpgsql as $$
 declare
-  schema_name name := (select n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = pipeline.relation);
+  schema_name name := (
+    select n.nspname
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    where c.oid = pipeline.relation);
   needed record;
 begin
   if not has_schema_privilege(role, schema_name, 'USAGE') then
     execute format('grant usage on schema %I to %s', schema_name, role);
-    insert into embedd.grants values (pipeline.id, role, 'USAGE', null) on conflict do nothing;
+    insert into embedd.grants
+    values (pipeline.id, role, 'USAGE', null)
+    on conflict do nothing;
   end if;
   for needed in
     select distinct name, privilege
-    from (select unnest(pipeline.key_columns || pipeline.content_columns || array[pipeline.embedding_column, pipeline.model_column]) as name, 'SELECT' as privilege
-      union all select unnest(array[pipeline.embedding_column, pipeline.model_column]), 'UPDATE') as columns
+    from (
+      select unnest(pipeline.key_columns || pipeline.content_columns
+        || array[pipeline.embedding_column, pipeline.model_column]) as name, 'SELECT' as privilege
+      union all
+      select unnest(array[pipeline.embedding_column, pipeline.model_column]), 'UPDATE') as columns
     where not has_column_privilege(role, pipeline.relation, name, privilege)
   loop
     execute format('grant %s (%I) on %s to %s', needed.privilege, needed.name, pipeline.relation, role);
-    insert into embedd.grants values (pipeline.id, role, needed.privilege, needed.name) on conflict do nothing;
+    insert into embedd.grants
+    values (pipeline.id, role, needed.privilege, needed.name)
+    on conflict do nothing;
   end loop;
 end $$;
 
@@ -40,22 +54,35 @@ declare
   given embedd.grants;
   schema_id oid := (select relnamespace from pg_class where oid = pipeline.relation);
 begin
-  for given in delete from embedd.grants g where g.pipeline_id = pipeline.id returning * loop
+  for given in
+    delete from embedd.grants g
+    where g.pipeline_id = pipeline.id
+    returning *
+  loop
     if given.column_name is null then
       -- Another pipeline of the schema may need it still.
-      if exists (select from embedd.pipelines p join pg_class c on c.oid = p.relation
+      if exists (
+          select from embedd.pipelines p
+          join pg_class c on c.oid = p.relation
           where c.relnamespace = schema_id and p.id <> pipeline.id) then
         insert into embedd.grants
-        select p.id, given.grantee, 'USAGE', null from embedd.pipelines p join pg_class c on c.oid = p.relation
-        where c.relnamespace = schema_id and p.id <> pipeline.id limit 1
+        select p.id, given.grantee, 'USAGE', null
+        from embedd.pipelines p
+        join pg_class c on c.oid = p.relation
+        where c.relnamespace = schema_id and p.id <> pipeline.id
+        limit 1
         on conflict do nothing;
       else
         execute format('revoke usage on schema %s from %s', schema_id::regnamespace, given.grantee);
       end if;
-    elsif exists (select from pg_attribute where attrelid = pipeline.relation and attname = given.column_name and not attisdropped) then
-      execute format('revoke %s (%I) on %s from %s', given.privilege, given.column_name, pipeline.relation, given.grantee);
+    elsif exists (
+      select from pg_attribute
+      where attrelid = pipeline.relation and attname = given.column_name and not attisdropped) then
+      execute format('revoke %s (%I) on %s from %s',
+        given.privilege, given.column_name, pipeline.relation, given.grantee);
       -- Two pipelines of one table share key columns.
-      perform embedd.grant_pipeline(p, given.grantee) from embedd.pipelines p
+      perform embedd.grant_pipeline(p, given.grantee)
+      from embedd.pipelines p
       where p.relation = pipeline.relation and p.id <> pipeline.id;
     end if;
   end loop;
@@ -71,12 +98,18 @@ begin
   end if;
   execute format('grant usage on schema embedd to %s', target);
   execute format('grant select on embedd.pipelines, embedd.grants, embedd.status, embedd.workers to %s', target);
-  execute format('grant update (error, caught_up_at, served_model, served_by, wait_reason, wait_until, reembed) on embedd.pipelines to %s', target);
-  execute format('grant select, insert, update, delete on embedd.leases, embedd.failures, embedd.usage, embedd.vectors to %s', target);
+  execute format('grant update (error, caught_up_at, served_model, served_by, wait_reason, wait_until, reembed)
+    on embedd.pipelines to %s', target);
+  execute format('grant select, insert, update, delete
+    on embedd.leases, embedd.failures, embedd.usage, embedd.vectors to %s', target);
   execute format('grant usage on sequence embedd.worker_ids to %s', target);
-  perform embedd.grant_pipeline(p, target) from embedd.pipelines p where embedd.pipeline_is_whole(p);
+  perform embedd.grant_pipeline(p, target)
+  from embedd.pipelines p
+  where embedd.pipeline_is_whole(p);
 end $$;
-comment on function embedd.grant_worker is 'Lets a role run the worker, on all pipelines and those to come: SELECT on keys, content and the two embedding columns, UPDATE on the latter.';
+comment on function embedd.grant_worker is
+  'Lets a role run the worker, on all pipelines and those to come: '
+  'SELECT on keys, content and the two embedding columns, UPDATE on the latter.';
 
 create function embedd.revoke_worker(role text) returns void
 language plpgsql as $$
@@ -87,13 +120,22 @@ begin
   if target is null then
     perform embedd.refuse('no_such_role', format('there is no role %I', role), 'psql -c "\du"');
   end if;
-  for given in delete from embedd.grants g where g.grantee = target returning * loop
+  for given in
+    delete from embedd.grants g
+    where g.grantee = target
+    returning *
+  loop
     if given.column_name is null then
-      execute (select format('revoke usage on schema %s from %s', c.relnamespace::regnamespace, target)
-        from embedd.pipelines p join pg_class c on c.oid = p.relation where p.id = given.pipeline_id);
+      execute (
+        select format('revoke usage on schema %s from %s', c.relnamespace::regnamespace, target)
+        from embedd.pipelines p
+        join pg_class c on c.oid = p.relation
+        where p.id = given.pipeline_id);
     else
-      execute (select format('revoke %s (%I) on %s from %s', given.privilege, given.column_name, p.relation, target)
-        from embedd.pipelines p where p.id = given.pipeline_id);
+      execute (
+        select format('revoke %s (%I) on %s from %s', given.privilege, given.column_name, p.relation, target)
+        from embedd.pipelines p
+        where p.id = given.pipeline_id);
     end if;
   end loop;
   execute format('revoke all on all tables in schema embedd from %s', target);

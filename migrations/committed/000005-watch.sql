@@ -1,5 +1,5 @@
---! Previous: sha1:db3ba02eacb16d53a9b30fd515596acebb8ac1b7
---! Hash: sha1:486175f1fc0f5d72d4f4cc6dd1078d170043cea7
+--! Previous: sha1:79bb10d192ee9b16d4bd18935ae475fecf4cfb88
+--! Hash: sha1:21b42f6f916de9cd5fb0bcc7a46b31b55cde6de5
 --! Message: watch
 
 -- watch and unwatch. Every check comes before the first change.
@@ -13,8 +13,10 @@ declare
 begin
   -- Rows that arrive in a partition directly pass by the parent's statement triggers.
   execute format('create trigger %I after insert on %s for each %s execute function embedd.tg_wake__after_write(%s)',
-    format('zzz_embedd_%s__after_insert', pipeline.id), pipeline.relation,
-    case when partitioned then format('row when (new.%I is null)', pipeline.embedding_column) else 'statement' end, pipeline.id);
+    format('zzz_embedd_%s__after_insert', pipeline.id),
+    pipeline.relation,
+    case when partitioned then format('row when (new.%I is null)', pipeline.embedding_column) else 'statement' end,
+    pipeline.id);
   execute format($sql$
     create or replace function embedd.%I() returns trigger language plpgsql as $body$
     begin
@@ -24,15 +26,19 @@ begin
     end $body$ $sql$,
     format('tg_pipeline_%s__before_update', pipeline.id), pipeline.embedding_column, pipeline.model_column);
   execute format('create trigger %I before update on %s for each row when (%s) execute function embedd.%I()',
-    format('zzz_embedd_%s__before_update', pipeline.id), pipeline.relation,
+    format('zzz_embedd_%s__before_update', pipeline.id),
+    pipeline.relation,
     format('old.%1$I is not null and new.%1$I is not null and (%2$s) and not (old.%1$I operator(%3$I.<>) new.%1$I)',
       pipeline.embedding_column, changed, vector_schema),
     format('tg_pipeline_%s__before_update', pipeline.id));
   -- Replicated changes make a vector stale like any other; only waking can wait for the worker's poll.
-  execute format('alter table %s enable always trigger %I', pipeline.relation, format('zzz_embedd_%s__before_update', pipeline.id));
+  execute format('alter table %s enable always trigger %I',
+    pipeline.relation, format('zzz_embedd_%s__before_update', pipeline.id));
   execute format('create trigger %I after update on %s for each row when (%s) execute function embedd.tg_wake__after_write(%s)',
-    format('zzz_embedd_%s__after_update', pipeline.id), pipeline.relation,
-    format('new.%1$I is null and (old.%1$I is not null or %2$s)', pipeline.embedding_column, changed), pipeline.id);
+    format('zzz_embedd_%s__after_update', pipeline.id),
+    pipeline.relation,
+    format('new.%1$I is null and (old.%1$I is not null or %2$s)', pipeline.embedding_column, changed),
+    pipeline.id);
 end $$;
 
 create function embedd.drop_triggers(pipeline embedd.pipelines) returns void
@@ -41,7 +47,10 @@ declare
   trigger_name name;
 begin
   for trigger_name in
-    select tgname from pg_trigger where tgrelid = pipeline.relation and tgparentid = 0
+    select tgname
+    from pg_trigger
+    where tgrelid = pipeline.relation
+      and tgparentid = 0
       and tgname like format('zzz\_embedd\_%s\_\_%%', pipeline.id)
   loop
     execute format('drop trigger %I on %s', trigger_name, pipeline.relation);
@@ -50,26 +59,36 @@ begin
 end $$;
 
 create function embedd.pending_index_name(pipeline_id integer) returns text
-language sql immutable as $$ select format('embedd_%s_pending', pipeline_id) $$;
+language sql immutable as $$
+  select format('embedd_%s_pending', pipeline_id)
+$$;
 
 create function embedd.pending_index_definition(pipeline embedd.pipelines) returns text
 language sql stable as $$
   select format('(%s) where %s',
-    (select string_agg(quote_ident(k), ', ' order by ordinality) from unnest(pipeline.key_columns) with ordinality u (k, ordinality)),
+    (select string_agg(quote_ident(k), ', ' order by ordinality)
+      from unnest(pipeline.key_columns) with ordinality u (k, ordinality)),
     embedd.pending_predicate(pipeline.relation, pipeline.content_columns, pipeline.embedding_column))
 $$;
-comment on function embedd.pending_index_definition(embedd.pipelines) is 'What stands after ON table in the CREATE INDEX of the rows that wait.';
+comment on function embedd.pending_index_definition(embedd.pipelines) is
+  'What stands after ON table in the CREATE INDEX of the rows that wait.';
 
 create function embedd.vector_index_name(pipeline_id integer) returns text
-language sql immutable as $$ select format('embedd_%s_vector', pipeline_id) $$;
+language sql immutable as $$
+  select format('embedd_%s_vector', pipeline_id)
+$$;
 
 create function embedd.vector_index_definition(pipeline embedd.pipelines) returns text
 language sql stable as $$
-  select format('using %I (%I %I.%I)', pipeline.index_method, pipeline.embedding_column, n.nspname, t.typname || '_cosine_ops')
-  from pg_attribute a join pg_type t on t.oid = a.atttypid join pg_namespace n on n.oid = t.typnamespace
+  select format('using %I (%I %I.%I)',
+    pipeline.index_method, pipeline.embedding_column, n.nspname, t.typname || '_cosine_ops')
+  from pg_attribute a
+  join pg_type t on t.oid = a.atttypid
+  join pg_namespace n on n.oid = t.typnamespace
   where a.attrelid = pipeline.relation and a.attname = pipeline.embedding_column and not a.attisdropped
 $$;
-comment on function embedd.vector_index_definition(embedd.pipelines) is 'What stands after ON table in the CREATE INDEX for cosine search.';
+comment on function embedd.vector_index_definition(embedd.pipelines) is
+  'What stands after ON table in the CREATE INDEX for cosine search.';
 
 create function embedd.add_columns(relation text, embedding_column text, model_column text, dimensions integer) returns void
 language plpgsql
@@ -82,7 +101,8 @@ begin
   execute format('alter table %s add column if not exists %I %I.vector(%s), add column if not exists %I text',
     target, embedding_column, vector_schema, dimensions, coalesce(model_column, embedding_column || '_model'));
 end $$;
-comment on function embedd.add_columns is 'Adds the two columns of a pipeline where they are missing; no row is rewritten.';
+comment on function embedd.add_columns is
+  'Adds the two columns of a pipeline where they are missing; no row is rewritten.';
 
 create function embedd.watch(
   relation text,
@@ -109,69 +129,93 @@ begin
   perform embedd.check_embedding_column(target, embedding_column);
   perform embedd.check_model_column(target, model_name_column);
   if embedd.later_triggers(target) is not null then
-    perform embedd.refuse('later_trigger', format('%s has a BEFORE UPDATE trigger that would run after embedd''s and could change the text unseen: %s',
-      target, embedd.later_triggers(target)), format('ALTER TRIGGER … ON %s RENAME TO a_name_that_sorts_before_zzz_embedd;', target));
+    perform embedd.refuse('later_trigger',
+      format('%s has a BEFORE UPDATE trigger that would run after embedd''s and could change the text unseen: %s',
+        target, embedd.later_triggers(target)),
+      format('ALTER TRIGGER ... ON %s RENAME TO a_name_that_sorts_before_zzz_embedd;', target));
   end if;
-  select * into existing from embedd.pipelines p
+  select * into existing
+  from embedd.pipelines p
   where p.relation = target and p.embedding_column = watch.embedding_column;
   if found and not embedd.pipeline_is_whole(existing) then
     -- Its columns were renamed or dropped: this call says what they are now.
     perform embedd.unwatch(relation, embedding_column);
   elsif found then
-    perform embedd.refuse('already_watched', format('column %I of %s is watched already, by pipeline %s', embedding_column, target, existing.id),
+    perform embedd.refuse('already_watched',
+      format('column %I of %s is watched already, by pipeline %s', embedding_column, target, existing.id),
       format('SELECT embedd.unwatch(%L); first, or name another embedding column', target));
   end if;
-  insert into embedd.pipelines (relation, key_columns, content_columns, template, embedding_column, model_column, model, index_method)
-  values (target, embedd.primary_key(target), content_columns, template, embedding_column, model_name_column, model, index_method)
+  insert into embedd.pipelines (
+    relation, key_columns, content_columns, template, embedding_column, model_column, model, index_method)
+  values (
+    target, embedd.primary_key(target), content_columns, template, embedding_column, model_name_column, model, index_method)
   returning * into pipeline;
   perform embedd.create_triggers(pipeline);
   perform embedd.grant_pipeline(pipeline, role) from embedd.worker_roles() as role;
   if create_index then
-    execute format('create index %I on %s %s', embedd.pending_index_name(pipeline.id), target, embedd.pending_index_definition(pipeline));
+    execute format('create index %I on %s %s',
+      embedd.pending_index_name(pipeline.id), target, embedd.pending_index_definition(pipeline));
   end if;
   return pipeline.id;
 end $$;
 comment on function embedd.watch is
-  'Attaches embedd to a table: checks it, creates the triggers and the partial index, and returns the pipeline''s id. Rows that are there already are embedded too. create_index builds the index under a lock that writers wait for; the command "embedd watch" builds it CONCURRENTLY instead.';
+  'Attaches embedd to a table: checks it, creates the triggers and the partial index, and returns the pipeline''s id. '
+  'Rows that are there already are embedded too. create_index builds the index under a lock that writers wait for; '
+  'the command "embedd watch" builds it CONCURRENTLY instead.';
 
-create function embedd.unwatch(relation text, embedding_column text default null, drop_columns boolean default false) returns integer
+create function embedd.unwatch(relation text, embedding_column text default null, drop_columns boolean default false)
+returns integer
 language plpgsql
 set lock_timeout = '10s'
 set client_min_messages = warning as $$
 declare
   target regclass := embedd.resolve(relation);
-  schema_name name := (select n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = target);
+  schema_name name := (
+    select n.nspname
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    where c.oid = target);
   pipeline embedd.pipelines;
   shadow record;
   dropped integer := 0;
 begin
   -- A switch that is under way ends with either of its pipelines.
   for shadow in
-    select s.id, s.embedding_column from embedd.pipelines s join embedd.pipelines p on p.id = s.shadow_of
-    where p.relation = target and (unwatch.embedding_column is null or unwatch.embedding_column in (p.embedding_column, s.embedding_column))
+    select s.id, s.embedding_column
+    from embedd.pipelines s
+    join embedd.pipelines p on p.id = s.shadow_of
+    where p.relation = target
+      and (unwatch.embedding_column is null or unwatch.embedding_column in (p.embedding_column, s.embedding_column))
   loop
     perform embedd.abort_switch(shadow.id);
     dropped := dropped + (shadow.embedding_column is not distinct from unwatch.embedding_column)::integer;
   end loop;
   for pipeline in
-    select * from embedd.pipelines p
-    where p.relation = target and p.embedding_column = coalesce(unwatch.embedding_column, p.embedding_column)
+    select *
+    from embedd.pipelines p
+    where p.relation = target
+      and p.embedding_column = coalesce(unwatch.embedding_column, p.embedding_column)
   loop
     perform embedd.revoke_pipeline(pipeline);
     delete from embedd.pipelines p where p.id = pipeline.id;
     perform embedd.drop_triggers(pipeline);
-    execute format('drop index if exists %1$I.%2$I, %1$I.%3$I', schema_name,
-      embedd.pending_index_name(pipeline.id), embedd.vector_index_name(pipeline.id));
+    execute format('drop index if exists %1$I.%2$I, %1$I.%3$I',
+      schema_name, embedd.pending_index_name(pipeline.id), embedd.vector_index_name(pipeline.id));
     if drop_columns then
-      execute format('alter table %s drop column if exists %I, drop column if exists %I', target, pipeline.embedding_column, pipeline.model_column);
+      execute format('alter table %s drop column if exists %I, drop column if exists %I',
+        target, pipeline.embedding_column, pipeline.model_column);
     end if;
     dropped := dropped + 1;
   end loop;
   if dropped = 0 then
-    perform embedd.refuse('not_watched', format('%s is not watched', target), 'SELECT relation, embedding_column FROM embedd.pipelines;');
+    perform embedd.refuse('not_watched',
+      format('%s is not watched', target),
+      'SELECT relation, embedding_column FROM embedd.pipelines;');
   end if;
   return dropped;
 end $$;
-comment on function embedd.unwatch is 'Leaves a table: triggers, indexes and grants of embedd go; the vectors stay unless drop_columns. Returns how many pipelines that was.';
+comment on function embedd.unwatch is
+  'Leaves a table: triggers, indexes and grants of embedd go; the vectors stay unless drop_columns. '
+  'Returns how many pipelines that was.';
 
 select embedd.watch('embedd.chunks', array['content']);
