@@ -1,11 +1,23 @@
 --! Previous: sha1:740229fb7feb9bfd6bc0ff73a699f4c23868c36b
---! Hash: sha1:2aa916a78879e50013ef686f3bace53ace0a75a4
+--! Hash: sha1:bbe73b3e52dde6dbfc238ddc8cd2aeb1dcf251cc
 --! Message: wake and serve
+
+-- The classes of the advisory locks that SQL names; src/database/advisory-locks.ts has the others. Each is the
+-- bytes of four letters, which the second half of the lock, a pipeline's or a worker's id, tells apart.
+create function embedd.lock_class(name text) returns integer
+language sql immutable parallel safe as $$
+  select case name
+    when 'gate' then 1701667431 /* 'embg' */
+    when 'presence' then 1701667440 /* 'embp' */
+    when 'serve' then 1701667446 /* 'embv' */
+  end
+$$;
 
 -- Waking. A worker that is awake leaves the gate of its pipelines free, one that sleeps holds it. A writer
 -- that gets the gate shared, for its own transaction, is certain that a worker will look after it has
 -- ended, because no worker goes to sleep before it has had the gate exclusively. Only a writer that does
 -- not get it notifies: NOTIFY takes a lock on the whole database at commit.
+-- The trigger writes the gate's class as a number: a function call would cost every writer.
 --
 -- embedd.single_session = on: all connections share one session, so locks tell nothing (embedded mode).
 -- embedd.wake = off: for transactions that are to be PREPAREd, which may not have notified; the worker's
@@ -44,20 +56,20 @@ create view embedd.workers as
   from pg_locks l
   left join pg_stat_activity a on a.pid = l.pid
   where l.locktype = 'advisory'
-    and l.classid = 1701667440 /* 'embp' */
+    and l.classid = embedd.lock_class('presence')::oid
     and l.objsubid = 2
     and l.granted
     and l.mode = 'ExclusiveLock'
     and l.database = (select oid from pg_database where datname = current_database());
 comment on view embedd.workers is 'The workers that are connected now: each holds an advisory lock on its id.';
 
--- Advisory lock class 'embv', held shared by every worker that serves a pipeline.
+-- Every worker that serves a pipeline holds the lock of class 'serve' in shared mode.
 create function embedd.is_served(pipeline_id integer, by_others boolean default false) returns boolean
 language sql as $$
   select exists (
     select from pg_locks l
     where l.locktype = 'advisory'
-      and l.classid = 1701667446 /* 'embv' */
+      and l.classid = embedd.lock_class('serve')::oid
       and l.objid = pipeline_id::oid
       and l.objsubid = 2
       and l.granted
@@ -99,12 +111,12 @@ begin
   if not single and not exists (
     select from pg_locks l
     where l.locktype = 'advisory'
-      and l.classid = 1701667446
+      and l.classid = embedd.lock_class('serve')::oid
       and l.objid = pipeline_id::oid
       and l.objsubid = 2
       and l.granted
       and l.pid = pg_backend_pid()) then
-    perform pg_advisory_lock_shared(1701667446, pipeline_id);
+    perform pg_advisory_lock_shared(embedd.lock_class('serve'), pipeline_id);
   end if;
   update embedd.pipelines p
   set served_model = serve.model, served_by = serve.worker
@@ -119,10 +131,10 @@ comment on function embedd.serve is
 
 create function embedd.unserve(pipeline_id integer) returns void
 language sql as $$
-  select pg_advisory_unlock_shared(1701667446, pipeline_id)
+  select pg_advisory_unlock_shared(embedd.lock_class('serve'), pipeline_id)
   from pg_locks l
   where l.locktype = 'advisory'
-    and l.classid = 1701667446
+    and l.classid = embedd.lock_class('serve')::oid
     and l.objid = pipeline_id::oid
     and l.objsubid = 2
     and l.granted

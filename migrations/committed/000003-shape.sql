@@ -1,5 +1,5 @@
---! Previous: sha1:2aa916a78879e50013ef686f3bace53ace0a75a4
---! Hash: sha1:d437f32d2f19e02feba5d1a92086a24afff0b47f
+--! Previous: sha1:bbe73b3e52dde6dbfc238ddc8cd2aeb1dcf251cc
+--! Hash: sha1:692b10770479d6a19aa8a7ddb965ed254ca59faf
 --! Message: shape
 
 -- The shape of a watched table: the checks before it is watched, and the SQL conditions made from its columns.

@@ -1,5 +1,5 @@
---! Previous: sha1:d437f32d2f19e02feba5d1a92086a24afff0b47f
---! Hash: sha1:79bb10d192ee9b16d4bd18935ae475fecf4cfb88
+--! Previous: sha1:692b10770479d6a19aa8a7ddb965ed254ca59faf
+--! Hash: sha1:8f116250c4569dbe9c6cb0ad84aa6979f9854f90
 --! Message: roles
 
 -- Roles. Watching is the table owner's act; the worker needs no more than this of the tables: SELECT on key,

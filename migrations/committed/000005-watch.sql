@@ -1,5 +1,5 @@
---! Previous: sha1:79bb10d192ee9b16d4bd18935ae475fecf4cfb88
---! Hash: sha1:21b42f6f916de9cd5fb0bcc7a46b31b55cde6de5
+--! Previous: sha1:8f116250c4569dbe9c6cb0ad84aa6979f9854f90
+--! Hash: sha1:745fa07742b81ec36a543520047960ef4c275a4b
 --! Message: watch
 
 -- watch and unwatch. Every check comes before the first change.

@@ -1,5 +1,5 @@
---! Previous: sha1:21b42f6f916de9cd5fb0bcc7a46b31b55cde6de5
---! Hash: sha1:61495beb462da358df4b6b728a74bbad34672c50
+--! Previous: sha1:745fa07742b81ec36a543520047960ef4c275a4b
+--! Hash: sha1:7536463a5e1312276d65bb6cbef9cf2e41be0702
 --! Message: status
 
 -- Status. Counting reads each watched table once; who only wants to know that a worker lives reads

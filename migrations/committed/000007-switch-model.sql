@@ -1,5 +1,5 @@
---! Previous: sha1:61495beb462da358df4b6b728a74bbad34672c50
---! Hash: sha1:f3492abea8edbf5dd920422b9996f07744992668
+--! Previous: sha1:7536463a5e1312276d65bb6cbef9cf2e41be0702
+--! Hash: sha1:665b47cd0dc5f6f60f3d6d935518ae55382d80ba
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills columns of its own beside the old ones,
