@@ -1,5 +1,5 @@
 --! Previous: sha1:745fa07742b81ec36a543520047960ef4c275a4b
---! Hash: sha1:7536463a5e1312276d65bb6cbef9cf2e41be0702
+--! Hash: sha1:3e72b15382edc9dc5df87fa7c416abd6410edf3b
 --! Message: status
 
 -- Status. Counting reads each watched table once; who only wants to know that a worker lives reads
@@ -18,15 +18,15 @@ begin
   end if;
   execute format($sql$
     select
-      sum(n) filter (where waits),
+      sum(n) filter (where pending),
       sum(n) filter (where embedded),
-      sum(n) filter (where not embedded and not waits),
+      sum(n) filter (where not embedded and not pending),
       jsonb_object_agg(coalesce(model, ''), n) filter (where embedded)
     from (
-      select %1$I as model, %2$I is not null as embedded, (%3$s) is true as waits, count(*) as n
+      select %1$I as model, %2$I is not null as embedded, (%3$s) is true as pending, count(*) as n
       from %4$s
       group by 1, 2, 3
-    ) as counts (model, embedded, waits, n)
+    ) as counts (model, embedded, pending, n)
     $sql$,
     pipeline.model_column,
     pipeline.embedding_column,
@@ -45,10 +45,10 @@ language sql stable as $$
     select case when i.indisvalid then 'ready' else 'building' end
     from pg_index i
     join pg_class x on x.oid = i.indexrelid
-    where i.indrelid = pipeline.relation and x.relname = embedd.vector_index_name(pipeline.id)), 'waiting') end
+    where i.indrelid = pipeline.relation and x.relname = embedd.vector_index_name(pipeline.id)), 'queued') end
 $$;
 comment on function embedd.vector_index_state(embedd.pipelines) is
-  'waiting for the backlog, building, or ready; NULL where no index is asked for.';
+  'queued (until the backlog is done), building, or ready; NULL where no index is asked for.';
 
 -- A dead row that is stale has a vector, and is none of those that are pending.
 create view embedd.status as
@@ -69,7 +69,7 @@ create view embedd.status as
     counts.done_by_model,
     counts.blank,
     embedd.vector_index_state(p) as vector_index,
-    coalesce(p.model, p.served_model) as present_model,
+    coalesce(p.model, p.served_model) as current_model,
     counts.done - coalesce(
       (counts.done_by_model ->> coalesce(p.model, p.served_model))::bigint,
       case when coalesce(p.model, p.served_model) is null then counts.done else 0 end) as stale,
@@ -100,7 +100,7 @@ create view embedd.status as
 comment on view embedd.status is
   'The backlog by pipeline. pending: rows that will get a vector, in flight or waiting for a retry included. '
   'oldest_pending_age: at most this, the time since a worker last had nothing to do. '
-  'blank: NULL or white space, never embedded. stale: rows whose vector is of another model than present_model.';
+  'blank: NULL or white space, never embedded. stale: rows whose vector is of another model than current_model.';
 
 create function embedd.model_of(
   relation text,

@@ -1,5 +1,5 @@
---! Previous: sha1:7536463a5e1312276d65bb6cbef9cf2e41be0702
---! Hash: sha1:665b47cd0dc5f6f60f3d6d935518ae55382d80ba
+--! Previous: sha1:3e72b15382edc9dc5df87fa7c416abd6410edf3b
+--! Hash: sha1:8e530b87cd1bdb495f1af7f745bec81f73626582
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills columns of its own beside the old ones,
@@ -70,7 +70,7 @@ begin
   if not embedd.pipeline_is_whole(pipeline) then
     perform embedd.refuse('not_whole', format('a column that %s needs is gone', name), 'embedd status');
   elsif coalesce(pipeline.model, pipeline.served_model) is null then
-    perform embedd.refuse('no_present_model',
+    perform embedd.refuse('no_current_model',
       format('no worker has served %s yet, so it is not known which model it has', name),
       'embedd run');
   elsif coalesce(pipeline.model, pipeline.served_model) = to_model and dimensions = to_dimensions then
@@ -209,11 +209,11 @@ begin
 end $$;
 comment on function embedd.abort_switch is 'Ends a switch: the new columns go, and the old pipeline is as before.';
 
--- Reads the partial index of waiting rows, never the table.
+-- Reads the partial index of pending rows, never the table.
 create function embedd.count_behind(
   shadow_id integer,
   at_most bigint default null,
-  out waiting bigint,
+  out pending bigint,
   out behind bigint,
   out dead bigint)
 language plpgsql stable
@@ -238,7 +238,7 @@ begin
       select t.%1$I is not null as old, (%2$s)::text as key
       from %3$s t
       where %4$s
-      limit $2) as waiting
+      limit $2) as pending
     $sql$,
     pipeline.embedding_column,
     (select
@@ -248,18 +248,18 @@ begin
     shadow.relation,
     embedd.pending_predicate(shadow.relation, shadow.content_columns, shadow.embedding_column))
   using shadow_id, at_most
-  into waiting, behind, dead;
+  into pending, behind, dead;
 end $$;
 comment on function embedd.count_behind is
   'Of a switch: rows that wait for a new vector; those of them that have an old one; those of these that are dead. '
-  'No more than at_most waiting rows are looked at.';
+  'No more than at_most pending rows are looked at.';
 
-create function embedd.most_waiting(shadow_id integer, max_behind bigint) returns bigint
+create function embedd.most_pending(shadow_id integer, max_behind bigint) returns bigint
 language sql stable as $$
   select 20000 + max_behind + (select count(*) from embedd.failures f where f.pipeline_id = shadow_id and f.dead)
 $$;
-comment on function embedd.most_waiting is
-  'How many waiting rows the swap looks at while it holds the table''s lock; where more wait it is refused.';
+comment on function embedd.most_pending is
+  'How many pending rows the swap looks at while it holds the table''s lock; where more wait it is refused.';
 
 create function embedd.swap_index_names(old_index regclass, new_index regclass) returns void
 language plpgsql as $$
@@ -323,7 +323,7 @@ begin
 end $$;
 
 -- Under an ACCESS EXCLUSIVE lock of the table, so nothing in here may read it but through the index of
--- waiting rows.
+-- pending rows.
 create function embedd.finish_switch(shadow_id integer, max_behind bigint, force boolean, drop_old boolean) returns void
 language plpgsql
 set client_min_messages = warning as $$
@@ -338,14 +338,14 @@ begin
   select * into strict pipeline from embedd.pipelines p where p.id = shadow.shadow_of for update;
   execute format('lock table %s in access exclusive mode', shadow.relation);
   select * into counted
-  from embedd.count_behind(shadow_id, at_most => embedd.most_waiting(shadow_id, max_behind) + 1);
+  from embedd.count_behind(shadow_id, at_most => embedd.most_pending(shadow_id, max_behind) + 1);
   if counted.dead > 0 and not force then
     perform embedd.refuse('dead_rows',
       format('%s rows of %s could not be embedded with %s, and would be without a vector',
         counted.dead, shadow.relation, shadow.model),
       'embedd failures --dead; embedd retry; or --force');
   elsif counted.behind - counted.dead > max_behind
-     or counted.waiting > embedd.most_waiting(shadow_id, max_behind) then
+     or counted.pending > embedd.most_pending(shadow_id, max_behind) then
     perform embedd.refuse('behind',
       format('too many rows of %s wait for their new vector', shadow.relation),
       'embedd run');

@@ -16,9 +16,9 @@ export interface PipelineStatus {
   done: number | null;
   doneByModel: Record<string, number> | null;
   blank: number | null;
-  vectorIndex: "waiting" | "building" | "ready" | null;
+  vectorIndex: "queued" | "building" | "ready" | null;
   /** The model that serves it; rows of another are stale. */
-  presentModel: string | null;
+  currentModel: string | null;
   stale: number | null;
   reembed: boolean;
   /** What its worker waits for, such as a quota, and until when. */
@@ -39,7 +39,7 @@ select pipeline_id as pipeline, relation, embedding_column as embedding, model, 
   pending::float8 as pending, extract(epoch from oldest_pending_age)::float8 as "oldestPendingSeconds",
   in_flight::float8 as "inFlight", failed::float8 as failed, dead::float8 as dead,
   done::float8 as done, done_by_model as "doneByModel", blank::float8 as blank,
-  vector_index as "vectorIndex", present_model as "presentModel", stale::float8 as stale, reembed,
+  vector_index as "vectorIndex", current_model as "currentModel", stale::float8 as stale, reembed,
   wait_reason as "waitReason", wait_until as "waitUntil", requests_today::float8 as "requestsToday",
   tokens_today::float8 as "tokensToday", usd_today::float8 as "usdToday",
   cut_texts_today::float8 as "cutTextsToday"

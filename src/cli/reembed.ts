@@ -58,7 +58,7 @@ async function start(pool: Pool, ids: readonly number[], wait: boolean): Promise
   }
   const stale = pipelines.filter((p) => p.error === null && countStale([p]) > 0);
   if (stale.length === 0) {
-    const unknown = pipelines.some((p) => p.presentModel === null && (p.done ?? 0) > 0);
+    const unknown = pipelines.some((p) => p.currentModel === null && (p.done ?? 0) > 0);
     process.stdout.write("no row has a vector of another model than the present one\n");
     if (unknown) process.stderr.write("which model that is, is not known before a worker ran: embedd run\n");
     return;
@@ -119,11 +119,11 @@ const countStale = (pipelines: readonly PipelineStatus[]): number =>
   pipelines.reduce((sum, p) => sum + (p.stale ?? 0), 0);
 
 /** Which vectors will be replaced, so that nobody is surprised. */
-function describe({ relation, embedding, doneByModel, presentModel, paused }: PipelineStatus): string {
-  const old = Object.entries(doneByModel ?? {}).filter(([model]) => model !== presentModel);
+function describe({ relation, embedding, doneByModel, currentModel, paused }: PipelineStatus): string {
+  const old = Object.entries(doneByModel ?? {}).filter(([model]) => model !== currentModel);
   const rows = old.map(([model, count]) => `${count} rows of ${model === "" ? "no named model" : model}`);
   return (
-    `${relation}.${embedding}: ${rows.join(", ")}, to be replaced by vectors of ${presentModel ?? "?"}` +
+    `${relation}.${embedding}: ${rows.join(", ")}, to be replaced by vectors of ${currentModel ?? "?"}` +
     `${paused ? `; it is paused: embedd resume ${relation}` : ""}\n`
   );
 }

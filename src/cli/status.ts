@@ -60,7 +60,7 @@ export function formatStatus(workers: number, pipelines: readonly PipelineStatus
     );
     if (p.stale !== null && p.stale > 0)
       lines.push(
-        `  stale     ${p.stale} of another model than ${p.presentModel ?? "?"}${p.reembed ? ", being embedded again" : ": embedd reembed"}`,
+        `  stale     ${p.stale} of another model than ${p.currentModel ?? "?"}${p.reembed ? ", being embedded again" : ": embedd reembed"}`,
       );
   }
   return `${lines.join("\n")}\n`;

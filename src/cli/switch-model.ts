@@ -175,8 +175,8 @@ async function showStatus({ pool }: Context, table: string | undefined, flags: S
         return {
           ...running,
           step: !filled ? "fill" : indexes.some(({ state }) => state !== "ready") ? "index" : "swap",
-          done: texts - counts.waiting,
-          left: counts.waiting,
+          done: texts - counts.pending,
+          left: counts.pending,
           behind: counts.behind,
           dead: counts.dead,
           indexes: indexes.map(({ name, replaces, state }) => ({ name, replaces, state })),

@@ -16,11 +16,11 @@ export function switchReporter(): { onEvent: (event: SwitchEvent) => void; stop:
     process.stderr.write(`${line}\n`);
   }
 
-  function fill({ running, counts, texts, mostWaiting }: Extract<SwitchEvent, { step: "fill" }>): void {
+  function fill({ running, counts, texts, mostPending }: Extract<SwitchEvent, { step: "fill" }>): void {
     const what =
-      missing(running, counts.behind > 0 || counts.waiting > mostWaiting) ||
-      (counts.behind === 0 && counts.waiting > mostWaiting
-        ? `the swap comes when at most ${mostWaiting} rows wait for their first vector`
+      missing(running, counts.behind > 0 || counts.pending > mostPending) ||
+      (counts.behind === 0 && counts.pending > mostPending
+        ? `the swap comes when at most ${mostPending} rows wait for their first vector`
         : "");
     if (what !== hint && what !== "") say(what);
     hint = what;
@@ -34,10 +34,10 @@ export function switchReporter(): { onEvent: (event: SwitchEvent) => void; stop:
         },
         Presets.shades_classic,
       );
-      bar.start(texts, texts - counts.waiting, { dead: counts.dead });
+      bar.start(texts, texts - counts.pending, { dead: counts.dead });
     }
     bar.setTotal(texts);
-    bar.update(texts - counts.waiting, { dead: counts.dead });
+    bar.update(texts - counts.pending, { dead: counts.dead });
   }
 
   return {

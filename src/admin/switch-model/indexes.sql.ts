@@ -9,7 +9,7 @@ export interface SwitchIndex {
   replaces: string | null;
   /** Until the swap. */
   name: string;
-  state: "waiting" | "building" | "ready";
+  state: "queued" | "building" | "ready";
   /** What stands after ON table, for the new columns. */
   definition: string;
   /** Its table or partition. */
@@ -33,7 +33,7 @@ export async function switchIndexes(db: Pool | ClientBase, running: Switch): Pro
        substr(pg_get_indexdef(x.oid), length(format('CREATE INDEX %I ON %s%I.%I ', x.relname,
          case t.relkind when 'p' then 'ONLY ' else '' end, n.nspname, t.relname)) + 1) as definition,
        coalesce((select case when ni.indisvalid then 'ready' else 'building' end from pg_index ni join pg_class nx on nx.oid = ni.indexrelid
-         where ni.indrelid = t.oid and nx.relname = format('embedd_next_%s', x.oid)), 'waiting') as state,
+         where ni.indrelid = t.oid and nx.relname = format('embedd_next_%s', x.oid)), 'queued') as state,
        jsonb_build_array(jsonb_build_array(quote_ident(p.embedding_column), quote_ident(s.embedding_column)),
          jsonb_build_array(quote_ident(p.model_column), quote_ident(s.model_column)),
          jsonb_build_array(quote_literal(p.model), quote_literal(s.model))) as names

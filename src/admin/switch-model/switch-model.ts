@@ -7,7 +7,7 @@ import { callSchema } from "../../database/call-schema.js";
 import { holdSwitch } from "./hold.sql.js";
 import { buildSwitchIndexes, withIndexesHeld } from "./indexes.sql.js";
 import type { SwitchIndex } from "./indexes.sql.js";
-import { countBehind, countTexts, deadKeys, mostWaiting, readSwitches } from "./switches.sql.js";
+import { countBehind, countTexts, deadKeys, mostPending, readSwitches } from "./switches.sql.js";
 import type { Switch, SwitchCounts } from "./switches.sql.js";
 import { withTableLock } from "./table-lock.js";
 
@@ -33,7 +33,7 @@ export interface SwitchOptions {
 
 export type SwitchEvent =
   | { step: "begin"; running: Switch; resumed: boolean }
-  | { step: "fill"; running: Switch; counts: SwitchCounts; texts: number; mostWaiting: number }
+  | { step: "fill"; running: Switch; counts: SwitchCounts; texts: number; mostPending: number }
   | { step: "index"; running: Switch; index: SwitchIndex }
   | { step: "swap"; running: Switch };
 
@@ -158,15 +158,15 @@ async function fill(
     if (!running.whole) throw notWhole(running);
     const started = performance.now();
     const counts = await countBehind(client, shadow);
-    const most = await mostWaiting(client, shadow, maxBehind);
+    const most = await mostPending(client, shadow, maxBehind);
     onEvent({
       step: "fill",
       running,
       counts,
-      texts: Math.max(texts, counts.waiting),
-      mostWaiting: most,
+      texts: Math.max(texts, counts.pending),
+      mostPending: most,
     });
-    if (counts.behind - counts.dead <= maxBehind && counts.waiting <= most) {
+    if (counts.behind - counts.dead <= maxBehind && counts.pending <= most) {
       if (counts.dead > 0 && options.force !== true) throw await deadRows(client, running, counts.dead);
       // Pinned to nothing, the column would go to the old model's worker.
       if (pinned || running.served || !running.oldServed) return;

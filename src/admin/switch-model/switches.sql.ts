@@ -58,7 +58,7 @@ export async function readSwitches(
 /** Counts of rows. */
 export interface SwitchCounts {
   /** Without a new vector. */
-  waiting: number;
+  pending: number;
   /** Of those, with an old one, which a swap would take away. */
   behind: number;
   /** Of those, given up after their last attempt. */
@@ -67,15 +67,15 @@ export interface SwitchCounts {
 
 export async function countBehind(db: Pool | ClientBase, shadow: number): Promise<SwitchCounts> {
   const { rows } = await db.query<SwitchCounts>(
-    `select waiting::float8 as waiting, behind::float8 as behind, dead::float8 as dead from embedd.count_behind($1)`,
+    `select pending::float8 as pending, behind::float8 as behind, dead::float8 as dead from embedd.count_behind($1)`,
     [shadow],
   );
-  return rows[0] ?? { waiting: 0, behind: 0, dead: 0 };
+  return rows[0] ?? { pending: 0, behind: 0, dead: 0 };
 }
 
-/** With more waiting rows than this the swap would hold its lock for too long, and is refused. */
-export async function mostWaiting(db: Pool | ClientBase, shadow: number, maxBehind: number): Promise<number> {
-  const { rows } = await db.query<{ most: number }>("select embedd.most_waiting($1, $2)::float8 as most", [
+/** With more pending rows than this the swap would hold its lock for too long, and is refused. */
+export async function mostPending(db: Pool | ClientBase, shadow: number, maxBehind: number): Promise<number> {
+  const { rows } = await db.query<{ most: number }>("select embedd.most_pending($1, $2)::float8 as most", [
     shadow,
     maxBehind,
   ]);

@@ -112,7 +112,7 @@ describeServer("switch-model refuses, changing nothing:", () => {
 
   it("a table that no worker has served, and another target while one is under way", async () => {
     await createDocs("unserved", false);
-    await expect(run("unserved")).rejects.toMatchObject({ code: "no_present_model" });
+    await expect(run("unserved")).rejects.toMatchObject({ code: "no_current_model" });
     await db.query("update embedd.pipelines set served_model = 'old' where relation = 'unserved'::regclass");
     await begin("unserved");
     await expect(run("unserved", { dimensions: 9 })).rejects.toMatchObject({ code: "switching" });
@@ -143,11 +143,11 @@ describeServer("while a model is switched", () => {
         behind: 30,
         dead: 0,
         served: false,
-        indexes: [{ replaces: "own", state: "waiting" }],
+        indexes: [{ replaces: "own", state: "queued" }],
       },
     ]);
     expect((await embedd("switch-model", "docs", "--status")).stdout).toMatch(
-      /step {6}index\n {2}rows {6}0 done, 30 left, 0 dead\n {2}worker {4}none of new is connected\n {2}index {5}embedd_next_\d+: waiting/,
+      /step {6}index\n {2}rows {6}0 done, 30 left, 0 dead\n {2}worker {4}none of new is connected\n {2}index {5}embedd_next_\d+: queued/,
     );
     expect(await embedd("search", "text 7", "--table", "docs")).toMatchObject({ code: 0 });
     const next = await startTestWorker(db, namedProvider("new", 8));

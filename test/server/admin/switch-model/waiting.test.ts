@@ -33,7 +33,7 @@ describeServer("switch-model, with many rows that neither model has embedded", (
     await expect(run(stopping.signal)).rejects.toThrow("abort");
     expect(events).toMatchObject([
       { step: "begin" },
-      { step: "fill", counts: { waiting: 20_101, behind: 0 }, mostWaiting: 20_100 },
+      { step: "fill", counts: { pending: 20_101, behind: 0 }, mostPending: 20_100 },
       { step: "fill" },
     ]);
     // Nor does the transaction walk them, where they have come in the meantime.
