@@ -1,12 +1,14 @@
 import type { ClientBase } from "pg";
 import { configurationError } from "../errors.js";
 import { callSchema } from "../database/call-schema.js";
+import { dropBookkeeping } from "./bookkeeping.sql.js";
 import { committedMigrations } from "./migrate.js";
 
 /**
- * Removes embedd: every watched table is left, then the schema goes, and its migrations' bookkeeping.
- * @returns the tables that were left
- * @throws EmbeddError of kind `configuration` where embedd.chunks holds rows, unless `dropChunks`
+ * Removes embedd, also the schema of another build: unwatches every table, then drops the schema and the list
+ * of its migrations.
+ * @returns the tables that were unwatched
+ * @throws EmbeddError of kind `configuration`, code `chunks_left`, if embedd.chunks holds rows, unless `dropChunks`
  */
 export async function uninstall(
   client: ClientBase,
@@ -35,7 +37,10 @@ export async function uninstall(
         await client.query("select embedd.unwatch($1, drop_columns => $2)", [relation, dropColumns]);
       }
       await client.query("drop schema embedd cascade");
-      await dropBookkeeping(client);
+      await dropBookkeeping(
+        client,
+        (await committedMigrations()).map(({ hash }) => hash),
+      );
       await client.query("commit");
       return rows.map(({ relation }) => relation);
     } catch (error) {
@@ -43,17 +48,4 @@ export async function uninstall(
       throw error;
     }
   });
-}
-
-/** Only where nobody else's migrations are in it. */
-async function dropBookkeeping(client: ClientBase): Promise<void> {
-  const { rows } = await client.query<{ there: boolean }>(
-    "select to_regclass('graphile_migrate.migrations') is not null as there",
-  );
-  if (rows[0]?.there !== true) return;
-  const hashes = (await committedMigrations()).map(({ hash }) => hash);
-  const foreign = await client.query("select from graphile_migrate.migrations where hash <> all ($1)", [
-    hashes,
-  ]);
-  if (foreign.rowCount === 0) await client.query("drop schema graphile_migrate cascade");
 }

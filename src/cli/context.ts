@@ -29,6 +29,13 @@ export interface Context {
   close(): Promise<void>;
 }
 
+export interface ContextOptions {
+  /** Does not print the address of embedded PostgreSQL. @default false */
+  quiet?: boolean;
+  /** Migrates embedded PostgreSQL, which fails if another build made the schema. @default true */
+  migrated?: boolean;
+}
+
 export function readConfig(command: Command): Config {
   const flags = command.optsWithGlobals<GlobalFlags>();
   return loadConfig({
@@ -45,7 +52,10 @@ export function readConfig(command: Command): Config {
  * Opens the database of DATABASE_URL; without it embedded PostgreSQL in `.embedd/`, migrated, with its
  * address on standard error so that psql can join.
  */
-export async function openContext(command: Command, { quiet = false } = {}): Promise<Context> {
+export async function openContext(
+  command: Command,
+  { quiet = false, migrated = true }: ContextOptions = {},
+): Promise<Context> {
   const config = readConfig(command);
   const log = createLogger({ level: config.logLevel, format: config.logFormat });
   const embedded = config.databaseUrl === undefined ? await openOwn(config.dataDir) : null;
@@ -53,7 +63,7 @@ export async function openContext(command: Command, { quiet = false } = {}): Pro
   try {
     if (embedded !== null) {
       if (!quiet) process.stderr.write(`embedded PostgreSQL: psql "${databaseUrl}"\n`);
-      await migrate(databaseUrl);
+      if (migrated) await migrate(databaseUrl);
     }
     const pool = createPool({
       connectionString: databaseUrl,
@@ -87,7 +97,7 @@ async function openOwn(dataDir: string): Promise<EmbeddedServer> {
 export async function withContext<T>(
   command: Command,
   work: (context: Context) => Promise<T>,
-  options: { quiet?: boolean } = {},
+  options: ContextOptions = {},
 ): Promise<T> {
   const context = await openContext(command, options);
   try {

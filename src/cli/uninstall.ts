@@ -11,16 +11,20 @@ export function addUninstall(program: Command): void {
     .option("--drop-chunks", "even if embedd.chunks holds rows")
     .addHelpText("after", "\nExample:\n  embedd uninstall")
     .action(async (flags: { dropColumns?: boolean; dropChunks?: boolean }, command: Command) => {
-      await withContext(command, ({ databaseUrl }) =>
-        withOwnerClient(databaseUrl, async (client) => {
-          const left = await uninstall(client, {
-            dropColumns: flags.dropColumns ?? false,
-            dropChunks: flags.dropChunks ?? false,
-          });
-          process.stdout.write(
-            `removed the schema embedd${left.length > 0 ? `, left ${left.join(", ")}` : ""}\n`,
-          );
-        }),
+      await withContext(
+        command,
+        ({ databaseUrl }) =>
+          withOwnerClient(databaseUrl, async (client) => {
+            const left = await uninstall(client, {
+              dropColumns: flags.dropColumns ?? false,
+              dropChunks: flags.dropChunks ?? false,
+            });
+            process.stdout.write(
+              `removed the schema embedd${left.length > 0 ? `, left ${left.join(", ")}` : ""}\n`,
+            );
+          }),
+        // The schema of another build is removed as well, and cannot be migrated.
+        { migrated: false },
       );
     });
 }
