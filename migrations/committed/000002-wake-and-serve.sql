@@ -1,9 +1,9 @@
---! Previous: sha1:740229fb7feb9bfd6bc0ff73a699f4c23868c36b
---! Hash: sha1:bbe73b3e52dde6dbfc238ddc8cd2aeb1dcf251cc
+--! Previous: sha1:b1da48d16910d650531af829d73d410d3fcc738e
+--! Hash: sha1:35be460bba5bcb2311b334d189d6454429338f94
 --! Message: wake and serve
 
--- The classes of the advisory locks that SQL names; src/database/advisory-locks.ts has the others. Each is the
--- bytes of four letters, which the second half of the lock, a pipeline's or a worker's id, tells apart.
+-- The first half of an advisory lock is its class, the bytes of four letters; the second half is the id of a pipeline
+-- or a worker. These are the classes that SQL uses; src/database/advisory-locks.ts has the rest.
 create function embedd.lock_class(name text) returns integer
 language sql immutable parallel safe as $$
   select case name
@@ -12,16 +12,17 @@ language sql immutable parallel safe as $$
     when 'serve' then 1701667446 /* 'embv' */
   end
 $$;
+comment on function embedd.lock_class(text) is 'The class of an advisory lock, by name.';
 
--- Waking. A worker that is awake leaves the gate of its pipelines free, one that sleeps holds it. A writer
--- that gets the gate shared, for its own transaction, is certain that a worker will look after it has
--- ended, because no worker goes to sleep before it has had the gate exclusively. Only a writer that does
--- not get it notifies: NOTIFY takes a lock on the whole database at commit.
--- The trigger writes the gate's class as a number: a function call would cost every writer.
+-- Waking. A sleeping worker holds the gate of each of its pipelines; a worker that is awake leaves it free. A writer
+-- takes the gate in shared mode until its transaction ends. If it gets the gate, it need not notify: a worker must
+-- take the gate exclusively before it sleeps, so it sweeps once more after the writer's transaction. Only a writer
+-- that does not get the gate notifies, because NOTIFY locks the whole database at commit.
+-- The class of the gate is a literal here: a function call would cost every writer.
 --
--- embedd.single_session = on: all connections share one session, so locks tell nothing (embedded mode).
--- embedd.wake = off: for transactions that are to be PREPAREd, which may not have notified; the worker's
--- poll finds their rows.
+-- embedd.single_session = on: all connections share one session, so locks say nothing (embedded mode).
+-- embedd.wake = off: for transactions that will be PREPAREd and therefore must not notify; the worker's poll finds
+-- their rows.
 create function embedd.tg_wake__after_write() returns trigger
 language plpgsql as $$
 begin
@@ -35,15 +36,15 @@ begin
   return null;
 end $$;
 comment on function embedd.tg_wake__after_write() is
-  'Tells a sleeping worker of the pipeline in its argument. Reads and writes no table.';
+  'Wakes the sleeping workers of the pipeline in its argument. Reads and writes no table.';
 
--- A pipeline was added, changed, paused or removed: workers reload the list.
 create function embedd.tg_pipelines__after_write() returns trigger
 language plpgsql as $$
 begin
   perform pg_catalog.pg_notify('embedd', 'pipelines');
   return null;
 end $$;
+comment on function embedd.tg_pipelines__after_write() is 'Tells workers to reload the list of pipelines.';
 create trigger pipelines__after_write
   after insert or delete or update of
     relation, key_columns, content_columns, template, embedding_column, model_column, model, paused, reembed
@@ -61,7 +62,7 @@ create view embedd.workers as
     and l.granted
     and l.mode = 'ExclusiveLock'
     and l.database = (select oid from pg_database where datname = current_database());
-comment on view embedd.workers is 'The workers that are connected now: each holds an advisory lock on its id.';
+comment on view embedd.workers is 'The connected workers: each holds an advisory lock on its id.';
 
 -- Every worker that serves a pipeline holds the lock of class 'serve' in shared mode.
 create function embedd.is_served(pipeline_id integer, by_others boolean default false) returns boolean
@@ -77,9 +78,9 @@ language sql as $$
       and not (by_others and l.pid = pg_backend_pid()))
 $$;
 comment on function embedd.is_served is
-  'Whether a worker that is connected serves the pipeline. Tells nothing where all connections share one session.';
+  'Whether a connected worker serves the pipeline. Says nothing if all connections share one session.';
 
--- The row's lock lets one worker decide at a time, so two of different models never both find nobody else.
+-- The lock on the row lets one worker decide at a time, so two models can never both find the pipeline free.
 create function embedd.serve(
   pipeline_id integer,
   worker integer,
@@ -126,8 +127,8 @@ begin
         and not exists (select from embedd.workers w where w.id = p.served_by)));
 end $$;
 comment on function embedd.serve is
-  'Makes the session one of those that serve a pipeline, '
-  'unless workers of another model do and it is pinned to none; then by whom. In the session that is the worker''s presence.';
+  'Lets the session serve a pipeline, unless workers with another model already serve it and no model is set. '
+  'If refused, says which model and worker serve it. Call it in the session that holds the worker''s presence lock.';
 
 create function embedd.unserve(pipeline_id integer) returns void
 language sql as $$
@@ -141,3 +142,4 @@ language sql as $$
     and l.pid = pg_backend_pid()
     and current_setting('embedd.single_session', true) is distinct from 'on'
 $$;
+comment on function embedd.unserve(integer) is 'Ends what embedd.serve began in this session.';

@@ -1,9 +1,9 @@
---! Previous: sha1:bbe73b3e52dde6dbfc238ddc8cd2aeb1dcf251cc
---! Hash: sha1:692b10770479d6a19aa8a7ddb965ed254ca59faf
+--! Previous: sha1:35be460bba5bcb2311b334d189d6454429338f94
+--! Hash: sha1:dd7409c25af723205929dfc0aea23d9431e6bede
 --! Message: shape
 
--- The shape of a watched table: the checks before it is watched, and the SQL conditions made from its columns.
--- Every refusal says what to type.
+-- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal
+-- says what to type.
 
 create function embedd.resolve(relation_name text) returns regclass
 language plpgsql stable as $$
@@ -33,6 +33,7 @@ begin
   end if;
   return found;
 end $$;
+comment on function embedd.resolve(text) is 'The table with this name; refuses with a suggestion if there is none.';
 
 create function embedd.check_relation(relation regclass) returns void
 language plpgsql stable as $$
@@ -52,7 +53,7 @@ begin
   if kind is not null then
     perform embedd.refuse('not_a_table',
       format('%s is %s, and triggers can only wake embedd from a table', relation, kind),
-      case when c.relkind in ('v', 'm') then 'watch the table that it reads from'
+      case when c.relkind in ('v', 'm') then 'watch the table it reads from'
       when c.relkind = 'f' then 'watch it on the server where it lives' end);
   elsif c.relpersistence = 't' then
     perform embedd.refuse('temporary_table',
@@ -62,7 +63,7 @@ begin
      or (c.relnamespace = 'embedd'::regnamespace and c.relname <> 'chunks') then
     perform embedd.refuse('system_table',
       format('%s belongs to the system', relation),
-      'watch a table of yours');
+      'watch one of your own tables');
   elsif c.relispartition then
     perform embedd.refuse('partition',
       format('%s is a partition', relation),
@@ -70,10 +71,11 @@ begin
   elsif exists (select from pg_inherits where inhrelid = relation)
      or (c.relkind = 'r' and exists (select from pg_inherits where inhparent = relation)) then
     perform embedd.refuse('inheritance',
-      format('%s takes part in table inheritance, where a primary key does not tell rows apart', relation),
+      format('%s takes part in table inheritance, where a primary key does not identify a row', relation),
       'use declarative partitioning, or ALTER TABLE ... NO INHERIT');
   end if;
 end $$;
+comment on function embedd.check_relation(regclass) is 'Refuses a relation that cannot be watched.';
 
 create function embedd.check_embedding_column(relation regclass, embedding_column text) returns void
 language plpgsql stable as $$
@@ -95,7 +97,7 @@ begin
     perform embedd.refuse('embedding_type',
       format('column %I of %s is of type %s, not vector(n) or halfvec(n)',
         embedding_column, relation, format_type(a.atttypid, a.atttypmod)),
-      format('ALTER TABLE %s ADD COLUMN another_name vector(384); and watch with that name', relation));
+      format('ALTER TABLE %s ADD COLUMN another_name vector(384); then watch that column', relation));
   elsif a.atttypmod < 1 then
     perform embedd.refuse('no_dimension',
       format('column %I of %s has no fixed dimension', embedding_column, relation),
@@ -103,13 +105,14 @@ begin
   elsif a.attgenerated <> '' then
     perform embedd.refuse('generated_column',
       format('column %I of %s is generated and cannot be written', embedding_column, relation),
-      'watch with an ordinary column');
+      'watch an ordinary column');
   elsif a.attnotnull then
     perform embedd.refuse('not_null',
-      format('column %I of %s is NOT NULL, but a row waits with NULL', embedding_column, relation),
+      format('column %I of %s is NOT NULL, but a pending row has NULL in it', embedding_column, relation),
       format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL;', relation, embedding_column));
   end if;
 end $$;
+comment on function embedd.check_embedding_column(regclass, text) is 'Refuses a column that cannot hold embeddings.';
 
 create function embedd.check_model_column(relation regclass, model_column text) returns void
 language plpgsql stable as $$
@@ -121,14 +124,15 @@ begin
   where attrelid = relation and attname = model_column and attnum > 0 and not attisdropped;
   if not found then
     perform embedd.refuse('no_such_column',
-      format('table %s has no column %I for the name of the model', relation, model_column),
+      format('table %s has no column %I for the model name', relation, model_column),
       format('ALTER TABLE %s ADD COLUMN %I text;', relation, model_column));
   elsif a.atttypid not in ('text'::regtype, 'varchar'::regtype) or a.attgenerated <> '' or a.attnotnull then
     perform embedd.refuse('model_column',
       format('column %I of %s must be an ordinary, nullable text column', model_column, relation),
-      format('ALTER TABLE %s ADD COLUMN another_name text; and watch with that name', relation));
+      format('ALTER TABLE %s ADD COLUMN another_name text; then watch that column', relation));
   end if;
 end $$;
+comment on function embedd.check_model_column(regclass, text) is 'Refuses a column that cannot hold the model name.';
 
 create function embedd.check_content_columns(relation regclass, content_columns text[], taken text[]) returns void
 language plpgsql stable as $$
@@ -150,7 +154,7 @@ begin
           where attrelid = relation and attnum > 0 and not attisdropped)));
     elsif name = any (taken) then
       perform embedd.refuse('content_column',
-        format('column %I of %s is written by embedd and cannot be content', name, relation),
+        format('column %I of %s is written by embedd, so it cannot be a content column', name, relation),
         'name the columns that hold the text');
     end if;
   end loop;
@@ -158,6 +162,8 @@ begin
     perform embedd.refuse('content_column', 'a content column is named twice', 'name each column once');
   end if;
 end $$;
+comment on function embedd.check_content_columns(regclass, text[], text[]) is
+  'Refuses content columns that are missing, repeated or taken by embedd.';
 
 create function embedd.primary_key(relation regclass) returns text[]
 language plpgsql stable as $$
@@ -177,8 +183,10 @@ begin
   end if;
   return keys;
 end $$;
+comment on function embedd.primary_key(regclass) is
+  'The columns of the primary key, in order; refuses a table without one.';
 
--- Triggers of one event run in the order of their names' bytes, and ours must see what others made of the row.
+-- Triggers for one event run in byte order of their names, and embedd's must see the row as the others leave it.
 create function embedd.later_triggers(relation regclass) returns text
 language sql stable as $$
   select string_agg(quote_ident(t.tgname), ', ' order by t.tgname)
@@ -190,7 +198,7 @@ language sql stable as $$
     and t.tgname collate "C" > 'zzz_embedd_'
 $$;
 comment on function embedd.later_triggers(regclass) is
-  'BEFORE UPDATE triggers of others that run after embedd''s and could change a text unseen.';
+  'BEFORE UPDATE triggers that run after embedd''s and could change the text without it noticing.';
 
 create function embedd.pipeline_is_whole(pipeline embedd.pipelines) returns boolean
 language sql stable as $$
@@ -204,10 +212,10 @@ language sql stable as $$
         where a.attrelid = pipeline.relation and a.attname = needed.name and a.attnum > 0 and not a.attisdropped))
 $$;
 comment on function embedd.pipeline_is_whole(embedd.pipelines) is
-  'Whether the table and all columns of a pipeline still exist under their names.';
+  'Whether the pipeline''s table and all its columns still exist under these names.';
 
--- White space is what JavaScript's \s is, so that SQL and the worker agree on what is blank. The first
--- thousand characters decide nearly always, without reading a large text whole.
+-- White space means JavaScript's \s, so that SQL and the worker agree on what is blank. The first thousand characters
+-- nearly always decide, without reading all of a large text.
 create function embedd.pending_predicate(relation regclass, content_columns text[], embedding_column text) returns text
 language sql stable as $$
   select format('%I is null and (%s)', embedding_column, string_agg(
@@ -223,11 +231,11 @@ language sql stable as $$
   join pg_type t on t.oid = a.atttypid
 $$;
 comment on function embedd.pending_predicate(regclass, text[], text) is
-  'SQL condition of a row that waits for its embedding: no vector, and a text that is not blank. Names are quoted.';
+  'SQL condition for pending rows: no vector, and a text that is not blank. Names are quoted.';
 
--- Compared as bytes: equality of a type or a collation may hide a change (citext, numeric 1.0 and 1.00),
--- and some types have none (json). A generated column is not yet computed when BEFORE triggers run, so the
--- columns that it is made from stand for it.
+-- Compares bytes: equality of a type or collation can hide a change (citext, numeric 1.0 and 1.00), and some types have
+-- no equality (json). A generated column is not computed yet when BEFORE triggers run, so its source columns are
+-- compared instead.
 create function embedd.content_changed(relation regclass, content_columns text[]) returns text
 language sql stable as $$
   select string_agg(distinct format('old.%1$I::text collate "C" is distinct from new.%1$I::text collate "C"', a.attname),
@@ -246,4 +254,4 @@ language sql stable as $$
   where c.attrelid = relation and c.attname = any (content_columns) and not c.attisdropped
 $$;
 comment on function embedd.content_changed(regclass, text[]) is
-  'SQL condition, for a trigger''s WHEN, that an UPDATE changed the text. Names are quoted.';
+  'SQL condition for the WHEN of a trigger: the UPDATE changed the text. Names are quoted.';

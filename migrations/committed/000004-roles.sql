@@ -1,9 +1,9 @@
---! Previous: sha1:692b10770479d6a19aa8a7ddb965ed254ca59faf
---! Hash: sha1:8f116250c4569dbe9c6cb0ad84aa6979f9854f90
+--! Previous: sha1:dd7409c25af723205929dfc0aea23d9431e6bede
+--! Hash: sha1:3d447e81ce64ff14f4bc409e1d213113a371c2b8
 --! Message: roles
 
--- Roles. Watching is the table owner's act; the worker needs no more than this of the tables: SELECT on key,
--- content, embedding and model columns, UPDATE on the last two.
+-- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,
+-- embedding and model columns, and UPDATE on the last two.
 
 create function embedd.worker_roles() returns setof regrole
 language sql stable as $$
@@ -14,7 +14,7 @@ language sql stable as $$
     and acl.grantee <> c.relowner
     and acl.grantee <> 0
 $$;
-comment on function embedd.worker_roles() is 'The roles that embedd.grant_worker was called for.';
+comment on function embedd.worker_roles() is 'The roles that embedd.grant_worker was called with.';
 
 create function embedd.grant_pipeline(pipeline embedd.pipelines, role regrole) returns void
 language plpgsql as $$
@@ -47,6 +47,8 @@ begin
     on conflict do nothing;
   end loop;
 end $$;
+comment on function embedd.grant_pipeline(embedd.pipelines, regrole) is
+  'Grants what a worker needs on one table, and records it in embedd.grants.';
 
 create function embedd.revoke_pipeline(pipeline embedd.pipelines) returns void
 language plpgsql as $$
@@ -60,7 +62,7 @@ begin
     returning *
   loop
     if given.column_name is null then
-      -- Another pipeline of the schema may need it still.
+      -- Another pipeline in the schema may still need it.
       if exists (
           select from embedd.pipelines p
           join pg_class c on c.oid = p.relation
@@ -80,13 +82,15 @@ begin
       where attrelid = pipeline.relation and attname = given.column_name and not attisdropped) then
       execute format('revoke %s (%I) on %s from %s',
         given.privilege, given.column_name, pipeline.relation, given.grantee);
-      -- Two pipelines of one table share key columns.
+      -- Two pipelines on one table share key columns.
       perform embedd.grant_pipeline(p, given.grantee)
       from embedd.pipelines p
       where p.relation = pipeline.relation and p.id <> pipeline.id;
     end if;
   end loop;
 end $$;
+comment on function embedd.revoke_pipeline(embedd.pipelines) is
+  'Revokes what embedd.grants records for a pipeline, unless another pipeline needs it.';
 
 create function embedd.grant_worker(role text) returns void
 language plpgsql as $$
@@ -108,8 +112,8 @@ begin
   where embedd.pipeline_is_whole(p);
 end $$;
 comment on function embedd.grant_worker is
-  'Lets a role run the worker, on all pipelines and those to come: '
-  'SELECT on keys, content and the two embedding columns, UPDATE on the latter.';
+  'Lets a role run the worker, for all present and future pipelines: '
+  'SELECT on the key, content, embedding and model columns, UPDATE on the last two.';
 
 create function embedd.revoke_worker(role text) returns void
 language plpgsql as $$
@@ -142,4 +146,4 @@ begin
   execute format('revoke all on all sequences in schema embedd from %s', target);
   execute format('revoke all on schema embedd from %s', target);
 end $$;
-comment on function embedd.revoke_worker is 'Takes back what embedd.grant_worker gave.';
+comment on function embedd.revoke_worker is 'Revokes what embedd.grant_worker granted.';

@@ -1,8 +1,8 @@
---! Previous: sha1:8f116250c4569dbe9c6cb0ad84aa6979f9854f90
---! Hash: sha1:745fa07742b81ec36a543520047960ef4c275a4b
+--! Previous: sha1:3d447e81ce64ff14f4bc409e1d213113a371c2b8
+--! Hash: sha1:14ca6f65d60084ee8a0a59cf75f59bc634a3739e
 --! Message: watch
 
--- watch and unwatch. Every check comes before the first change.
+-- Watching and unwatching a table. Every check runs before the first change.
 
 create function embedd.create_triggers(pipeline embedd.pipelines) returns void
 language plpgsql as $$
@@ -11,7 +11,7 @@ declare
   vector_schema name := (select extnamespace::regnamespace::name from pg_extension where extname = 'vector');
   partitioned boolean := (select relkind = 'p' from pg_class where oid = pipeline.relation);
 begin
-  -- Rows that arrive in a partition directly pass by the parent's statement triggers.
+  -- Rows inserted directly into a partition do not fire the parent's statement triggers.
   execute format('create trigger %I after insert on %s for each %s execute function embedd.tg_wake__after_write(%s)',
     format('zzz_embedd_%s__after_insert', pipeline.id),
     pipeline.relation,
@@ -31,7 +31,7 @@ begin
     format('old.%1$I is not null and new.%1$I is not null and (%2$s) and not (old.%1$I operator(%3$I.<>) new.%1$I)',
       pipeline.embedding_column, changed, vector_schema),
     format('tg_pipeline_%s__before_update', pipeline.id));
-  -- Replicated changes make a vector stale like any other; only waking can wait for the worker's poll.
+  -- Replicated changes also outdate a vector. They need not wake a worker: its poll finds them.
   execute format('alter table %s enable always trigger %I',
     pipeline.relation, format('zzz_embedd_%s__before_update', pipeline.id));
   execute format('create trigger %I after update on %s for each row when (%s) execute function embedd.tg_wake__after_write(%s)',
@@ -40,6 +40,8 @@ begin
     format('new.%1$I is null and (old.%1$I is not null or %2$s)', pipeline.embedding_column, changed),
     pipeline.id);
 end $$;
+comment on function embedd.create_triggers(embedd.pipelines) is
+  'Creates the triggers that wake workers and drop outdated vectors.';
 
 create function embedd.drop_triggers(pipeline embedd.pipelines) returns void
 language plpgsql as $$
@@ -57,11 +59,13 @@ begin
   end loop;
   execute format('drop function if exists embedd.%I()', format('tg_pipeline_%s__before_update', pipeline.id));
 end $$;
+comment on function embedd.drop_triggers(embedd.pipelines) is 'Drops the triggers of a pipeline, and their function.';
 
 create function embedd.pending_index_name(pipeline_id integer) returns text
 language sql immutable as $$
   select format('embedd_%s_pending', pipeline_id)
 $$;
+comment on function embedd.pending_index_name(integer) is 'The name of the index of pending rows.';
 
 create function embedd.pending_index_definition(pipeline embedd.pipelines) returns text
 language sql stable as $$
@@ -71,12 +75,13 @@ language sql stable as $$
     embedd.pending_predicate(pipeline.relation, pipeline.content_columns, pipeline.embedding_column))
 $$;
 comment on function embedd.pending_index_definition(embedd.pipelines) is
-  'What stands after ON table in the CREATE INDEX of the rows that wait.';
+  'The part after ON table in CREATE INDEX, for the index of pending rows.';
 
 create function embedd.vector_index_name(pipeline_id integer) returns text
 language sql immutable as $$
   select format('embedd_%s_vector', pipeline_id)
 $$;
+comment on function embedd.vector_index_name(integer) is 'The name of the vector index that a worker builds.';
 
 create function embedd.vector_index_definition(pipeline embedd.pipelines) returns text
 language sql stable as $$
@@ -88,7 +93,7 @@ language sql stable as $$
   where a.attrelid = pipeline.relation and a.attname = pipeline.embedding_column and not a.attisdropped
 $$;
 comment on function embedd.vector_index_definition(embedd.pipelines) is
-  'What stands after ON table in the CREATE INDEX for cosine search.';
+  'The part after ON table in CREATE INDEX, for cosine search.';
 
 create function embedd.add_columns(relation text, embedding_column text, model_column text, dimensions integer) returns void
 language plpgsql
@@ -102,7 +107,7 @@ begin
     target, embedding_column, vector_schema, dimensions, coalesce(model_column, embedding_column || '_model'));
 end $$;
 comment on function embedd.add_columns is
-  'Adds the two columns of a pipeline where they are missing; no row is rewritten.';
+  'Adds the embedding and model columns if they are missing. Rewrites no row.';
 
 create function embedd.watch(
   relation text,
@@ -119,7 +124,7 @@ set lock_timeout = '10s'
 set client_min_messages = warning as $$
 declare
   target regclass := embedd.resolve(relation);
-  -- named after the embedding column unless said
+  -- named after the embedding column by default
   model_name_column text := coalesce(model_column, embedding_column || '_model');
   existing embedd.pipelines;
   pipeline embedd.pipelines;
@@ -130,7 +135,7 @@ begin
   perform embedd.check_model_column(target, model_name_column);
   if embedd.later_triggers(target) is not null then
     perform embedd.refuse('later_trigger',
-      format('%s has a BEFORE UPDATE trigger that would run after embedd''s and could change the text unseen: %s',
+      format('%s has a BEFORE UPDATE trigger that runs after embedd''s and could change the text without embedd noticing: %s',
         target, embedd.later_triggers(target)),
       format('ALTER TRIGGER ... ON %s RENAME TO a_name_that_sorts_before_zzz_embedd;', target));
   end if;
@@ -138,12 +143,12 @@ begin
   from embedd.pipelines p
   where p.relation = target and p.embedding_column = watch.embedding_column;
   if found and not embedd.pipeline_is_whole(existing) then
-    -- Its columns were renamed or dropped: this call says what they are now.
+    -- Its columns were renamed or dropped, and this call gives the new ones.
     perform embedd.unwatch(relation, embedding_column);
   elsif found then
     perform embedd.refuse('already_watched',
-      format('column %I of %s is watched already, by pipeline %s', embedding_column, target, existing.id),
-      format('SELECT embedd.unwatch(%L); first, or name another embedding column', target));
+      format('column %I of %s is already watched, by pipeline %s', embedding_column, target, existing.id),
+      format('SELECT embedd.unwatch(%L); first, or choose another embedding column', target));
   end if;
   insert into embedd.pipelines (
     relation, key_columns, content_columns, template, embedding_column, model_column, model, index_method)
@@ -159,8 +164,8 @@ begin
   return pipeline.id;
 end $$;
 comment on function embedd.watch is
-  'Attaches embedd to a table: checks it, creates the triggers and the partial index, and returns the pipeline''s id. '
-  'Rows that are there already are embedded too. create_index builds the index under a lock that writers wait for; '
+  'Watches a table: checks it, creates the triggers and the partial index, and returns the id of the pipeline. '
+  'Existing rows are embedded too. create_index builds the index under a lock that blocks writers; '
   'the command "embedd watch" builds it CONCURRENTLY instead.';
 
 create function embedd.unwatch(relation text, embedding_column text default null, drop_columns boolean default false)
@@ -179,7 +184,7 @@ declare
   shadow record;
   dropped integer := 0;
 begin
-  -- A switch that is under way ends with either of its pipelines.
+  -- Unwatching either pipeline of a running switch aborts the switch.
   for shadow in
     select s.id, s.embedding_column
     from embedd.pipelines s
@@ -215,7 +220,7 @@ begin
   return dropped;
 end $$;
 comment on function embedd.unwatch is
-  'Leaves a table: triggers, indexes and grants of embedd go; the vectors stay unless drop_columns. '
-  'Returns how many pipelines that was.';
+  'Unwatches a table: drops embedd''s triggers and indexes and revokes its grants. The vectors stay, unless drop_columns. '
+  'Returns the number of pipelines removed.';
 
 select embedd.watch('embedd.chunks', array['content']);

@@ -1,9 +1,8 @@
---! Previous: sha1:745fa07742b81ec36a543520047960ef4c275a4b
---! Hash: sha1:3e72b15382edc9dc5df87fa7c416abd6410edf3b
+--! Previous: sha1:14ca6f65d60084ee8a0a59cf75f59bc634a3739e
+--! Hash: sha1:e214c0fe954b1a6de64135ea11d6727bc8909d07
 --! Message: status
 
--- Status. Counting reads each watched table once; who only wants to know that a worker lives reads
--- embedd.workers.
+-- Status. embedd.status reads every watched table once; embedd.workers reads none.
 
 create function embedd.count_rows(
   pipeline embedd.pipelines,
@@ -38,6 +37,8 @@ begin
   blank := coalesce(blank, 0);
   done_by_model := coalesce(done_by_model, '{}');
 end $$;
+comment on function embedd.count_rows is
+  'Reads the whole table. All counts are NULL if the table no longer has the pipeline''s columns.';
 
 create function embedd.vector_index_state(pipeline embedd.pipelines) returns text
 language sql stable as $$
@@ -48,9 +49,9 @@ language sql stable as $$
     where i.indrelid = pipeline.relation and x.relname = embedd.vector_index_name(pipeline.id)), 'queued') end
 $$;
 comment on function embedd.vector_index_state(embedd.pipelines) is
-  'queued (until the backlog is done), building, or ready; NULL where no index is asked for.';
+  'queued (until the backlog is done), building or ready; NULL if the pipeline has no vector index.';
 
--- A dead row that is stale has a vector, and is none of those that are pending.
+-- A dead row that is stale has a vector, so it is not pending.
 create view embedd.status as
   select
     p.id as pipeline_id,
@@ -98,9 +99,9 @@ create view embedd.status as
     from embedd.usage u
     where u.pipeline_id = p.id and u.day = (now() at time zone 'UTC')::date) as usage;
 comment on view embedd.status is
-  'The backlog by pipeline. pending: rows that will get a vector, in flight or waiting for a retry included. '
-  'oldest_pending_age: at most this, the time since a worker last had nothing to do. '
-  'blank: NULL or white space, never embedded. stale: rows whose vector is of another model than current_model.';
+  'The backlog per pipeline. pending: rows that will get a vector, including rows in flight and rows backing off. '
+  'oldest_pending_age: an upper bound, the time since a worker last found no pending row. '
+  'blank: rows with NULL or white space, never embedded. stale: rows whose vector is not from current_model.';
 
 create function embedd.model_of(
   relation text,
@@ -111,7 +112,7 @@ language plpgsql as $$
 declare
   target regclass := embedd.resolve(relation);
 begin
-  -- Until the transaction ends no switch can give the column's name to another.
+  -- Locks the table, so that no switch can rename the column before the transaction ends.
   execute format('select from %s limit 0', target);
   select coalesce(p.model, p.served_model), a.atttypmod into model, dimensions
   from embedd.pipelines p
@@ -124,5 +125,5 @@ begin
   end if;
 end $$;
 comment on function embedd.model_of is
-  'The present model of an embedding column, and its dimension; both stay true until the transaction ends. '
-  'A search begins with it, and compares its query only if it was made by this model.';
+  'The current model of an embedding column and its dimensions, both fixed until the transaction ends. '
+  'Call it at the start of a search: only query vectors from this model can be compared.';

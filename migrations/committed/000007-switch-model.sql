@@ -1,11 +1,11 @@
---! Previous: sha1:3e72b15382edc9dc5df87fa7c416abd6410edf3b
---! Hash: sha1:8e530b87cd1bdb495f1af7f745bec81f73626582
+--! Previous: sha1:e214c0fe954b1a6de64135ea11d6727bc8909d07
+--! Hash: sha1:c21c98b89ffb15768a700ab51cbccd184d05b64e
 --! Message: switch model
 
--- Switching to another model without an outage: a shadow pipeline fills columns of its own beside the old ones,
--- and one short transaction gives them the names.
+-- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
+-- short transaction swaps the names.
 
--- Names are cut at 63 bytes by PostgreSQL; a suffix must survive that.
+-- PostgreSQL truncates names at 63 bytes, which must not cut off the suffix.
 create function embedd.with_suffix(base text, suffix text) returns text
 language plpgsql immutable as $$
 begin
@@ -14,16 +14,18 @@ begin
   end loop;
   return base || suffix;
 end $$;
+comment on function embedd.with_suffix(text, text) is 'A name with a suffix, in at most 63 bytes.';
 
--- A table and its partitions.
 create function embedd.table_tree(relation regclass) returns setof regclass
 language sql stable as $$
   select relation
   union
   select t.relid from pg_partition_tree(relation) t
 $$;
+comment on function embedd.table_tree(regclass) is 'A table and its partitions.';
 
--- Everything but indexes that is bound to columns and not to their names would go on with the old ones.
+-- Whatever refers to a column and not to its name would stay with the old column. Indexes are not listed: the switch
+-- builds new ones.
 create function embedd.column_dependents(relation regclass, column_names text[]) returns text
 language sql stable as $$
   select string_agg(distinct
@@ -47,6 +49,8 @@ language sql stable as $$
     and (f.oid is null or f.adnum <> a.attnum)
     and not (d.classid = 'pg_class'::regclass and d.objid = r and d.objsubid in (0, a.attnum))
 $$;
+comment on function embedd.column_dependents(regclass, text[]) is
+  'What depends on the columns, other than embedd''s triggers and plain indexes.';
 
 create function embedd.check_switch(
   pipeline embedd.pipelines,
@@ -71,16 +75,16 @@ begin
     perform embedd.refuse('not_whole', format('a column that %s needs is gone', name), 'embedd status');
   elsif coalesce(pipeline.model, pipeline.served_model) is null then
     perform embedd.refuse('no_current_model',
-      format('no worker has served %s yet, so it is not known which model it has', name),
+      format('no worker has served %s yet, so its current model is unknown', name),
       'embedd run');
   elsif coalesce(pipeline.model, pipeline.served_model) = to_model and dimensions = to_dimensions then
     perform embedd.refuse('same_model',
-      format('%s has vectors of %s with %s dimensions already', name, to_model, dimensions),
+      format('%s already has vectors from %s with %s dimensions', name, to_model, dimensions),
       'embedd switch-model --help');
   end if;
   most := case type_name when 'halfvec' then 4000 else 2000 end;
   if to_dimensions not between 1 and 16000 then
-    perform embedd.refuse('too_many_dimensions', format('a %s has 1 to 16000 dimensions', type_name), '--dimensions 1536');
+    perform embedd.refuse('too_many_dimensions', format('a %s can have 1 to 16000 dimensions', type_name), '--dimensions 1536');
   elsif to_dimensions > most and index_method is not null then
     perform embedd.refuse('too_many_dimensions',
       format('an %s index on a %s takes at most %s dimensions, not %s', index_method, type_name, most, to_dimensions),
@@ -93,7 +97,7 @@ begin
     join pg_am m on m.oid = x.relam and m.amname in ('hnsw', 'ivfflat')
     where x.relname <> embedd.vector_index_name(pipeline.id)) then
     perform embedd.refuse('too_many_dimensions',
-      format('%s has an index of vectors, and one on a %s takes at most %s dimensions, not %s',
+      format('%s has a vector index, which on a %s takes at most %s dimensions, not %s',
         name, type_name, most, to_dimensions),
       format('--dimensions %s, or drop the index', most));
   end if;
@@ -106,7 +110,7 @@ begin
       select from pg_attribute a
       where a.attrelid = pipeline.relation and a.attname = column_name and not a.attisdropped) then
       perform embedd.refuse('name_taken',
-        format('the switch needs the name %I, and %s has such a column', column_name, pipeline.relation),
+        format('the switch needs the name %I, but %s already has a column with this name', column_name, pipeline.relation),
         format('ALTER TABLE %s DROP COLUMN %I; or RENAME it', pipeline.relation, column_name));
     end if;
   end loop;
@@ -114,15 +118,17 @@ begin
     select from embedd.pipelines p
     where p.relation = pipeline.relation and p.id <> pipeline.id and p.model_column = pipeline.model_column) then
     perform embedd.refuse('shared_model_column',
-      format('column %I of %s belongs to two embedding columns', pipeline.model_column, pipeline.relation),
-      'embedd unwatch one of them, and watch it with a --model-column of its own');
+      format('two embedding columns share column %I of %s', pipeline.model_column, pipeline.relation),
+      'embedd unwatch one of them, then watch it with its own --model-column');
   elsif embedd.column_dependents(pipeline.relation, array[pipeline.embedding_column, pipeline.model_column]) is not null then
     perform embedd.refuse('dependents',
-      format('these would keep to the old columns of %s: %s', pipeline.relation,
+      format('these would still use the old columns of %s: %s', pipeline.relation,
         embedd.column_dependents(pipeline.relation, array[pipeline.embedding_column, pipeline.model_column])),
-      'drop them, and create them again after the switch');
+      'drop them, then create them again after the switch');
   end if;
 end $$;
+comment on function embedd.check_switch(embedd.pipelines, text, integer, text, boolean) is
+  'Refuses a switch that could not be finished.';
 
 create function embedd.begin_switch(
   relation text,
@@ -173,7 +179,7 @@ begin
   if old.attstattarget >= 0 then
     execute format('alter table %s alter column %I set statistics %s', target, next_embedding, old.attstattarget);
   end if;
-  -- From now on only a worker of its model serves the old column, and none of the new model's touches it.
+  -- From now on only workers with the old model serve the old column.
   update embedd.pipelines p
   set model = coalesce(p.model, p.served_model)
   where p.id = pipeline.id;
@@ -192,7 +198,8 @@ begin
   return shadow_id;
 end $$;
 comment on function embedd.begin_switch is
-  'The first step of "embedd switch-model": the columns <name>_next, and a pipeline that fills them. Returns its id.';
+  'First step of "embedd switch-model": adds the columns <name>_next and a shadow pipeline that fills them. '
+  'Returns the id of the shadow pipeline.';
 
 create function embedd.abort_switch(shadow_id integer) returns void
 language plpgsql
@@ -207,9 +214,9 @@ begin
   update embedd.pipelines p set shadow_of = null, model_before = null where p.id = shadow_id;
   perform embedd.unwatch(shadow.relation::text, shadow.embedding_column, drop_columns => true);
 end $$;
-comment on function embedd.abort_switch is 'Ends a switch: the new columns go, and the old pipeline is as before.';
+comment on function embedd.abort_switch is 'Aborts a switch: drops the new columns and restores the old pipeline.';
 
--- Reads the partial index of pending rows, never the table.
+-- Reads the index of pending rows, never the whole table.
 create function embedd.count_behind(
   shadow_id integer,
   at_most bigint default null,
@@ -251,15 +258,15 @@ begin
   into pending, behind, dead;
 end $$;
 comment on function embedd.count_behind is
-  'Of a switch: rows that wait for a new vector; those of them that have an old one; those of these that are dead. '
-  'No more than at_most pending rows are looked at.';
+  'Progress of a switch. pending: rows without a new vector; behind: pending rows that have an old vector; '
+  'dead: those of them that are no longer retried. Reads at most at_most pending rows.';
 
 create function embedd.most_pending(shadow_id integer, max_behind bigint) returns bigint
 language sql stable as $$
   select 20000 + max_behind + (select count(*) from embedd.failures f where f.pipeline_id = shadow_id and f.dead)
 $$;
 comment on function embedd.most_pending is
-  'How many pending rows the swap looks at while it holds the table''s lock; where more wait it is refused.';
+  'How many pending rows the swap may count while it locks the table; with more it is refused.';
 
 create function embedd.swap_index_names(old_index regclass, new_index regclass) returns void
 language plpgsql as $$
@@ -285,6 +292,8 @@ begin
   execute format('alter index %I.%I rename to %I', schema_name, old_name, embedd.with_suffix(old_name, '_previous'));
   execute format('alter index %s rename to %I', new_index, old_name);
 end $$;
+comment on function embedd.swap_index_names(regclass, regclass) is
+  'Gives an index, and its partitions, the name of the index that it replaces.';
 
 create function embedd.copy_column_settings(pipeline embedd.pipelines, shadow embedd.pipelines) returns void
 language plpgsql as $$
@@ -321,9 +330,10 @@ begin
     execute given.statement;
   end loop;
 end $$;
+comment on function embedd.copy_column_settings(embedd.pipelines, embedd.pipelines) is
+  'Copies users'' grants and comments from the old columns to the new ones.';
 
--- Under an ACCESS EXCLUSIVE lock of the table, so nothing in here may read it but through the index of
--- pending rows.
+-- Holds an ACCESS EXCLUSIVE lock on the table, so it may read the table only through the index of pending rows.
 create function embedd.finish_switch(shadow_id integer, max_behind bigint, force boolean, drop_old boolean) returns void
 language plpgsql
 set client_min_messages = warning as $$
@@ -341,13 +351,13 @@ begin
   from embedd.count_behind(shadow_id, at_most => embedd.most_pending(shadow_id, max_behind) + 1);
   if counted.dead > 0 and not force then
     perform embedd.refuse('dead_rows',
-      format('%s rows of %s could not be embedded with %s, and would be without a vector',
+      format('%s rows of %s could not be embedded with %s and would lose their vector',
         counted.dead, shadow.relation, shadow.model),
       'embedd failures --dead; embedd retry; or --force');
   elsif counted.behind - counted.dead > max_behind
      or counted.pending > embedd.most_pending(shadow_id, max_behind) then
     perform embedd.refuse('behind',
-      format('too many rows of %s wait for their new vector', shadow.relation),
+      format('too many rows of %s have no new vector yet', shadow.relation),
       'embedd run');
   end if;
   previous := array[
@@ -407,5 +417,5 @@ begin
   perform embedd.create_triggers(shadow);
 end $$;
 comment on function embedd.finish_switch is
-  'The last step of "embedd switch-model", for which it holds the table''s lock: the new columns get the old ones'' names, '
-  'indexes and privileges, and their pipeline takes over. The old ones are <name>_previous, or dropped.';
+  'Last step of "embedd switch-model", under a lock on the table: the new columns take over the names, index names and '
+  'privileges of the old ones, and their pipeline takes over. The old columns become <name>_previous or are dropped.';

@@ -79,7 +79,7 @@ describeServer("switch-model refuses, changing nothing:", () => {
       "a view of the old column",
       "create view v as select embedding <-> '[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]' as d from docs",
       ["docs", "--model", "new", "--dimensions", "8"],
-      /would keep to the old columns of docs: view v/,
+      /would still use the old columns of docs: view v/,
     ],
     [
       "a constraint",
@@ -161,7 +161,7 @@ describeServer("while a model is switched", () => {
     expect(await embedd("switch-model", "docs", "--model", "new", "--dimensions", "8")).toMatchObject({
       code: 0,
       stdout: expect.stringMatching(
-        /nothing to switch: .*has vectors of new with 8 dimensions already/,
+        /nothing to switch: .*already has vectors from new with 8 dimensions/,
       ) as string,
     });
     expect((await db.query("select * from embedd.model_of('docs')")).rows).toEqual([
