@@ -1,21 +1,23 @@
 --! Previous: -
---! Hash: sha1:a95e30cb9acf57b786437035ad0edff20359eaeb
+--! Hash: sha1:b1da48d16910d650531af829d73d410d3fcc738e
 --! Message: tables
 
--- Tables. State lives here and never in a user's row: a row-level UPDATE of a table with an HNSW index
--- rewrites every index entry, so nothing but the embedding is ever written there.
+-- Tables. embedd keeps its state here and writes only vectors and model names to a user's table: an UPDATE there
+-- adds an entry to every index, and HNSW entries are expensive.
 
 create extension if not exists vector;
 
 create schema embedd;
-comment on schema embedd is 'The embedding daemon: rows that embed themselves.';
+comment on schema embedd is 'embedd, the embedding daemon: keeps the vectors of watched tables up to date.';
 
--- Every refusal has a literal code (in the error's constraint field), a message and what to type.
+-- The error's constraint field carries the code, so that scripts can compare it.
 create function embedd.refuse(code text, message text, hint text) returns void
 language plpgsql as $$
 begin
   raise exception using errcode = 'EMBDD', constraint = code, message = message, hint = hint;
 end $$;
+comment on function embedd.refuse(text, text, text) is
+  'Raises an error with a literal code, a message and a hint that says what to type.';
 
 create table embedd.pipelines (
   id integer generated always as identity primary key,
@@ -31,15 +33,38 @@ create table embedd.pipelines (
   error text,
   caught_up_at timestamptz,
   created_at timestamptz not null default now(),
+  served_model text,
+  served_by integer,
+  wait_reason text,
+  wait_until timestamptz,
+  reembed boolean not null default false,
+  shadow_of integer unique references embedd.pipelines,
+  model_before text,
   unique (relation, embedding_column)
 );
-comment on table embedd.pipelines is 'One row a watched embedding column. Written by embedd.watch and embedd.unwatch.';
-comment on column embedd.pipelines.content_columns is 'The columns that make the text, in order.';
-comment on column embedd.pipelines.template is '''{title}\n\n{body}'', rendered by the worker; NULL: the columns one below the other.';
-comment on column embedd.pipelines.model is 'Only a worker of this model serves the pipeline; NULL: whichever runs.';
-comment on column embedd.pipelines.index_method is 'The vector index that a worker builds once the backlog is done; NULL: none.';
-comment on column embedd.pipelines.error is 'Why no worker can serve it now; NULL: nothing is wrong.';
-comment on column embedd.pipelines.caught_up_at is 'When a worker last found nothing left to do.';
+comment on table embedd.pipelines is 'One row per watched embedding column. Written by embedd.watch and embedd.unwatch.';
+comment on column embedd.pipelines.key_columns is 'The columns of the primary key, in order.';
+comment on column embedd.pipelines.content_columns is 'The columns that the text is made of, in order.';
+comment on column embedd.pipelines.template is
+  '''{title}\n\n{body}'', rendered by the worker; NULL: one column per line.';
+comment on column embedd.pipelines.model_column is 'The column for the name of the model that made the vector.';
+comment on column embedd.pipelines.model is 'Only workers with this model serve the pipeline; NULL: workers with any model.';
+comment on column embedd.pipelines.paused is 'Workers claim no rows while this is true.';
+comment on column embedd.pipelines.index_method is
+  'The vector index that a worker builds after the backlog; NULL: none.';
+comment on column embedd.pipelines.error is 'Why no worker can serve the pipeline; NULL: nothing is wrong.';
+comment on column embedd.pipelines.caught_up_at is 'When a worker last found no pending row.';
+comment on column embedd.pipelines.served_model is
+  'The model that serves the pipeline, or last did. Vectors from other models are stale.';
+comment on column embedd.pipelines.served_by is 'The id of a worker that serves the pipeline, or last did.';
+comment on column embedd.pipelines.wait_reason is
+  'Why the worker waits, such as a daily limit, although the pipeline is fine; NULL: it does not wait.';
+comment on column embedd.pipelines.wait_until is 'When the worker resumes.';
+comment on column embedd.pipelines.reembed is 'Whether workers re-embed stale rows, after all pending rows.';
+comment on column embedd.pipelines.shadow_of is
+  'During a model switch: the pipeline whose columns this one will replace.';
+comment on column embedd.pipelines.model_before is
+  'In a shadow pipeline: what model was in the other pipeline before the switch set it.';
 
 create table embedd.leases (
   id bigint generated always as identity primary key,
@@ -50,10 +75,13 @@ create table embedd.leases (
   expires_at timestamptz not null
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 create index on embedd.leases (pipeline_id);
-comment on table embedd.leases is 'One row a batch in flight: the text form of its keys, and the worker that has it.';
+comment on table embedd.leases is 'One row per batch in flight.';
+comment on column embedd.leases.worker is 'The id of the worker that claimed the rows.';
+comment on column embedd.leases.keys is 'The primary keys of the claimed rows, as text.';
+comment on column embedd.leases.expires_at is 'When other workers may claim the rows.';
 
 create sequence embedd.worker_ids as integer cycle;
-comment on sequence embedd.worker_ids is 'A worker holds the advisory lock (''embp'', its id) for as long as it lives.';
+comment on sequence embedd.worker_ids is 'Worker ids. A worker holds the advisory lock (''embp'', its id) while it is connected.';
 
 create table embedd.failures (
   pipeline_id integer not null references embedd.pipelines on delete cascade,
@@ -65,11 +93,18 @@ create table embedd.failures (
   failed_at timestamptz not null default now(),
   next_attempt_at timestamptz not null,
   dead boolean not null default false,
+  stale boolean not null default false,
   primary key (pipeline_id, key)
 );
 create index on embedd.failures (pipeline_id, next_attempt_at) where not dead;
-comment on table embedd.failures is 'Rows that could not be embedded as they are. A changed text makes the entry void.';
-comment on column embedd.failures.content_hash is 'SHA-256 of the content columns that failed.';
+comment on table embedd.failures is 'Rows that could not be embedded. An entry no longer counts once the row''s text changes.';
+comment on column embedd.failures.key is 'The primary key of the row, as text.';
+comment on column embedd.failures.code is 'A literal code of the error, for scripts.';
+comment on column embedd.failures.error is 'The message of the last error.';
+comment on column embedd.failures.dead is 'The row is no longer retried; embedd retry tries it again.';
+comment on column embedd.failures.content_hash is 'SHA-256 of the content columns that failed. Never the text.';
+comment on column embedd.failures.stale is
+  'The row has a vector from another model, and re-embedding it failed.';
 
 create table embedd.grants (
   pipeline_id integer not null references embedd.pipelines on delete cascade,
@@ -78,9 +113,53 @@ create table embedd.grants (
   column_name text
 );
 create unique index on embedd.grants (pipeline_id, grantee, privilege, coalesce(column_name, ''));
-comment on table embedd.grants is 'What embedd.grant_worker gave on users'' tables and schemas (column_name NULL), so that unwatch takes back exactly that.';
+comment on table embedd.grants is
+  'The privileges that embedd granted on users'' tables and schemas, so that unwatch revokes exactly those.';
+comment on column embedd.grants.column_name is 'NULL: USAGE on the table''s schema.';
 
--- pgvector may live in any schema.
+-- No foreign key to pipelines: usage stays on record after a table is unwatched.
+create table embedd.usage (
+  pipeline_id integer not null,
+  day date not null,
+  model text not null,
+  requests bigint not null default 0,
+  tokens bigint not null default 0,
+  cut_texts bigint not null default 0,
+  reserved_tokens bigint not null default 0,
+  usd numeric not null default 0,
+  primary key (day, pipeline_id, model)
+);
+comment on table embedd.usage is
+  'Requests to API providers per pipeline and day (UTC). usd is an estimate from the model''s list price.';
+comment on column embedd.usage.cut_texts is 'Texts that were truncated at the model''s limit.';
+comment on column embedd.usage.reserved_tokens is
+  'Tokens of requests in flight. If a worker dies, its reserved tokens count as used.';
+
+-- The vector cache stores hashes, never texts. It is unlogged: a server crash empties it, and vectors are computed again.
+do $$
+declare
+  vector_type text;
+begin
+  select format('%I.vector', n.nspname) into strict vector_type
+  from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'vector';
+  execute format($sql$
+    create unlogged table embedd.vectors (
+      text_hash bytea not null,
+      model text not null,
+      dimensions integer not null,
+      embedding %s not null,
+      used_at timestamptz not null default now(),
+      primary key (text_hash, model, dimensions)
+    )$sql$, vector_type);
+end $$;
+create index on embedd.vectors (used_at);
+-- Space of deleted vectors is reused only after a vacuum, so vacuum early.
+alter table embedd.vectors set (autovacuum_vacuum_scale_factor = 0.02, toast.autovacuum_vacuum_scale_factor = 0.02);
+comment on table embedd.vectors is 'The vector cache: vectors by text hash, reused for rows with the same text and model.';
+comment on column embedd.vectors.used_at is 'When a row last used the vector; the oldest are deleted first.';
+comment on column embedd.vectors.text_hash is 'SHA-256 of the text that was sent to the model.';
+
+-- pgvector may be installed in any schema.
 do $$
 declare
   vector_type text;
@@ -99,4 +178,7 @@ begin
     )$sql$, vector_type);
 end $$;
 create index on embedd.chunks (source, position);
-comment on table embedd.chunks is 'A ready-made watched table for whoever has none: insert source, position and content.';
+comment on table embedd.chunks is
+  'A ready-made watched table: insert source, position and content.';
+comment on column embedd.chunks.source is 'What the chunk is a part of, such as a file name.';
+comment on column embedd.chunks.position is 'The ordinal of the chunk in its source.';

@@ -7,6 +7,8 @@ import { clearAllPools } from "graphile-migrate/dist/pgReal.js";
 import pg from "pg";
 import { configurationError } from "../errors.js";
 import { clientConfig } from "../database/pool.js";
+import { markBookkeeping, readBookkeeping } from "./bookkeeping.sql.js";
+import type { Bookkeeping } from "./bookkeeping.sql.js";
 
 const folder = fileURLToPath(new URL("../../migrations", import.meta.url));
 
@@ -15,6 +17,17 @@ const MIGRATE_LOCK = 0x656d6273;
 
 /** duplicate_schema, duplicate_table, duplicate_column, duplicate_function, duplicate_object, unique_violation */
 const SOMEBODY_ELSE_DID = new Set(["42P06", "42P07", "42701", "42723", "42710", "23505"]);
+
+/** A script cannot update a schema, so it stops with advice before its first change. */
+const REFUSE_SECOND_INSTALL = `do $$
+begin
+  if to_regnamespace('embedd') is not null then
+    raise exception using
+      message = 'this database has an embedd schema already',
+      hint = 'To replace it with this build: embedd uninstall, run this script again, and embedd watch each table again.';
+  end if;
+end $$;
+`;
 
 /** The migrations that this version of embedd brings, in order. */
 export async function committedMigrations(): Promise<{ name: string; hash: string; body: string }[]> {
@@ -27,16 +40,17 @@ export async function committedMigrations(): Promise<{ name: string; hash: strin
   );
 }
 
-/** All migrations as one script, for a database whose migrations are kept by other means. */
+/** All migrations as one script, for a database whose migrations are managed by other means. */
 export async function migrationScript(): Promise<string> {
   const migrations = await committedMigrations();
-  return `begin;\n${migrations.map(({ name, body }) => `-- ${name}\n${body}`).join("\n")}\ncommit;\n`;
+  return `begin;\n${REFUSE_SECOND_INSTALL}\n${migrations.map(({ name, body }) => `-- ${name}\n${body}`).join("\n")}\ncommit;\n`;
 }
 
 /**
  * Brings the schema `embedd` up to date. Idempotent; of two at once the second waits and finds nothing to do.
  * @returns the names of the migrations that were run
- * @throws EmbeddError of kind `configuration`: no pgvector, or the bookkeeping of another application
+ * @throws EmbeddError of kind `configuration`: `no_pgvector`; `other_build`, `newer_schema` or `foreign_migrations`
+ * if another build of embedd, a newer one, or another application wrote the list of migrations
  */
 export async function migrate(connectionString: string): Promise<string[]> {
   const client = new pg.Client(clientConfig({ connectionString, applicationName: "embedd migrate" }));
@@ -44,12 +58,15 @@ export async function migrate(connectionString: string): Promise<string[]> {
   try {
     await client.query("select pg_advisory_lock($1)", [MIGRATE_LOCK]);
     await checkPgvector(client);
-    const before = await appliedHashes(client);
     const committed = await committedMigrations();
-    checkBookkeeping(before, committed);
-    const url = await withDatabase(client, connectionString);
-    await runUntilNobodyElseDoes(url);
-    return committed.filter(({ hash }) => !before.includes(hash)).map(({ name }) => name);
+    const known = committed.map(({ hash }) => hash);
+    const before = await readBookkeeping(client, known);
+    checkBookkeeping(before, known);
+    const missing = committed.filter(({ hash }) => !before.hashes.includes(hash));
+    if (missing.length === 0) return [];
+    await runUntilNobodyElseDoes(await withDatabase(client, connectionString));
+    await markBookkeeping(client);
+    return missing.map(({ name }) => name);
   } finally {
     await client.end();
   }
@@ -104,29 +121,31 @@ async function checkPgvector(client: pg.Client): Promise<void> {
   );
 }
 
-async function appliedHashes(client: pg.Client): Promise<string[]> {
-  const { rows } = await client.query("select to_regclass('graphile_migrate.migrations') as found");
-  if ((rows[0] as { found: unknown }).found === null) return [];
-  const applied = await client.query<{ hash: string }>(
-    "select hash from graphile_migrate.migrations order by filename",
+/**
+ * Until 1.0 committed migrations are edited in place, so a schema of another build cannot be updated.
+ * graphile-migrate keeps one list per database, so another application's list would hide our migrations.
+ */
+function checkBookkeeping({ hashes, ours }: Bookkeeping, known: readonly string[]): void {
+  if (hashes.every((hash) => known.includes(hash))) return;
+  if (known.every((hash) => hashes.includes(hash))) {
+    throw configurationError(
+      "newer_schema",
+      "this database was migrated by a newer embedd",
+      "npm install embedd@latest",
+    );
+  }
+  if (ours) {
+    throw configurationError(
+      "other_build",
+      "another pre-release build made this database's embedd schema, and this build cannot update it. " +
+        "Replace the schema, then run embedd watch for each table again. " +
+        "Vectors and model names stay in your tables; rows of embedd.chunks are lost (uninstall asks for --drop-chunks)",
+      "embedd uninstall && embedd migrate",
+    );
+  }
+  throw configurationError(
+    "foreign_migrations",
+    "graphile_migrate.migrations in this database belongs to another application",
+    'embedd migrate --sql | psql -v ON_ERROR_STOP=1 "$DATABASE_URL"',
   );
-  return applied.rows.map(({ hash }) => hash);
-}
-
-/** graphile-migrate keeps one list a database, so another application's list would hide our migrations. */
-function checkBookkeeping(applied: readonly string[], committed: readonly { hash: string }[]): void {
-  const ours = new Set(committed.map(({ hash }) => hash));
-  if (applied.every((hash) => ours.has(hash))) return;
-  const newer = committed.every(({ hash }) => applied.includes(hash));
-  throw newer
-    ? configurationError(
-        "newer_schema",
-        "this database was migrated by a newer embedd",
-        "npm install embedd@latest",
-      )
-    : configurationError(
-        "foreign_migrations",
-        "graphile_migrate.migrations in this database belongs to another application (or another embedd)",
-        'embedd migrate --sql | psql -v ON_ERROR_STOP=1 "$DATABASE_URL"',
-      );
 }

@@ -18,7 +18,7 @@ export interface PipelineStatus {
   done: number | null;
   doneByModel: Record<string, number> | null;
   blank: number | null;
-  vectorIndex: "waiting" | "building" | "ready" | null;
+  vectorIndex: "queued" | "building" | "ready" | null;
   /** The model that serves it; rows of other models are stale. */
   currentModel: string | null;
   stale: number | null;
@@ -52,7 +52,7 @@ select pipeline_id as pipeline,
   done_by_model as "doneByModel",
   blank::float8 as blank,
   vector_index as "vectorIndex",
-  present_model as "currentModel",
+  current_model as "currentModel",
   stale::float8 as stale,
   reembed,
   wait_reason as "waitReason",

@@ -1,14 +1,15 @@
 import type { ClientBase } from "pg";
 import { configurationError } from "../errors.js";
 import { callSchema } from "../database/call-schema.js";
+import { dropBookkeeping } from "./bookkeeping.sql.js";
 import { inClientTransaction } from "./client-transaction.js";
 import { committedMigrations } from "./migrate.js";
 import { countChunks, dropSchema, limitUninstall, revokeWorkers, watchedTables } from "./uninstall.sql.js";
 import { dropPipelines } from "./watch.sql.js";
 
 /**
- * Removes embedd in one transaction: stops watching every table, then drops the schema and the record of its
- * migrations.
+ * Removes embedd in one transaction, also the schema of another build: stops watching every table, then drops the
+ * schema and the record of its migrations.
  * @param client of the tables' owner, outside a transaction
  * @param dropColumns also drop the embedding and model columns; otherwise the vectors stay
  * @param dropChunks drop embedd.chunks even if it holds rows
@@ -33,21 +34,11 @@ export async function uninstall(
     const tables = await watchedTables(client);
     for (const table of tables) await dropPipelines(client, table, { embedding: undefined, dropColumns });
     await dropSchema(client);
-    await dropBookkeeping(client);
+    await dropBookkeeping(
+      client,
+      (await committedMigrations()).map(({ hash }) => hash),
+    );
     return tables;
   };
   return callSchema(() => inClientTransaction(client, remove));
-}
-
-/** Only where nobody else's migrations are in it. */
-async function dropBookkeeping(client: ClientBase): Promise<void> {
-  const { rows } = await client.query<{ there: boolean }>(
-    "select to_regclass('graphile_migrate.migrations') is not null as there",
-  );
-  if (rows[0]?.there !== true) return;
-  const hashes = (await committedMigrations()).map(({ hash }) => hash);
-  const foreign = await client.query("select from graphile_migrate.migrations where hash <> all ($1)", [
-    hashes,
-  ]);
-  if (foreign.rowCount === 0) await client.query("drop schema graphile_migrate cascade");
 }

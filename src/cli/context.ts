@@ -32,6 +32,8 @@ export interface Context {
 export interface ContextOptions {
   /** Does not print the address of embedded PostgreSQL. @default false */
   quiet?: boolean;
+  /** Migrates embedded PostgreSQL, which fails if another build made the schema. @default true */
+  migrated?: boolean;
 }
 
 export function readConfig(command: Command): Config {
@@ -52,7 +54,7 @@ export function readConfig(command: Command): Config {
  */
 export async function openContext(
   command: Command,
-  { quiet = false }: ContextOptions = {},
+  { quiet = false, migrated = true }: ContextOptions = {},
 ): Promise<Context> {
   const config = readConfig(command);
   const log = createLogger({ level: config.logLevel, format: config.logFormat });
@@ -61,7 +63,7 @@ export async function openContext(
   try {
     if (embedded !== null) {
       if (!quiet) process.stderr.write(`embedded PostgreSQL: psql "${databaseUrl}"\n`);
-      await migrate(databaseUrl);
+      if (migrated) await migrate(databaseUrl);
     }
     const pool = createPool({
       connectionString: databaseUrl,

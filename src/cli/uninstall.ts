@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import type { Client } from "pg";
 import { uninstall } from "../admin/uninstall.js";
 import { withOwner } from "./context.js";
 
@@ -11,10 +12,12 @@ export function addUninstall(program: Command): void {
     .addHelpText("after", "\nExample:\n  embedd uninstall")
     .action(async (flags: { dropColumns?: boolean; dropChunks?: boolean }, command: Command) => {
       const { dropColumns = false, dropChunks = false } = flags;
-      await withOwner(command, async (client) => {
+      const drop = async (client: Client): Promise<void> => {
         const tables = await uninstall(client, { dropColumns, dropChunks });
         const unwatched = tables.length > 0 ? `; no longer watching ${tables.join(", ")}` : "";
         process.stdout.write(`dropped the schema embedd${unwatched}\n`);
-      });
+      };
+      // It also drops the schema of another build, which cannot be migrated.
+      await withOwner(command, drop, { migrated: false });
     });
 }

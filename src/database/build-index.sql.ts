@@ -89,8 +89,8 @@ async function dropInvalid(client: ClientBase, table: Table, name: string): Prom
 export async function vectorIndexState(
   pool: Pool,
   pipelineId: number,
-): Promise<"waiting" | "building" | "ready" | null> {
-  const { rows } = await pool.query<{ state: "waiting" | "building" | "ready" | null }>(
+): Promise<"queued" | "building" | "ready" | null> {
+  const { rows } = await pool.query<{ state: "queued" | "building" | "ready" | null }>(
     "select embedd.vector_index_state(p) as state from embedd.pipelines p where id = $1",
     [pipelineId],
   );

@@ -5,7 +5,7 @@ import type { SwitchCounts } from "./switch.js";
 export async function countBehind(db: Pool | ClientBase, shadow: number): Promise<SwitchCounts> {
   const { rows } = await db.query<SwitchCounts>(
     `
-select waiting::float8 as pending,
+select pending::float8 as pending,
   behind::float8 as behind,
   dead::float8 as dead
 from embedd.count_behind($1)`,
@@ -16,7 +16,7 @@ from embedd.count_behind($1)`,
 
 /** The most pending rows that the swap accepts: with more it would hold its lock for too long. */
 export async function mostPending(db: Pool | ClientBase, shadow: number, maxBehind: number): Promise<number> {
-  const { rows } = await db.query<{ most: number }>("select embedd.most_waiting($1, $2)::float8 as most", [
+  const { rows } = await db.query<{ most: number }>("select embedd.most_pending($1, $2)::float8 as most", [
     shadow,
     maxBehind,
   ]);

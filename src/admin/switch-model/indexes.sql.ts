@@ -25,7 +25,7 @@ select x.relname as replaces,
     from pg_index ni
     join pg_class nx on nx.oid = ni.indexrelid
     where ni.indrelid = t.oid
-      and nx.relname = next.name), 'waiting') as state,
+      and nx.relname = next.name), 'queued') as state,
   jsonb_build_array(
     jsonb_build_array(quote_ident(p.embedding_column), quote_ident(s.embedding_column)),
     jsonb_build_array(quote_ident(p.model_column), quote_ident(s.model_column)),

@@ -44,7 +44,7 @@ export interface SwitchIndex {
   replaces: string | null;
   /** Its name until the swap. */
   name: string;
-  state: "waiting" | "building" | "ready";
+  state: "queued" | "building" | "ready";
   /** What follows ON table in CREATE INDEX, for the new columns. */
   definition: string;
   /** Its table or partition. */

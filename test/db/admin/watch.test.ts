@@ -65,13 +65,19 @@ describe("watch refuses, by name and with a cure,", () => {
       /is a materialized view/,
       /watch the table/,
     ],
-    ["a system table", { relation: "pg_class" }, "system_table", /pg_class belongs to the system/, /yours/],
+    [
+      "a system table",
+      { relation: "pg_class" },
+      "system_table",
+      /pg_class belongs to the system/,
+      /your own tables/,
+    ],
     [
       "a table of embedd's own",
       { relation: "embedd.leases" },
       "system_table",
       /leases belongs to the system/,
-      /yours/,
+      /your own tables/,
     ],
     [
       "an unknown content column",

@@ -93,7 +93,7 @@ describe("a table of one's own", () => {
     expect(await embedd(["watch", "docs", "--content", "title", "body"], env)).toMatchObject({ code: 0 });
     expect(await embedd(["watch", "docs", "--content", "title"], env)).toMatchObject({
       code: 2,
-      stderr: expect.stringMatching(/watched already[\s\S]*try: .*unwatch/) as string,
+      stderr: expect.stringMatching(/already watched[\s\S]*try: .*unwatch/) as string,
     });
     expect(await embedd(["search", "boats", "--table", "docs"], env)).toMatchObject({ code: 3 });
     expect(await embedd(["pause", "dogs"], env)).toMatchObject({ code: 2 });

@@ -79,7 +79,7 @@ describeServer("switch-model refuses, changing nothing:", () => {
       "a view of the old column",
       "create view v as select embedding <-> '[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]' as d from docs",
       ["docs", "--model", "new", "--dimensions", "8"],
-      /would keep to the old columns of docs: view v/,
+      /would still use the old columns of docs: view v/,
     ],
     [
       "a constraint",
@@ -112,7 +112,7 @@ describeServer("switch-model refuses, changing nothing:", () => {
 
   it("a table that no worker has served, and another target while one is under way", async () => {
     await createDocs("unserved", false);
-    await expect(run("unserved")).rejects.toMatchObject({ code: "no_present_model" });
+    await expect(run("unserved")).rejects.toMatchObject({ code: "no_current_model" });
     await db.query("update embedd.pipelines set served_model = 'old' where relation = 'unserved'::regclass");
     await begin("unserved");
     await expect(run("unserved", { dimensions: 9 })).rejects.toMatchObject({ code: "switching" });
@@ -143,11 +143,11 @@ describeServer("while a model is switched", () => {
         behind: 30,
         dead: 0,
         served: false,
-        indexes: [{ replaces: "own", state: "waiting" }],
+        indexes: [{ replaces: "own", state: "queued" }],
       },
     ]);
     expect((await embedd("switch-model", "docs", "--status")).stdout).toMatch(
-      /step {6}index\n {2}rows {6}0 done, 30 left, 0 dead\n {2}worker {4}no worker of new is connected\n {2}index {5}embedd_next_\d+: waiting/,
+      /step {6}index\n {2}rows {6}0 done, 30 left, 0 dead\n {2}worker {4}no worker of new is connected\n {2}index {5}embedd_next_\d+: queued/,
     );
     expect(await embedd("search", "text 7", "--table", "docs")).toMatchObject({ code: 0 });
     const next = await startTestWorker(db, namedProvider("new", 8));
@@ -161,7 +161,7 @@ describeServer("while a model is switched", () => {
     expect(await embedd("switch-model", "docs", "--model", "new", "--dimensions", "8")).toMatchObject({
       code: 0,
       stdout: expect.stringMatching(
-        /nothing to switch: .*has vectors of new with 8 dimensions already/,
+        /nothing to switch: .*already has vectors from new with 8 dimensions/,
       ) as string,
     });
     expect((await db.query("select * from embedd.model_of('docs')")).rows).toEqual([

@@ -41,7 +41,7 @@ describeServer("watch --index hnsw", () => {
         env: { DATABASE_URL: db.url },
       }).exited,
     ).toMatchObject({ code: 0 });
-    expect(await state(name)).toBe("waiting");
+    expect(await state(name)).toBe("queued");
     await startTestWorker(db, hashProvider());
     await waitFor(async () => (await state(name)) === "ready", { timeoutMs: 20_000, what: "the index" });
     const { rows } = await db.query<{ definition: string; pending: number }>(

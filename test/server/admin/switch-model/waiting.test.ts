@@ -41,7 +41,7 @@ describeServer("switch-model, with many rows that neither model has embedded", (
       db.query(
         "select embedd.finish_switch(id, 100, false, false) from embedd.pipelines where shadow_of is not null",
       ),
-    ).rejects.toThrow(/too many rows of docs wait/);
+    ).rejects.toThrow(/too many rows of docs have no new vector yet/);
     await db.query("delete from docs where id = 1");
     await run();
     expect(events.at(-1)).toMatchObject({ step: "swap" });
