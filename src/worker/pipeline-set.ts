@@ -1,4 +1,5 @@
 import type { Pool } from "pg";
+import { DEFAULTS } from "../defaults.js";
 import { messageOf } from "../errors.js";
 import type { Logger } from "../logger.js";
 import type { Provider } from "../providers/provider.js";
@@ -50,7 +51,7 @@ interface Running {
 }
 
 export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
-  const { pool, provider, log, presence, startRunner, takeoverMs = 30_000 } = options;
+  const { pool, provider, log, presence, startRunner, takeoverMs = DEFAULTS.takeoverMs } = options;
   const running = new Map<number, Running>();
   const problems = new Map<number, string>();
   const waits = new Map<number, string>();

@@ -1,3 +1,4 @@
+import { DEFAULTS } from "../defaults.js";
 import { EmbeddError, configurationError } from "../errors.js";
 import type { Logger } from "../logger.js";
 import { limitRepeats, silentLogger } from "../logger.js";
@@ -80,7 +81,7 @@ const MIN_CLOSE_MS = 1_000;
  * @throws EmbeddError of kind `configuration` where no pipeline can be served as they stand
  */
 export async function createWorker(options: WorkerOptions): Promise<Worker> {
-  const { provider, leaseMs = 15_000, takeoverMs } = options;
+  const { provider, leaseMs = DEFAULTS.leaseMs, takeoverMs } = options;
   const log = limitRepeats(options.log ?? silentLogger);
   const connection = { connectionString: options.databaseUrl, applicationName: "embedd worker" };
   const pool = createPool({ ...connection, max: 8 });
@@ -112,9 +113,9 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
   const limits = { tokens: options.maxTokensPerDay ?? null, usd: options.maxUsdPerDay ?? null };
   const usage = createUsage(pool, provider, limits, log);
   const reuse =
-    options.reuse === false
-      ? noReuse
-      : createReuse(pool, { maxBytes: (options.reuseMaxMb ?? 1_024) * 2 ** 20, log });
+    (options.reuse ?? DEFAULTS.reuse)
+      ? createReuse(pool, { maxBytes: (options.reuseMaxMb ?? DEFAULTS.reuseMaxMb) * 2 ** 20, log })
+      : noReuse;
   const look = () => {
     pipelines.refreshSoon();
     pipelines.wakeAll();
@@ -163,7 +164,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
         })
         .catch(() => undefined);
     }, DUE_MS),
-    setInterval(look, options.pollIntervalMs ?? 30_000),
+    setInterval(look, options.pollIntervalMs ?? DEFAULTS.pollIntervalMs),
   );
 
   function startRunner(pipeline: Pipeline, onState: (state: RunnerState) => void): PipelineRunner {
@@ -179,8 +180,8 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
         signal: abort.signal,
         template: templateOf(pipeline),
         retry: {
-          maxAttempts: options.maxAttempts ?? 5,
-          baseDelayMs: options.retryDelayMs ?? 10_000,
+          maxAttempts: options.maxAttempts ?? DEFAULTS.maxAttempts,
+          baseDelayMs: options.retryDelayMs ?? DEFAULTS.retryDelayMs,
           maxDelayMs: 3_600_000,
         },
       },
@@ -191,10 +192,10 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
         leases,
         locked,
         workerId: () => presence.workerId,
-        maxBatchRows: options.maxBatchRows ?? Math.max(512, provider.minBatchRows ?? 0),
-        batchMs: options.batchMs ?? 500,
-        maxChars: options.maxChars ?? 65_536,
-        maxClaimChars: options.maxClaimChars ?? 4_000_000,
+        maxBatchRows: options.maxBatchRows ?? Math.max(DEFAULTS.maxBatchRows, provider.minBatchRows ?? 0),
+        batchMs: options.batchMs ?? DEFAULTS.batchMs,
+        maxChars: options.maxChars ?? DEFAULTS.maxChars,
+        maxClaimChars: options.maxClaimChars ?? DEFAULTS.maxClaimChars,
         onBatch: (outcome) => options.onBatch?.(pipeline, outcome),
         onShapeError: () => {
           pipelines.refreshSoon();
@@ -237,7 +238,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     get id() {
       return presence.workerId;
     },
-    async stop({ deadlineMs = 8_000 } = {}) {
+    async stop({ deadlineMs = DEFAULTS.shutdownMs } = {}) {
       stopped ??= shutDown(deadlineMs);
       await stopped;
     },

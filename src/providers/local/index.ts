@@ -1,4 +1,5 @@
 import { availableParallelism } from "node:os";
+import { DEFAULTS } from "../../defaults.js";
 import { EmbeddError } from "../../errors.js";
 import type { EmbedOptions, Provider } from "../provider.js";
 import { planMicroBatches } from "./batching.js";
@@ -20,12 +21,6 @@ export interface LocalProviderOptions {
   log?: { debug(details: object, message: string): void };
 }
 
-/**
- * Flat between one text at a time and 1,024 tokens for texts of 160 tokens (16.1 to 16.4 texts per CPU
- * second; 13.9 at 2,048, 9.1 for 48 texts as they come), where a text by itself fills the caches. Short
- * texts decide: of 4 to 12 tokens, 372 at 256, 365 at 512, 290 at 2,048, 218 alone. `npm run bench`
- */
-const DEFAULT_TOKEN_BUDGET = 512;
 /** Enough rows to find others of like length; more only delays the write of the first. */
 const MAX_BATCH_ROWS = 512;
 /** One call computes while the next is tokenized. */
@@ -36,7 +31,7 @@ const CONCURRENCY = 2;
  * @throws EmbeddError `configuration` when the model is missing, damaged or not one that embedd can run
  */
 export async function createLocalProvider(options: LocalProviderOptions = {}): Promise<Provider> {
-  const { modelPath, tokenBudget = DEFAULT_TOKEN_BUDGET, threads = availableParallelism(), log } = options;
+  const { modelPath, tokenBudget = DEFAULTS.tokenBudget, threads = availableParallelism(), log } = options;
   const startedAt = performance.now();
   const manifest = modelPath === undefined ? await defaultManifest() : await directoryManifest(modelPath);
   const { name, dimensions, maxTokens, source, sha256 } = manifest;

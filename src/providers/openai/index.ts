@@ -9,6 +9,7 @@ import type { KeptAnswers } from "./kept.js";
 import { createLimiter } from "./limiter.js";
 import { planRequests } from "./plan.js";
 import type { Input } from "./plan.js";
+import { MAX_REQUEST_INPUTS } from "./presets.js";
 import { createRequester } from "./request.js";
 import type { Requester } from "./request.js";
 import { resolveSettings } from "./settings.js";
@@ -19,7 +20,7 @@ import type { TokenCounter } from "./tokens.js";
 export type { ApiProviderOptions } from "./settings.js";
 
 /** As many texts as one request can have; calls with more make several. */
-const MAX_BATCH_ROWS = 2_048;
+const MAX_BATCH_ROWS = MAX_REQUEST_INPUTS;
 
 /**
  * The provider that asks a server with OpenAI's `/embeddings`. Only a model that is not known by name is

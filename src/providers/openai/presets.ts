@@ -1,10 +1,10 @@
-/** The hosts that embedd knows: what is different about each, all of it a default that a setting may replace. */
+/** What differs between the hosts that embedd knows. A setting overrides each of these defaults. */
 export interface Preset {
-  /** Before `/embeddings`; null: it must be given. */
+  /** Without `/embeddings`; null: it must be set. */
   baseUrl: string | null;
-  /** As the host calls it; null: it must be given. */
+  /** The host's name for it; null: it must be set. */
   model: string | null;
-  /** Where the key is looked for after EMBEDD_API_KEY and EMBEDD_API_KEY_FILE; null: none is needed. */
+  /** Holds the key unless EMBEDD_API_KEY or EMBEDD_API_KEY_FILE is set; null: no key is needed. */
   keyVariable: string | null;
   /** Where to get a key. */
   keyFrom: string;
@@ -15,14 +15,16 @@ export interface Preset {
   requestInputs: number;
   concurrency: number;
   timeoutMs: number;
-  /** Whether requests are limited, or charged, in a way that makes full batches worth a wait. */
+  /** Whether requests are so limited or so costly that waiting for a full batch pays. */
   fullBatches: boolean;
   /** Whether a request has a price: the model's list price, nothing, or one that depends on the account. */
   price: "list" | "free" | "unknown";
 }
 
-/** Source of both: OpenAI's API reference, "Create embeddings". */
-const OPENAI_LIMITS = { requestTokens: 300_000, requestInputs: 2_048 };
+/** The most texts a request may have on any host. Source: OpenAI's API reference, "Create embeddings". */
+export const MAX_REQUEST_INPUTS = 2_048;
+/** Source: the same page. */
+const OPENAI_LIMITS = { requestTokens: 300_000, requestInputs: MAX_REQUEST_INPUTS };
 
 export const PRESETS = {
   openai: {
@@ -48,7 +50,7 @@ export const PRESETS = {
     keyHeader: "authorization",
     publisher: "openai",
     requestTokens: 64_000,
-    requestInputs: 2_048,
+    requestInputs: MAX_REQUEST_INPUTS,
     concurrency: 5,
     timeoutMs: 60_000,
     fullBatches: true,
@@ -67,12 +69,12 @@ export const PRESETS = {
     fullBatches: true,
     price: "list",
   },
-  /** A CPU behind it, perhaps: small requests, and time to load the model. */
+  /** It may run on a CPU: small requests, and time to load the model. */
   ollama: {
     baseUrl: "http://127.0.0.1:11434/v1",
     model: "nomic-embed-text",
     keyVariable: null,
-    keyFrom: "whoever runs the server",
+    keyFrom: "the server's operator",
     keyHeader: "authorization",
     publisher: null,
     requestTokens: 32_000,
@@ -82,12 +84,12 @@ export const PRESETS = {
     fullBatches: false,
     price: "free",
   },
-  /** 32 inputs is the default of its --max-client-batch-size. */
+  /** 32 inputs is its default for --max-client-batch-size. */
   tei: {
     baseUrl: "http://127.0.0.1:8080/v1",
     model: null,
     keyVariable: null,
-    keyFrom: "whoever runs the server",
+    keyFrom: "the server's operator",
     keyHeader: "authorization",
     publisher: null,
     requestTokens: 64_000,
