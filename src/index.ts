@@ -13,6 +13,7 @@ export type { SwitchEvent, SwitchOptions, SwitchResult } from "./admin/switch-mo
 export type { Switch } from "./admin/switch-model/switches.sql.js";
 export type { Pipeline } from "./database/pipeline.js";
 export { EmbeddError } from "./errors.js";
+export type { ErrorCode } from "./error-codes.js";
 export type { ErrorKind } from "./errors.js";
 export { createLogger } from "./logger.js";
 export type { Logger, LogOptions } from "./logger.js";

@@ -1,14 +1,20 @@
 import pg from "pg";
-import { configurationError } from "../errors.js";
+import { isErrorCode } from "../error-codes.js";
+import { EmbeddError, configurationError } from "../errors.js";
 
-/** Runs embedd's SQL; its refusals come out as EmbeddErrors of kind `configuration`. */
+/**
+ * Runs embedd's SQL.
+ * @throws EmbeddError of kind `configuration` for a refusal, `database`/`locked` for a lock timeout
+ */
 export async function callSchema<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
     if (error instanceof pg.DatabaseError) {
-      if (error.code === "EMBDD")
-        throw configurationError(error.constraint ?? "refused", error.message, error.hint);
+      if (error.code === "EMBDD") {
+        const code = isErrorCode(error.constraint) ? error.constraint : "refused";
+        throw configurationError(code, error.message, error.hint);
+      }
       if (error.code === "3F000" || error.code === "42P01" || error.code === "42883") {
         throw configurationError(
           "not_migrated",
@@ -24,11 +30,12 @@ export async function callSchema<T>(work: () => Promise<T>): Promise<T> {
         );
       }
       if (error.code === "55P03") {
-        throw configurationError(
-          "locked",
-          "a long transaction holds the table: no trigger could be created within 10 s",
-          "try again",
-        );
+        throw new EmbeddError("a long transaction holds the table: no trigger could be created within 10 s", {
+          kind: "database",
+          code: "locked",
+          hint: "try again",
+          cause: error,
+        });
       }
     }
     throw error;

@@ -25,7 +25,7 @@ function requireParent(): MessagePort {
   throw new Error("session-thread runs only as a worker thread");
 }
 
-function plain(error: unknown, kind: PlainFailure["kind"], code: string): PlainFailure {
+function plain(error: unknown, kind: PlainFailure["kind"], code: PlainFailure["code"]): PlainFailure {
   if (!(error instanceof EmbeddError)) return { kind, code, message: messageOf(error) };
   const { hint, message } = error;
   return { kind, code: error.code, message, ...(hint !== undefined && { hint }) };

@@ -1,4 +1,5 @@
 import { APIConnectionError, APIError } from "openai";
+import type { ErrorCode } from "../../error-codes.js";
 import { EmbeddError } from "../../errors.js";
 import { WrongAnswer } from "./answer.js";
 import { retryAfterMs } from "./headers.js";
@@ -159,7 +160,7 @@ interface PassingOptions {
   maybeSpent?: boolean;
 }
 
-function passing(code: string, message: string, options: PassingOptions = {}): Failure {
+function passing(code: ErrorCode, message: string, options: PassingOptions = {}): Failure {
   const { wait = null, overload = false, maybeSpent = false } = options;
   return {
     error: new EmbeddError(message, { kind: "provider", code, ...(wait !== null && { retryAfterMs: wait }) }),
@@ -169,7 +170,7 @@ function passing(code: string, message: string, options: PassingOptions = {}): F
   };
 }
 
-function stop(code: string, message: string, retryAfterMs = STOP_MS): Failure {
+function stop(code: ErrorCode, message: string, retryAfterMs = STOP_MS): Failure {
   return {
     error: new EmbeddError(message, { kind: "provider", code, retryAfterMs }),
     meaning: "stop",
