@@ -1,78 +1,9 @@
-import { z } from "zod";
+import type { z } from "zod";
 import { configurationError } from "./errors.js";
-import { PRESETS, PRESET_NAMES } from "./providers/openai/presets.js";
+import { PRESETS } from "./providers/openai/presets.js";
 import type { PresetName } from "./providers/openai/presets.js";
 import { Secret } from "./secret.js";
-
-const milliseconds = (fallback: number, min: number, max: number) =>
-  z.coerce.number().int().min(min).max(max).default(fallback);
-const text = z.string().min(1).optional();
-const count = (min: number, max: number) => z.coerce.number().int().min(min).max(max);
-
-/** Every variable that embedd reads, with its bounds and default. Source of the table in README. */
-const schema = z.object({
-  DATABASE_URL: z
-    .string()
-    .refine(
-      (value) => /^postgres(ql)?:\/\//.test(value) && URL.canParse(value),
-      "must look like postgres://user@host:5432/database",
-    )
-    .optional(),
-  EMBEDD_DATA_DIR: z.string().min(1).default(".embedd"),
-  EMBEDD_PROVIDER: z.enum(["local", ...PRESET_NAMES]).default("local"),
-  EMBEDD_API_KEY: text,
-  EMBEDD_API_KEY_FILE: text,
-  OPENAI_API_KEY: text,
-  GITHUB_TOKEN: text,
-  AZURE_OPENAI_API_KEY: text,
-  EMBEDD_BASE_URL: z
-    .string()
-    .refine(
-      (value) => /^https?:\/\//.test(value) && URL.canParse(value),
-      "must look like https://host/v1, without /embeddings",
-    )
-    .refine(
-      (value) => !URL.canParse(value) || (new URL(value).username === "" && new URL(value).password === ""),
-      "must hold no user and password; EMBEDD_API_KEY or EMBEDD_HEADERS take them",
-    )
-    .optional(),
-  EMBEDD_MODEL: text,
-  EMBEDD_DEPLOYMENT: text,
-  EMBEDD_HEADERS: z
-    .string()
-    .transform((value, context) => {
-      const headers = parseHeaders(value);
-      if (headers === null)
-        context.addIssue('must be a JSON object of strings, such as {"x-team": "search"}');
-      return new Secret(headers ?? {}, "EMBEDD_HEADERS");
-    })
-    .optional(),
-  EMBEDD_DIMENSIONS: count(1, 16_000).optional(),
-  EMBEDD_REQUEST_TOKENS: count(1, 100_000_000).optional(),
-  EMBEDD_REQUEST_INPUTS: count(1, 2_048).optional(),
-  EMBEDD_CONCURRENCY: count(1, 1_000).optional(),
-  EMBEDD_LONG_TEXT: z.enum(["truncate", "refuse"]).default("truncate"),
-  EMBEDD_TIMEOUT_MS: count(100, 3_600_000).optional(),
-  EMBEDD_USD_PER_MILLION_TOKENS: z.coerce.number().min(0).max(1e6).optional(),
-  EMBEDD_MODEL_PATH: z.string().min(1).optional(),
-  EMBEDD_THREADS: count(1, 256).optional(),
-  EMBEDD_TOKEN_BUDGET: count(16, 65_536).optional(),
-  EMBEDD_MAX_BATCH_ROWS: count(1, 10_000).optional(),
-  EMBEDD_BATCH_MS: milliseconds(500, 10, 60_000),
-  EMBEDD_MAX_CHARS: count(256, 10_000_000).default(65_536),
-  EMBEDD_MAX_CLAIM_CHARS: count(256, 1_000_000_000).default(4_000_000),
-  EMBEDD_MAX_TOKENS_PER_DAY: count(0, 1e15).optional(),
-  EMBEDD_MAX_USD_PER_DAY: z.coerce.number().min(0).max(1e9).optional(),
-  EMBEDD_POLL_INTERVAL_MS: milliseconds(30_000, 100, 86_400_000),
-  EMBEDD_LEASE_MS: milliseconds(15_000, 1_000, 3_600_000),
-  EMBEDD_MAX_ATTEMPTS: count(1, 1_000).default(5),
-  EMBEDD_RETRY_DELAY_MS: milliseconds(10_000, 10, 3_600_000),
-  EMBEDD_REUSE: z.enum(["on", "off"]).default("on"),
-  EMBEDD_REUSE_MAX_MB: count(1, 1_048_576).default(1_024),
-  EMBEDD_SHUTDOWN_MS: milliseconds(8_000, 0, 600_000),
-  EMBEDD_LOG_LEVEL: z.enum(["debug", "info", "warn", "error", "silent"]).default("info"),
-  EMBEDD_LOG_FORMAT: z.enum(["pretty", "json"]).optional(),
-});
+import { settingsSchema } from "./settings.js";
 
 export type Config = Readonly<{
   /** It may hold a password. */
@@ -95,7 +26,7 @@ export type Config = Readonly<{
   usdPerMillionTokens: number | undefined;
   modelPath: string | undefined;
   threads: number | undefined;
-  tokenBudget: number | undefined;
+  tokenBudget: number;
   maxBatchRows: number | undefined;
   batchMs: number;
   maxChars: number;
@@ -114,32 +45,30 @@ export type Config = Readonly<{
 }>;
 
 /**
- * Reads the environment once; flags, named as the variables, come before it.
- * @throws EmbeddError of kind `configuration` that names every variable that is wrong, not only the first
+ * Reads the environment. `overrides` hold the command line's flags, named after their variables, and win.
+ * @throws EmbeddError `configuration`/`settings` that names every invalid variable, not only the first
  */
 export function loadConfig(
   overrides: Readonly<Record<string, string | undefined>> = {},
   env: Readonly<Record<string, string | undefined>> = process.env,
 ): Config {
-  const known = Object.keys(schema.shape);
+  const known = Object.keys(settingsSchema.shape);
   const given = Object.fromEntries(
-    // An empty variable is an unset one, as in most shells' scripts.
+    // An empty variable counts as unset, as in most shell scripts.
     Object.entries({ ...env, ...dropUndefined(overrides) }).filter(
       ([name, value]) => value !== "" && (known.includes(name) || name.startsWith("EMBEDD_")),
     ),
   );
-  const parsed = schema.safeParse(given);
-  const problems = Object.keys(given)
-    .filter((name) => !known.includes(name))
-    .map((name) => `${name}: there is no such setting`);
-  if (!parsed.success) {
-    for (const issue of parsed.error.issues) problems.push(`${issue.path.join(".")}: ${issue.message}`);
-  }
+  const parsed = settingsSchema.safeParse(given);
+  const unknown = Object.keys(given).filter((name) => !known.includes(name));
+  // One value may break several rules that have one message.
+  const invalid = new Set(parsed.error?.issues.map(({ path, message }) => `${path.join(".")}: ${message}`));
+  const problems = [...unknown.map((name) => `${name}: unknown setting`), ...invalid];
   if (given["EMBEDD_API_KEY"] !== undefined && given["EMBEDD_API_KEY_FILE"] !== undefined) {
-    problems.push("EMBEDD_API_KEY: EMBEDD_API_KEY_FILE is set as well; unset one of them");
+    problems.push("EMBEDD_API_KEY: EMBEDD_API_KEY_FILE is set too; unset one of them");
   }
   if (!parsed.success || problems.length > 0) {
-    throw configurationError("settings", `wrong settings:\n  ${problems.join("\n  ")}`, "embedd run --help");
+    throw configurationError("settings", `invalid settings:\n  ${problems.join("\n  ")}`, "embedd --help");
   }
   const value = parsed.data;
   return Object.freeze({
@@ -181,23 +110,12 @@ export function loadConfig(
   });
 }
 
-function apiKey(value: z.output<typeof schema>): Secret | undefined {
+function apiKey(value: z.output<typeof settingsSchema>): Secret | undefined {
   const own = value.EMBEDD_PROVIDER === "local" ? null : PRESETS[value.EMBEDD_PROVIDER].keyVariable;
   const variable = value.EMBEDD_API_KEY === undefined ? own : "EMBEDD_API_KEY";
   if (variable === null || (variable === own && value.EMBEDD_API_KEY_FILE !== undefined)) return undefined;
   const key = value[variable]?.trim();
   return key === undefined || key === "" ? undefined : new Secret(key, variable);
-}
-
-/** null: not an object of strings. Its text is never repeated, it may hold a key. */
-function parseHeaders(text: string): Record<string, string> | null {
-  try {
-    return z
-      .record(z.string().regex(/^[\w!#$%&'*+.^`|~-]+$/), z.string().regex(/^[\t\x20-\x7e\x80-\xff]*$/))
-      .parse(JSON.parse(text));
-  } catch {
-    return null;
-  }
 }
 
 function dropUndefined(values: Readonly<Record<string, string | undefined>>): Record<string, string> {

@@ -1,25 +1,22 @@
-/**
- * The four kinds of fault, which decide what happens next:
- * `configuration` refuses to start, `provider` backs off and charges no row, `row` charges that row
- * alone, `database` reconnects.
- */
-export type ErrorKind = "configuration" | "provider" | "row" | "database";
+import type { ErrorCode, ErrorKind } from "./error-codes.js";
+
+export type { ErrorKind } from "./error-codes.js";
 
 export interface EmbeddErrorOptions {
   kind: ErrorKind;
-  /** A literal that scripts can compare, such as `"no_such_table"`. */
-  code: string;
-  /** What to type, so that it can be pasted into a shell or psql. */
+  /** A literal that scripts can compare, such as `"no_such_table"`; src/error-codes.ts explains each. */
+  code: ErrorCode;
+  /** What to type, ready to paste into a shell or psql. */
   hint?: string;
-  /** How long the other side asks us to wait, in milliseconds. */
+  /** How long to wait before the next attempt, in milliseconds. */
   retryAfterMs?: number;
   cause?: unknown;
 }
 
-/** Every error that embedd raises on purpose. Its message never holds text of a user's row. */
+/** Every error that embedd raises on purpose. Its message never holds a row's text. */
 export class EmbeddError extends Error {
   readonly kind: ErrorKind;
-  readonly code: string;
+  readonly code: ErrorCode;
   readonly hint: string | undefined;
   readonly retryAfterMs: number | undefined;
 
@@ -33,12 +30,12 @@ export class EmbeddError extends Error {
   }
 }
 
-/** The setting, the schema or the command line is wrong; nothing was changed. */
-export function configurationError(code: string, message: string, hint?: string): EmbeddError {
+/** A setting, the schema or the command line is wrong; nothing was changed. */
+export function configurationError(code: ErrorCode, message: string, hint?: string): EmbeddError {
   return new EmbeddError(message, { kind: "configuration", code, ...(hint && { hint }) });
 }
 
-/** One line for a log or a terminal: the message of anything that was thrown. */
+/** The message of anything that was thrown, on one line for a log or a terminal. */
 export function messageOf(error: unknown): string {
   if (error instanceof AggregateError && error.message === "") {
     return error.errors.map(messageOf).join("; ");

@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { EmbeddError, messageOf } from "../errors.js";
+import { MIN_PGVECTOR, MIN_POSTGRESQL } from "../supported-versions.js";
 import { dimensionMisfit } from "../worker/dimension-misfit.js";
 import type { Provider } from "../providers/provider.js";
 import { createProvider } from "../providers/create-provider.js";
@@ -102,9 +103,13 @@ async function checkConnection(databaseUrl: string): Promise<Finding> {
 
 function checkServer(server: ServerInspection): Finding[] {
   const found: Finding[] = [
-    server.versionNumber >= 150_000
+    server.versionNumber >= MIN_POSTGRESQL * 10_000
       ? { state: "ok", what: `PostgreSQL ${server.version}` }
-      : { state: "FAIL", what: `PostgreSQL ${server.version} is older than 15`, try: "pg_upgrade --help" },
+      : {
+          state: "FAIL",
+          what: `PostgreSQL ${server.version} is older than ${MIN_POSTGRESQL}`,
+          try: "pg_upgrade --help",
+        },
     server.pgvector === null
       ? {
           state: "FAIL",
@@ -137,7 +142,7 @@ function checkServer(server: ServerInspection): Finding[] {
 
 function pgvectorFinding(version: string): Finding {
   const [major = 0, minor = 0] = version.split(".").map(Number);
-  return major > 0 || minor >= 7
+  return major > MIN_PGVECTOR[0] || (major === MIN_PGVECTOR[0] && minor >= MIN_PGVECTOR[1])
     ? { state: "ok", what: `pgvector ${version}` }
     : { state: "FAIL", what: `pgvector ${version} has no halfvec`, try: "ALTER EXTENSION vector UPDATE;" };
 }

@@ -1,18 +1,26 @@
 import pg from "pg";
 import { EmbeddError, messageOf } from "../errors.js";
 
-/** Exit codes that a script can use. */
-export const EXIT = {
-  ok: 0,
-  /** A provider or a statement failed. */
-  fault: 1,
-  /** A setting, a table or the command line is wrong; nothing was changed. */
-  usage: 2,
-  /** It ran, and the answer is no: rows failed, no worker, nothing found. */
-  no: 3,
-  /** The database is out of reach. */
-  unreachable: 4,
-} as const;
+/** The exit codes, for scripts. `embedd --help`, README and docs/reference.md print them from here. */
+export const EXIT_CODES = [
+  { code: 0, name: "ok", meaning: "success" },
+  { code: 1, name: "fault", meaning: "a provider or a statement failed" },
+  { code: 2, name: "usage", meaning: "invalid settings or usage, nothing changed" },
+  { code: 3, name: "no", meaning: "it ran but found a problem (failed rows, no worker, nothing found)" },
+  { code: 4, name: "unreachable", meaning: "the database is unreachable" },
+] as const;
+
+type ExitName = (typeof EXIT_CODES)[number]["name"];
+
+export const EXIT = Object.fromEntries(EXIT_CODES.map(({ name, code }) => [name, code])) as Record<
+  ExitName,
+  number
+>;
+
+/** All exit codes in one line. */
+export function exitCodesLine(): string {
+  return `Exit codes: ${EXIT_CODES.map(({ code, meaning }) => `${code} ${meaning}`).join("; ")}.`;
+}
 
 const UNREACHABLE = new Set([
   "ECONNREFUSED",
@@ -27,7 +35,7 @@ const UNREACHABLE = new Set([
   "28000",
 ]);
 
-/** Prints an error as what, and what to type; returns the exit code. */
+/** Prints an error and what to type; returns the exit code. */
 export function reportError(error: unknown): number {
   const code = codeOf(error);
   if (error instanceof EmbeddError) {
@@ -41,7 +49,7 @@ export function reportError(error: unknown): number {
     /Connection terminated|timeout exceeded when trying to connect|timeout expired/.test(messageOf(error))
   ) {
     process.stderr.write(
-      `embedd: the database is out of reach: ${messageOf(error)}\n  try: psql "$DATABASE_URL" -c "select 1"\n`,
+      `embedd: the database is unreachable: ${messageOf(error)}\n  try: psql "$DATABASE_URL" -c "select 1"\n`,
     );
     return EXIT.unreachable;
   }

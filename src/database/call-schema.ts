@@ -1,17 +1,21 @@
 import pg from "pg";
-import { configurationError } from "../errors.js";
+import { isErrorCode } from "../error-codes.js";
+import { EmbeddError, configurationError } from "../errors.js";
 
 /**
  * Runs `work`, which calls embedd's SQL functions.
- * @throws EmbeddError of kind `configuration` if they refuse, or the schema, the rights or a lock are missing
+ * @throws EmbeddError of kind `configuration` if they refuse, or the schema or the rights are missing;
+ *   `database`/`locked` for a lock timeout
  */
 export async function callSchema<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
     if (error instanceof pg.DatabaseError) {
-      if (error.code === "EMBDD")
-        throw configurationError(error.constraint ?? "refused", error.message, error.hint);
+      if (error.code === "EMBDD") {
+        const code = isErrorCode(error.constraint) ? error.constraint : "refused";
+        throw configurationError(code, error.message, error.hint);
+      }
       if (error.code === "3F000" || error.code === "42P01" || error.code === "42883") {
         throw configurationError(
           "not_migrated",
@@ -27,10 +31,9 @@ export async function callSchema<T>(work: () => Promise<T>): Promise<T> {
         );
       }
       if (error.code === "55P03") {
-        throw configurationError(
-          "locked",
+        throw new EmbeddError(
           "another transaction has locked the table: its triggers could not be created within 10 s",
-          "try again",
+          { kind: "database", code: "locked", hint: "try again", cause: error },
         );
       }
     }

@@ -1,3 +1,4 @@
+import { DEFAULTS } from "../defaults.js";
 import type { Pipeline } from "../database/pipeline.js";
 import type { Reuse } from "./embed/reuse.js";
 import { templateOf } from "./embed/template.js";
@@ -26,7 +27,7 @@ export interface Shared {
 
 /** @returns what starts the runner of one pipeline */
 export function runnerStarter(options: WorkerOptions, { pool, log, abort }: Base, shared: Shared) {
-  const { provider, leaseMs = 15_000 } = options;
+  const { provider, leaseMs = DEFAULTS.leaseMs } = options;
   const { presence, usage, reuse, leases, held, indexes, onShapeError } = shared;
   return (pipeline: Pipeline, onState: (state: RunnerState) => void): PipelineRunner =>
     runPipeline(
@@ -42,8 +43,8 @@ export function runnerStarter(options: WorkerOptions, { pool, log, abort }: Base
         signal: abort.signal,
         template: templateOf(pipeline),
         retry: {
-          maxAttempts: options.maxAttempts ?? 5,
-          baseDelayMs: options.retryDelayMs ?? 10_000,
+          maxAttempts: options.maxAttempts ?? DEFAULTS.maxAttempts,
+          baseDelayMs: options.retryDelayMs ?? DEFAULTS.retryDelayMs,
           maxDelayMs: 3_600_000,
         },
       },
@@ -54,10 +55,10 @@ export function runnerStarter(options: WorkerOptions, { pool, log, abort }: Base
         leases,
         held,
         workerId: () => presence.workerId,
-        maxBatchRows: options.maxBatchRows ?? Math.max(512, provider.minBatchRows ?? 0),
-        batchMs: options.batchMs ?? 500,
-        maxChars: options.maxChars ?? 65_536,
-        maxClaimChars: options.maxClaimChars ?? 4_000_000,
+        maxBatchRows: options.maxBatchRows ?? Math.max(DEFAULTS.maxBatchRows, provider.minBatchRows ?? 0),
+        batchMs: options.batchMs ?? DEFAULTS.batchMs,
+        maxChars: options.maxChars ?? DEFAULTS.maxChars,
+        maxClaimChars: options.maxClaimChars ?? DEFAULTS.maxClaimChars,
         onBatch: (outcome) => options.onBatch?.(pipeline, outcome),
         onShapeError,
         onState: (state) => {

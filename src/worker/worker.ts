@@ -1,3 +1,4 @@
+import { DEFAULTS } from "../defaults.js";
 import { configurationError } from "../errors.js";
 import { limitRepeats, silentLogger } from "../logger.js";
 import { releaseWorker, renewLeases } from "./claim/leases.sql.js";
@@ -55,7 +56,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     get id() {
       return presence.workerId;
     },
-    async stop({ deadlineMs = 8_000 } = {}) {
+    async stop({ deadlineMs = DEFAULTS.shutdownMs } = {}) {
       // Claiming stops at once, however long the resources on top of the stack take to stop.
       if (stopped === null) void pipelines.stop();
       stopped ??= shutDown(base, deadlineMs);
@@ -102,7 +103,7 @@ interface Parts {
 }
 
 async function openParts(options: WorkerOptions, base: Base): Promise<Parts> {
-  const { provider, takeoverMs = 30_000 } = options;
+  const { provider, takeoverMs = DEFAULTS.takeoverMs } = options;
   const { log, pool, stack, dropConnections } = base;
   const sweepAll = () => {
     pipelines.refreshSoon();
@@ -121,9 +122,9 @@ async function openParts(options: WorkerOptions, base: Base): Promise<Parts> {
   const usage = createUsage(pool, provider, limits, log);
   stack.push(() => usage.stop());
   const reuse =
-    options.reuse === false
-      ? noReuse
-      : createReuse(pool, { maxBytes: (options.reuseMaxMb ?? 1_024) * 2 ** 20, log });
+    (options.reuse ?? DEFAULTS.reuse)
+      ? createReuse(pool, { maxBytes: (options.reuseMaxMb ?? DEFAULTS.reuseMaxMb) * 2 ** 20, log })
+      : noReuse;
   const indexes = createVectorIndexes(pool, { ...connectionOf(options, "index"), log });
   stack.push(() => indexes.stop());
   const leases = new Set<string>();
@@ -173,7 +174,7 @@ interface Timed {
 
 function startTimers(options: WorkerOptions, { pool, stack }: Base, timed: Timed): void {
   const { presence, pipelines, leases, sweepAll } = timed;
-  const { leaseMs = 15_000 } = options;
+  const { leaseMs = DEFAULTS.leaseMs } = options;
   const every = (ms: number, work: () => void) => {
     const timer = setInterval(work, ms);
     stack.push(() => clearInterval(timer));
@@ -190,5 +191,5 @@ function startTimers(options: WorkerOptions, { pool, stack }: Base, timed: Timed
       })
       .catch(() => undefined);
   });
-  every(options.pollIntervalMs ?? 30_000, sweepAll);
+  every(options.pollIntervalMs ?? DEFAULTS.pollIntervalMs, sweepAll);
 }

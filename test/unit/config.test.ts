@@ -27,6 +27,16 @@ describe("settings", () => {
     for (const name of Object.keys(env)) expect(error.message).toContain(`${name}:`);
   });
 
+  it("say which values are valid, once", () => {
+    const env = { EMBEDD_LEASE_MS: "0.5", EMBEDD_PROVIDER: "magic", EMBEDD_THREDS: "2" };
+    expect(catchError(() => loadConfig({}, env)).message.split("\n  ")).toEqual([
+      "invalid settings:",
+      "EMBEDD_THREDS: unknown setting",
+      "EMBEDD_PROVIDER: must be local, openai, github, azure, ollama or tei",
+      "EMBEDD_LEASE_MS: must be a whole number from 1000 to 3600000",
+    ]);
+  });
+
   it("take a flag before a variable, and an empty variable as none", () => {
     expect(loadConfig({ EMBEDD_LOG_LEVEL: "error" }, { EMBEDD_LOG_LEVEL: "debug" }).logLevel).toBe("error");
     expect(loadConfig({}, { DATABASE_URL: "", EMBEDD_THREADS: "" })).toMatchObject({

@@ -1,4 +1,5 @@
 import { availableParallelism } from "node:os";
+import { DEFAULTS } from "../../defaults.js";
 import { EmbeddError } from "../../errors.js";
 import type { EmbedOptions, Provider } from "../provider.js";
 import { requireUsable } from "../unusable-vectors.js";
@@ -21,12 +22,6 @@ export interface LocalProviderOptions {
   log?: { debug(details: object, message: string): void };
 }
 
-/**
- * Measured in texts per CPU second. Texts of 160 tokens, where one text fills the CPU caches, are indifferent:
- * 16.1 to 16.4 for budgets from one text to 1,024 tokens, then 13.9 at 2,048 (9.1 for 48 texts unsorted in one
- * batch). Texts of 4 to 12 tokens decide: 218 one at a time, 372 at 256, 365 at 512, 290 at 2,048. `npm run bench`
- */
-const DEFAULT_TOKEN_BUDGET = 512;
 /** Enough rows to group similar lengths; more would only delay the first write. */
 const MAX_BATCH_ROWS = 512;
 /** One call computes while the next one tokenizes. */
@@ -38,7 +33,7 @@ const CONCURRENCY = 2;
  * @throws EmbeddError `configuration` when the model is missing, damaged or not supported
  */
 export async function createLocalProvider(options: LocalProviderOptions = {}): Promise<Provider> {
-  const { modelPath, tokenBudget = DEFAULT_TOKEN_BUDGET, threads = availableParallelism(), log } = options;
+  const { modelPath, tokenBudget = DEFAULTS.tokenBudget, threads = availableParallelism(), log } = options;
   const startedAt = performance.now();
   const manifest = modelPath === undefined ? await defaultManifest() : await directoryManifest(modelPath);
   const { name, dimensions, maxTokens, source, sha256 } = manifest;

@@ -1,3 +1,4 @@
+import type { ErrorCode } from "../../error-codes.js";
 import type { BusyFlag } from "./busy-flag.js";
 import type { ModelSource } from "./manifest.js";
 
@@ -28,7 +29,7 @@ export type Request = RunRequest | { type: "close" };
 /** A failure as plain data: across the thread boundary, an `EmbeddError` would arrive as a plain `Error`. */
 export interface PlainFailure {
   kind: "configuration" | "provider";
-  code: string;
+  code: ErrorCode;
   message: string;
   hint?: string;
 }

@@ -25,7 +25,7 @@ function requireParent(): MessagePort {
   throw new Error("session-thread must run as a worker thread");
 }
 
-function plainFailure(error: unknown, kind: PlainFailure["kind"], code: string): PlainFailure {
+function plainFailure(error: unknown, kind: PlainFailure["kind"], code: PlainFailure["code"]): PlainFailure {
   if (!(error instanceof EmbeddError)) return { kind, code, message: messageOf(error) };
   const { hint, message } = error;
   return { kind, code: error.code, message, ...(hint !== undefined && { hint }) };

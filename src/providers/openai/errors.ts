@@ -1,4 +1,5 @@
 import { APIConnectionError, APIError } from "openai";
+import type { ErrorCode } from "../../error-codes.js";
 import { EmbeddError } from "../../errors.js";
 import { WrongAnswer } from "./answer.js";
 import { retryAfterMs } from "./headers.js";
@@ -158,7 +159,7 @@ interface TransientOptions {
   maybeSpent?: boolean;
 }
 
-function transient(code: string, message: string, options: TransientOptions = {}): Failure {
+function transient(code: ErrorCode, message: string, options: TransientOptions = {}): Failure {
   const { wait = null, overload = false, maybeSpent = false } = options;
   return {
     error: new EmbeddError(message, { kind: "provider", code, ...(wait !== null && { retryAfterMs: wait }) }),
@@ -168,7 +169,7 @@ function transient(code: string, message: string, options: TransientOptions = {}
   };
 }
 
-function stop(code: string, message: string, retryAfterMs = STOP_MS): Failure {
+function stop(code: ErrorCode, message: string, retryAfterMs = STOP_MS): Failure {
   return {
     error: new EmbeddError(message, { kind: "provider", code, retryAfterMs }),
     meaning: "stop",

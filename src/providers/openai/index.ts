@@ -8,6 +8,7 @@ import { tooLong } from "./errors.js";
 import { createLimiter } from "./limiter.js";
 import { createPartialResults } from "./partial-results.js";
 import type { PartialResults } from "./partial-results.js";
+import { MAX_REQUEST_INPUTS } from "./presets.js";
 import { createRequester } from "./request.js";
 import type { Requester } from "./request.js";
 import { resolveSettings } from "./settings.js";
@@ -20,7 +21,7 @@ import type { TokenCounter } from "./tokens.js";
 export type { ApiProviderOptions } from "./settings.js";
 
 /** The most texts that one request can carry; calls with more are split. */
-const MAX_BATCH_ROWS = 2_048;
+const MAX_BATCH_ROWS = MAX_REQUEST_INPUTS;
 
 /**
  * Creates the provider for servers with OpenAI's `/embeddings` API. For a model that embedd does not know, it

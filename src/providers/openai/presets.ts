@@ -1,10 +1,10 @@
-/** A known host's defaults; settings override them. */
+/** What differs between the hosts that embedd knows. A setting overrides each of these defaults. */
 export interface Preset {
-  /** The URL before `/embeddings`; null: the user must set it. */
+  /** Without `/embeddings`; null: it must be set. */
   baseUrl: string | null;
-  /** The model's name on this host; null: the user must set it. */
+  /** The host's name for it; null: it must be set. */
   model: string | null;
-  /** Fallback for EMBEDD_API_KEY and EMBEDD_API_KEY_FILE; null: the host needs no key. */
+  /** Holds the key unless EMBEDD_API_KEY or EMBEDD_API_KEY_FILE is set; null: no key is needed. */
   keyVariable: string | null;
   /** Where to get a key. */
   keyFrom: string;
@@ -15,14 +15,16 @@ export interface Preset {
   requestInputs: number;
   concurrency: number;
   timeoutMs: number;
-  /** Whether the host limits or bills requests so that full batches are worth waiting for. */
+  /** Whether requests are so limited or so costly that waiting for a full batch pays. */
   fullBatches: boolean;
   /** `list`: the model's list price; `unknown`: it depends on the account. */
   price: "list" | "free" | "unknown";
 }
 
-/** Source of both: OpenAI's API reference, "Create embeddings". */
-const OPENAI_LIMITS = { requestTokens: 300_000, requestInputs: 2_048 };
+/** The most texts a request may have on any host. Source: OpenAI's API reference, "Create embeddings". */
+export const MAX_REQUEST_INPUTS = 2_048;
+/** Source: the same page. */
+const OPENAI_LIMITS = { requestTokens: 300_000, requestInputs: MAX_REQUEST_INPUTS };
 
 export const PRESETS = {
   openai: {
@@ -48,7 +50,7 @@ export const PRESETS = {
     keyHeader: "authorization",
     publisher: "openai",
     requestTokens: 64_000,
-    requestInputs: 2_048,
+    requestInputs: MAX_REQUEST_INPUTS,
     concurrency: 5,
     timeoutMs: 60_000,
     fullBatches: true,
@@ -67,7 +69,7 @@ export const PRESETS = {
     fullBatches: true,
     price: "list",
   },
-  /** A CPU behind it, perhaps: small requests, and time to load the model. */
+  /** It may run on a CPU: small requests, and time to load the model. */
   ollama: {
     baseUrl: "http://127.0.0.1:11434/v1",
     model: "nomic-embed-text",
@@ -82,7 +84,7 @@ export const PRESETS = {
     fullBatches: false,
     price: "free",
   },
-  /** 32 inputs is the default of its --max-client-batch-size. */
+  /** 32 inputs is its default for --max-client-batch-size. */
   tei: {
     baseUrl: "http://127.0.0.1:8080/v1",
     model: null,

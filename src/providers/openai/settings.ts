@@ -1,9 +1,10 @@
+import { DEFAULTS } from "../../defaults.js";
 import { configurationError } from "../../errors.js";
 import { Secret } from "../../secret.js";
 import { fileKey, givenKey } from "./key.js";
 import type { KeySource } from "./key.js";
 import { knownModel, modelNames } from "./models.js";
-import { PRESETS } from "./presets.js";
+import { MAX_REQUEST_INPUTS, PRESETS } from "./presets.js";
 import type { Preset, PresetName } from "./presets.js";
 
 export interface ApiProviderOptions {
@@ -104,9 +105,9 @@ export function resolveSettings(options: ApiProviderOptions): ApiSettings {
     shortens: known?.shortens === true && options.dimensions === undefined,
     askedDimensions: dimensions === known?.dimensions ? null : (options.dimensions ?? null),
     inputTokens: known?.inputTokens ?? null,
-    longText: options.longText ?? "truncate",
+    longText: options.longText ?? DEFAULTS.longText,
     requestTokens: options.requestTokens ?? preset.requestTokens,
-    requestInputs: Math.min(options.requestInputs ?? preset.requestInputs, 2_048),
+    requestInputs: Math.min(options.requestInputs ?? preset.requestInputs, MAX_REQUEST_INPUTS),
     concurrency: options.concurrency ?? preset.concurrency,
     timeoutMs: options.timeoutMs ?? preset.timeoutMs,
     fullBatches: preset.fullBatches,

@@ -1,4 +1,5 @@
 import type { Pool } from "pg";
+import type { ErrorCode } from "../../error-codes.js";
 import { EmbeddError, messageOf } from "../../errors.js";
 import type { Logger } from "../../logger.js";
 import type { Provider, UsageMeter } from "../../providers/provider.js";
@@ -97,13 +98,12 @@ export function createUsage(pool: Pool, provider: Provider, limits: DailyLimits,
   };
 }
 
-export const DAILY_LIMIT = "daily_limit";
+export const DAILY_LIMIT = "daily_limit" satisfies ErrorCode;
 
 function limitReached({ tokens, usd }: DailyLimits, retryAfterMs: number, byReserved: boolean): EmbeddError {
   const limits = [tokens === null ? [] : `${tokens} tokens`, usd === null ? [] : `$${usd}`].flat();
   const reached = `the daily limit of ${limits.join(" or ")} is reached`;
-  const [message, code] = byReserved
-    ? [`${reached} if the requests in flight use all their reserved tokens`, "daily_limit_reserved"]
-    : [reached, DAILY_LIMIT];
+  const message = byReserved ? `${reached} if the requests in flight use all their reserved tokens` : reached;
+  const code: ErrorCode = byReserved ? "daily_limit_reserved" : DAILY_LIMIT;
   return new EmbeddError(message, { kind: "provider", code, retryAfterMs });
 }

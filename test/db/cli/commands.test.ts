@@ -57,12 +57,12 @@ describe("embedd", () => {
     expect(stderr).toMatch(/EMBEDD_BATCHMS.*\n.*EMBEDD_LEASE_MS|EMBEDD_LEASE_MS.*\n.*EMBEDD_BATCHMS/);
   });
 
-  it("says with 4 that the database is out of reach", async () => {
+  it("exits with 4 if the database is unreachable", async () => {
     const { code, stderr } = await embedd(["status"], {
       DATABASE_URL: "postgres://postgres@127.0.0.1:1/none",
     });
     expect(code).toBe(4);
-    expect(stderr).toMatch(/out of reach.*\n {2}try:/);
+    expect(stderr).toMatch(/unreachable.*\n {2}try:/);
   });
 
   it("says what to type where the schema is missing", async () => {

@@ -23,14 +23,14 @@ describe("stale rows", () => {
       ...inner,
       embed: (texts) =>
         texts.includes("text 33")
-          ? Promise.reject(new EmbeddError("input refused", { kind: "row", code: "bad_input" }))
+          ? Promise.reject(new EmbeddError("input refused", { kind: "row", code: "refused_input" }))
           : inner.embed(texts),
     };
     await startTestWorker(db, picky, { maxAttempts: 3, retryDelayMs: 10 });
     await reembed();
     await over();
     expect((await db.query("select key, attempts, code, dead, stale from embedd.failures")).rows).toEqual([
-      { key: "33", attempts: 3, code: "bad_input", dead: true, stale: true },
+      { key: "33", attempts: 3, code: "refused_input", dead: true, stale: true },
     ]);
     expect(await models()).toEqual([
       { model: "a", n: 1 },
@@ -58,7 +58,7 @@ describe("stale rows", () => {
     const inner = hashProvider({ model: "b" });
     const refusing: Provider = {
       ...inner,
-      embed: () => Promise.reject(new EmbeddError("input refused", { kind: "row", code: "bad_input" })),
+      embed: () => Promise.reject(new EmbeddError("input refused", { kind: "row", code: "refused_input" })),
     };
     await startTestWorker(db, refusing, { retryDelayMs: 50, maxAttempts: 1_000 });
     await reembed();

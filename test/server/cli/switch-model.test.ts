@@ -182,7 +182,7 @@ describeServer("while a model is switched", () => {
         ...inner,
         embed: (texts, options) =>
           texts.includes("text 13")
-            ? Promise.reject(new EmbeddError("input refused", { kind: "row", code: "bad_input" }))
+            ? Promise.reject(new EmbeddError("input refused", { kind: "row", code: "refused_input" }))
             : inner.embed(texts, options),
       },
       // What other tests embedded must not be taken over.

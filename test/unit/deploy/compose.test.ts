@@ -137,6 +137,6 @@ describe("the services", () => {
       env: { ...interpolated(worker.environment), DATABASE_URL: "postgres://nobody@127.0.0.1:1/none" },
     }).exited;
     expect(stderr).toContain("127.0.0.1:1");
-    expect(stderr).not.toContain("wrong settings");
+    expect(stderr).not.toContain("invalid settings");
   });
 });

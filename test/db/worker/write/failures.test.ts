@@ -25,7 +25,7 @@ function picky(): Provider {
     ...inner,
     embed: (texts) =>
       texts.some((text) => text.includes("poison"))
-        ? Promise.reject(new EmbeddError("input refused", { kind: "row", code: "bad_input" }))
+        ? Promise.reject(new EmbeddError("input refused", { kind: "row", code: "refused_input" }))
         : inner.embed(texts),
   };
 }
@@ -39,7 +39,7 @@ describe("a row that cannot be embedded", () => {
     await waitFor(async () => (await failures())[0]?.dead, { timeoutMs: 15_000, what: "the row to be dead" });
     expect(await pending("a")).toBe(1);
     expect(await failures()).toEqual([
-      { key: "33", attempts: 2, code: "bad_input", error: "input refused", dead: true },
+      { key: "33", attempts: 2, code: "refused_input", error: "input refused", dead: true },
     ]);
     expect((await db.query("select dead::int, pending::int from embedd.status")).rows).toEqual([
       { dead: 1, pending: 0 },
@@ -98,7 +98,7 @@ describe("a row that cannot be embedded", () => {
       timeoutMs: 10_000,
       what: "two failures to be forgotten",
     });
-    expect(await failures()).toMatchObject([{ code: "bad_input", dead: true }]);
+    expect(await failures()).toMatchObject([{ code: "refused_input", dead: true }]);
     await db.query("delete from embedd.chunks where source = 'dead'; delete from embedd.failures");
   });
 });

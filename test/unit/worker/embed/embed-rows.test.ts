@@ -44,7 +44,7 @@ describe("embedding claimed rows", () => {
       ...inner,
       embed: (texts) =>
         texts.includes("bad")
-          ? Promise.reject(new EmbeddError("refused", { kind: "row", code: "bad_input" }))
+          ? Promise.reject(new EmbeddError("refused", { kind: "row", code: "refused_input" }))
           : inner.embed(texts),
     };
     const rows = [row(1, " "), row(2, "bad"), row(3, null), row(4, "good")];
@@ -53,7 +53,7 @@ describe("embedding claimed rows", () => {
     expect(refused.map(({ row: { keyText }, code }) => [keyText, code])).toEqual([
       ["1", "blank"],
       ["3", "blank"],
-      ["2", "bad_input"],
+      ["2", "refused_input"],
     ]);
     expect(inner.texts).toEqual(["good"]);
   });

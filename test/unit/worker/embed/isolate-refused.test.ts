@@ -13,7 +13,7 @@ function picky(poison: Set<string>) {
     embed(texts) {
       calls++;
       if (texts.some((text) => poison.has(text))) {
-        return Promise.reject(new EmbeddError("bad input", { kind: "row", code: "bad_input" }));
+        return Promise.reject(new EmbeddError("bad input", { kind: "row", code: "refused_input" }));
       }
       return Promise.resolve(texts.map((text) => hashVector(text)));
     },

@@ -1,0 +1,108 @@
+/**
+ * The kind of an error decides what happens next: `configuration` stops the command, `provider` backs off
+ * and charges no row, `row` charges that row alone, `database` tries again.
+ */
+export type ErrorKind = "configuration" | "provider" | "row" | "database";
+
+interface ErrorEntry {
+  kind: ErrorKind;
+  /** A sentence without the table's, column's or variable's name, which the message gives. */
+  meaning: string;
+  fix: string;
+}
+
+/**
+ * Every code that embedd raises or records in embedd.failures, one per line, in alphabetical order. Besides these,
+ * embedd.failures holds the SQLSTATE of an UPDATE that the table refused.
+ */
+// prettier-ignore
+export const ERROR_CODES = {
+  already_watched: { kind: "configuration", meaning: "The embedding column is already watched.", fix: "Run `embedd unwatch` first, or name another column with --embedding." },
+  api_key: { kind: "configuration", meaning: "The provider's API key is missing, unreadable or malformed.", fix: "Set the variable that the message names." },
+  bad_request: { kind: "provider", meaning: "The server rejects the request, whatever its texts.", fix: "Correct EMBEDD_MODEL or EMBEDD_DIMENSIONS." },
+  base_url: { kind: "configuration", meaning: "The provider has no default address.", fix: "Set EMBEDD_BASE_URL." },
+  behind: { kind: "configuration", meaning: "Too many rows still lack a vector of the new model, so the columns were not swapped.", fix: "Keep `embedd run` of the new model running; `embedd switch-model` tries again." },
+  blank: { kind: "row", meaning: "The part of the text that embedd reads is blank.", fix: "Change the text, or raise EMBEDD_MAX_CHARS." },
+  chunks_left: { kind: "configuration", meaning: "embedd.chunks still holds rows, which `embedd uninstall` would delete.", fix: "Run `embedd uninstall --drop-chunks`." },
+  content_column: { kind: "configuration", meaning: "A content column is named twice, or is a column that embedd writes.", fix: "Name each text column once." },
+  daily_limit: { kind: "provider", meaning: "The daily limit of tokens or dollars is reached.", fix: "Wait until midnight UTC, or raise the limit." },
+  daily_limit_reserved: { kind: "provider", meaning: "Requests in flight have reserved the rest of the daily limit.", fix: "Nothing: the worker continues when they end." },
+  dead_rows: { kind: "configuration", meaning: "Some rows could not be embedded with the new model and would lose their vector in the swap.", fix: "Run `embedd failures --dead`, then `embedd retry` or `embedd switch-model … --force`." },
+  dependents: { kind: "configuration", meaning: "Views or other objects depend on the old columns and would keep using them after the swap.", fix: "Drop them, and create them again after the switch." },
+  dimensions: { kind: "configuration", meaning: "The model cannot produce the requested number of dimensions.", fix: "Unset EMBEDD_DIMENSIONS, or choose another EMBEDD_MODEL." },
+  embedded_start: { kind: "configuration", meaning: "Embedded PostgreSQL does not start in its directory.", fix: "Move the directory away, or choose another with EMBEDD_DATA_DIR." },
+  embedding_type: { kind: "configuration", meaning: "The embedding column is neither vector(n) nor halfvec(n).", fix: "Add a column of type vector(n), and name it with --embedding." },
+  forbidden: { kind: "provider", meaning: "The API key has no permission for the model.", fix: "Give the key that permission, or use another key." },
+  foreign_migrations: { kind: "configuration", meaning: "Another application uses graphile_migrate.migrations in this database.", fix: "Run `embedd migrate --sql | psql -v ON_ERROR_STOP=1 \"$DATABASE_URL\"`." },
+  generated_column: { kind: "configuration", meaning: "The embedding column is generated, so embedd cannot write it.", fix: "Name an ordinary column with --embedding." },
+  inheritance: { kind: "configuration", meaning: "The table takes part in table inheritance, where a primary key does not identify a row.", fix: "Use declarative partitioning, or `ALTER TABLE … NO INHERIT`." },
+  later_trigger: { kind: "configuration", meaning: "A BEFORE UPDATE trigger of the table runs after embedd's and could change the text unseen.", fix: "Rename that trigger so that it sorts before `zzz_embedd`." },
+  local_inference_crashed: { kind: "provider", meaning: "The inference thread ended unexpectedly.", fix: "Nothing: the next batch starts a new thread. If it repeats, check the process's memory limit." },
+  local_inference_failed: { kind: "provider", meaning: "ONNX Runtime failed on a batch.", fix: "Read the message; the batch is tried again." },
+  locked: { kind: "database", meaning: "A transaction holds a lock on the table for too long.", fix: "End that transaction, then run the command again." },
+  model: { kind: "configuration", meaning: "The provider has no default model.", fix: "Set EMBEDD_MODEL." },
+  model_checksum: { kind: "configuration", meaning: "The built-in model's weights are damaged.", fix: "Run `npm ci`." },
+  model_column: { kind: "configuration", meaning: "The model column is not an ordinary, nullable text column.", fix: "Add a column of type text, and name it with --model-column." },
+  model_config: { kind: "configuration", meaning: "The model's files describe a model that embedd cannot run.", fix: "Use another EMBEDD_MODEL_PATH; for the built-in model run `npm ci`." },
+  model_missing: { kind: "configuration", meaning: "There is no model at that path.", fix: "Correct EMBEDD_MODEL_PATH; for the built-in model run `npm ci`." },
+  model_tokenizer: { kind: "configuration", meaning: "The model's tokenizer.json cannot be used.", fix: "Use the tokenizer.json that belongs to the model." },
+  model_unusable: { kind: "configuration", meaning: "ONNX Runtime cannot load the model.", fix: "Export the model again, or use another EMBEDD_MODEL_PATH." },
+  model_weights: { kind: "configuration", meaning: "The model's weights are damaged or incomplete.", fix: "Copy the model again; for the built-in model run `npm ci`." },
+  name_taken: { kind: "configuration", meaning: "The table already has a column with a name that the switch needs.", fix: "Rename or drop that column." },
+  newer_schema: { kind: "configuration", meaning: "A newer embedd migrated this database.", fix: "Use that version of embedd." },
+  no_content: { kind: "configuration", meaning: "No content column is named.", fix: "Run `embedd watch docs --content body`." },
+  no_current_model: { kind: "configuration", meaning: "No worker has served the column yet, so its current model is unknown.", fix: "Run `embedd run` first." },
+  no_dimension: { kind: "configuration", meaning: "The embedding column has no fixed dimension.", fix: "Run `ALTER TABLE … ALTER COLUMN … TYPE vector(384)`." },
+  no_dimensions: { kind: "configuration", meaning: "embedd does not know how many dimensions the new model produces.", fix: "Add --dimensions." },
+  no_pgvector: { kind: "configuration", meaning: "The database server has no pgvector.", fix: "Install the server's pgvector package, such as postgresql-17-pgvector." },
+  no_pipeline: { kind: "configuration", meaning: "The worker can serve none of the watched tables.", fix: "Run `embedd status`, and correct what it reports." },
+  no_primary_key: { kind: "configuration", meaning: "The table has no primary key.", fix: "Run `ALTER TABLE … ADD PRIMARY KEY`." },
+  no_such_column: { kind: "configuration", meaning: "The table has no such column.", fix: "Correct the name, or add the column; `embedd watch --create-columns` adds the embedding columns." },
+  no_such_role: { kind: "configuration", meaning: "There is no such role.", fix: "Run `CREATE ROLE … LOGIN`." },
+  no_such_table: { kind: "configuration", meaning: "There is no such table.", fix: "Correct the name, and write it as schema.table if its schema is not in the search path." },
+  no_switch: { kind: "configuration", meaning: "The table is not being switched to another model.", fix: "Run `embedd switch-model --status`." },
+  no_table: { kind: "configuration", meaning: "The command needs a table.", fix: "Name one: `embedd switch-model docs`." },
+  no_target: { kind: "configuration", meaning: "The new model or its dimensions are not given.", fix: "Add --model and --dimensions." },
+  not_a_table: { kind: "configuration", meaning: "It is a view, a foreign table or another object that has no triggers.", fix: "Watch the table behind it." },
+  not_found: { kind: "provider", meaning: "The server has no such address or model.", fix: "Correct EMBEDD_MODEL, EMBEDD_DEPLOYMENT or EMBEDD_BASE_URL." },
+  not_migrated: { kind: "configuration", meaning: "The database has no embedd schema, or an old one.", fix: "Run `embedd migrate`." },
+  not_null: { kind: "configuration", meaning: "The embedding column is NOT NULL, but a pending row has NULL there.", fix: "Run `ALTER TABLE … ALTER COLUMN … DROP NOT NULL`." },
+  not_owner: { kind: "configuration", meaning: "Only the table's owner can do this.", fix: "Connect as the owner." },
+  not_watched: { kind: "configuration", meaning: "The table or column is not watched.", fix: "Run `embedd watch`, or correct the name." },
+  not_whole: { kind: "configuration", meaning: "A column that the switch needs no longer exists.", fix: "Run `embedd switch-model … --abort`." },
+  other_build: { kind: "configuration", meaning: "Another pre-release build of embedd made this database's schema; vectors stay when it is replaced.", fix: "Run `embedd uninstall && embedd migrate`, then `embedd watch` for each table." },
+  partition: { kind: "configuration", meaning: "The table is a partition.", fix: "Watch its parent." },
+  port_in_use: { kind: "configuration", meaning: "Another process uses the port of embedded PostgreSQL.", fix: "Choose another port." },
+  provider_closed: { kind: "provider", meaning: "The program used a provider after closing it.", fix: "Close the provider after the worker has stopped." },
+  quota: { kind: "provider", meaning: "The account's quota is used up.", fix: "Wait, or raise the quota with the provider." },
+  rate_limited: { kind: "provider", meaning: "The server received too many requests or tokens.", fix: "Nothing: embedd waits as long as the server asks." },
+  refused: { kind: "configuration", meaning: "The embedd schema refused the command with a code that this version does not know.", fix: "Follow the message, or use the version of embedd that migrated the database." },
+  refused_input: { kind: "row", meaning: "The server rejects this text.", fix: "Change the text, or run `embedd retry`." },
+  same_model: { kind: "configuration", meaning: "The column already uses that model and dimension.", fix: "Nothing, or name another model." },
+  settings: { kind: "configuration", meaning: "Environment variables or flags are invalid.", fix: "Correct each one that the message names." },
+  shared_model_column: { kind: "configuration", meaning: "Two embedding columns share one model column.", fix: "Run `embedd unwatch` for one, and watch it again with its own --model-column." },
+  slow_swap: { kind: "database", meaning: "The swap held its lock for too long and was rolled back.", fix: "Run the command again when the server is less busy; it resumes." },
+  stopping: { kind: "provider", meaning: "The worker is stopping, so it abandoned the batch.", fix: "Nothing: the rows are released." },
+  switch_runs: { kind: "configuration", meaning: "Another `embedd switch-model` of the table is running, or was just killed.", fix: "Wait for it; `embedd switch-model … --status` shows its progress." },
+  switching: { kind: "configuration", meaning: "The table is being switched to another model.", fix: "Wait for the switch, or end it with `embedd switch-model … --abort`." },
+  system_table: { kind: "configuration", meaning: "The table belongs to PostgreSQL or to embedd.", fix: "Watch one of your own tables." },
+  template: { kind: "configuration", meaning: "The template has a lone brace, or names a column that is not a content column.", fix: "Write `{{` for a brace, or add the column with --content." },
+  temporary_table: { kind: "configuration", meaning: "The table is temporary, so no worker can see it.", fix: "Watch a permanent table." },
+  timeout: { kind: "provider", meaning: "The server did not answer in time.", fix: "Nothing, or raise EMBEDD_TIMEOUT_MS." },
+  too_long: { kind: "row", meaning: "The text exceeds the model's token limit, and EMBEDD_LONG_TEXT is `refuse`.", fix: "Shorten the text, or set EMBEDD_LONG_TEXT=truncate." },
+  too_many_dimensions: { kind: "configuration", meaning: "The column's type or index does not support that many dimensions.", fix: "Choose fewer --dimensions, or --index none." },
+  unauthorized: { kind: "provider", meaning: "The server rejects the API key, or needs one.", fix: "Set the variable that the message names." },
+  unavailable: { kind: "provider", meaning: "The server failed or is overloaded.", fix: "Nothing: embedd tries again." },
+  unknown_price: { kind: "configuration", meaning: "A limit in dollars is set, but the model's price is unknown.", fix: "Set EMBEDD_USD_PER_MILLION_TOKENS." },
+  unreachable: { kind: "provider", meaning: "The connection to the server failed.", fix: "Check EMBEDD_BASE_URL and the network; embedd tries again." },
+  unusable_vector: { kind: "row", meaning: "The model returned a vector of zeros, or with a component that is not finite, for this text.", fix: "Change the text, or run `embedd retry`." },
+  which_table: { kind: "configuration", meaning: "Several tables are watched.", fix: "Add --table." },
+  wrong_answer: { kind: "provider", meaning: "The server's answer is not a valid embeddings answer.", fix: "Check EMBEDD_BASE_URL; embedd tries again." },
+  wrong_dimensions: { kind: "provider", meaning: "The model returned a number of dimensions that the column does not have.", fix: "Set EMBEDD_DIMENSIONS or EMBEDD_MODEL, or use a column with the model's dimension." },
+} as const satisfies Record<string, ErrorEntry>;
+
+export type ErrorCode = keyof typeof ERROR_CODES;
+
+export function isErrorCode(code: string | undefined): code is ErrorCode {
+  return code !== undefined && Object.hasOwn(ERROR_CODES, code);
+}
