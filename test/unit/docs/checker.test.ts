@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { dialectPhrases, linkProblem, longRows, unlisted } from "./checks.js";
+import { dialectPhrases, linkProblem, longRows, throughNpx, unlisted } from "./checks.js";
 import { embeddCalls, loadProgram, mentionProblem, parseProblem, shellWords } from "./command-line.js";
 import type { CreateProgram } from "./command-line.js";
 import { readMarkdown, slugOf } from "./markdown.js";
@@ -90,6 +90,12 @@ describe("the checks refuse", () => {
 
   it("a row of a table that is too wide", () => {
     expect(longRows([`|${"…".repeat(119)}`, `|${"x".repeat(120)}`])).toHaveLength(1);
+  });
+
+  it("embedd through npx", () => {
+    expect(
+      throughNpx(["npx embedd run", "A=1 npx --yes embedd run", "npx vitest run", "embedd run"]),
+    ).toHaveLength(2);
   });
 
   it("commands that are not listed, and lists that are not up to date", () => {

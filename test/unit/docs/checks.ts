@@ -61,6 +61,10 @@ export function dialectPhrases(prose: string): string[] {
   return DIALECT.flatMap((pattern) => pattern.exec(text)?.[0].trim() ?? []);
 }
 
+/** Calls that would run another package of npm, wherever this one is not installed. */
+export const throughNpx = (shown: readonly string[]): string[] =>
+  shown.filter((command) => /\bnpx\s+(?:-\S+\s+)*embedd\b/.test(command));
+
 export const MAX_ROW = 120;
 
 export const longRows = (rows: readonly string[]): string[] =>

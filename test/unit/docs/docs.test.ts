@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { dialectPhrases, linkProblem, longRows, readDocuments, unlisted } from "./checks.js";
+import { dialectPhrases, linkProblem, longRows, readDocuments, throughNpx, unlisted } from "./checks.js";
 import { embeddCalls, loadProgram, mentionProblem, parseProblem, shellWords } from "./command-line.js";
 import type { CreateProgram } from "./command-line.js";
 import { NOT_RUN, RUN } from "./commands.js";
@@ -17,6 +17,10 @@ describe.each(documents)("$path", (document) => {
 
   it("is plain English", () => {
     expect(dialectPhrases(document.prose)).toEqual([]);
+  });
+
+  it("calls embedd by its own name, not through npx", () => {
+    expect(throughNpx([...document.commands, ...document.code])).toEqual([]);
   });
 });
 
