@@ -50,3 +50,8 @@ export const NOT_RUN: Readonly<Record<string, string>> = {
   "npm run test:faults -- --faults 1000 --seed 7 --workers 3": FAULTS,
   "npm run test:faults -- --faults 10000 --seed 1": FAULTS,
 };
+
+/** Documents whose commands are not run one by one, and why. They are parsed like all others. */
+export const NOT_RUN_DOCUMENTS: Readonly<Record<string, string>> = {
+  "docs/reference.md": "repeats the examples of each command's --help",
+};
