@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Provider } from "#embedd/providers/provider.js";
 import { hashVector } from "./hash-vector.mjs";
 
@@ -49,6 +50,18 @@ export function heldProvider(inner: Provider) {
     release(): void {
       release();
       gate = Promise.resolve();
+    },
+  };
+}
+
+/** A provider whose calls take `ms` each, so that something can happen meanwhile; an abort ends them at once. */
+export function slowProvider(ms: number, inner = hashProvider()): Provider & { texts: string[] } {
+  return {
+    ...inner,
+    async embed(texts, options = {}) {
+      // An aborted timer has an error of its own.
+      await sleep(ms, undefined, { signal: options.signal }).catch(() => options.signal?.throwIfAborted());
+      return inner.embed(texts, options);
     },
   };
 }

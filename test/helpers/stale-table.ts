@@ -1,5 +1,4 @@
 import { beforeEach, expect } from "vitest";
-import type { Provider } from "#embedd/providers/provider.js";
 import type { TestDatabase } from "./database.js";
 import { hashProvider, hashVector, parseVector } from "./providers.js";
 import { waitFor } from "./wait.js";
@@ -96,19 +95,5 @@ export function useStaleTable(db: TestDatabase) {
     models,
     audit,
     expectRightVectors,
-  };
-}
-
-/** Its calls take a moment, so that something can happen meanwhile. */
-export function slowProvider(
-  ms: number,
-  inner = hashProvider({ model: "b" }),
-): Provider & { texts: string[] } {
-  return {
-    ...inner,
-    async embed(texts, options) {
-      await new Promise((resolve) => setTimeout(resolve, ms));
-      return inner.embed(texts, options);
-    },
   };
 }

@@ -1,12 +1,14 @@
 import { describe, expect, it } from "vitest";
 import { describeServer, useDatabase } from "../../helpers/database.js";
 import { spawnCli } from "../../helpers/process.js";
+import { hashProvider, slowProvider } from "../../helpers/providers.js";
 import { waitFor } from "../../helpers/wait.js";
 import { startTestWorker } from "../../helpers/worker.js";
-import { slowProvider, useStaleTable } from "../../helpers/stale-table.js";
+import { useStaleTable } from "../../helpers/stale-table.js";
 
 const db = useDatabase();
 const stale = useStaleTable(db);
+const slowB = (ms: number) => slowProvider(ms, hashProvider({ model: "b" }));
 const { staleTable, flag, over, models } = stale;
 
 const embedd = (...args: string[]) =>
@@ -38,7 +40,7 @@ describe("embedd reembed", () => {
     await staleTable({ rows: 200 });
     await db.query(`update ${stale.table} set embedding_model = null where id = 7`);
     await serve("b");
-    await startTestWorker(db, slowProvider(5), { maxBatchRows: 32 });
+    await startTestWorker(db, slowB(5), { maxBatchRows: 32 });
     const first = await embedd("--table", stale.table);
     expect(first).toMatchObject({ code: 0 });
     expect(first.stdout).toMatch(
@@ -57,7 +59,7 @@ describe("embedd reembed", () => {
   it("goes on after Ctrl-C, which ends only the watching", async () => {
     await staleTable({ rows: 400 });
     await serve("b");
-    await startTestWorker(db, slowProvider(100), { maxBatchRows: 32 });
+    await startTestWorker(db, slowB(100), { maxBatchRows: 32 });
     const watching = spawnCli(["reembed"], { env: { DATABASE_URL: db.url } });
     await watching.waitForLine(/to be replaced/);
     await waitFor(async () => (await models()).length === 2, { timeoutMs: 10_000, what: "the first batch" });

@@ -1,13 +1,14 @@
 import { describe, expect, it } from "vitest";
 import type { Provider } from "#embedd/providers/provider.js";
 import { useDatabase } from "../../helpers/database.js";
-import { hashProvider } from "../../helpers/providers.js";
+import { hashProvider, slowProvider } from "../../helpers/providers.js";
 import { waitFor } from "../../helpers/wait.js";
 import { startTestWorker } from "../../helpers/worker.js";
-import { slowProvider, useStaleTable } from "../../helpers/stale-table.js";
+import { useStaleTable } from "../../helpers/stale-table.js";
 
 const db = useDatabase();
 const stale = useStaleTable(db);
+const slowB = (ms: number) => slowProvider(ms, hashProvider({ model: "b" }));
 const { staleTable, reembed, flag, over, models, audit, expectRightVectors } = stale;
 
 describe("stale rows", () => {
@@ -83,7 +84,7 @@ describe("stale rows", () => {
 
   it("that are edited or deleted meanwhile get the vector of their new text, or none", async () => {
     await staleTable({ rows: 600 });
-    await startTestWorker(db, slowProvider(20), { maxBatchRows: 32 });
+    await startTestWorker(db, slowB(20), { maxBatchRows: 32 });
     await reembed();
     for (let i = 0; i < 20; i++) {
       await db.query(`update ${stale.table} set body = 'edited ' || id || ' ' || $1 where id % 20 = $1`, [i]);
@@ -100,7 +101,7 @@ describe("stale rows", () => {
 
   it("go on where a worker that stopped in the middle has left them", async () => {
     await staleTable({ rows: 500 });
-    const first = slowProvider(10);
+    const first = slowB(10);
     const worker = await startTestWorker(db, first, { maxBatchRows: 32, reuse: false });
     await reembed();
     await waitFor(() => first.texts.length > 100, { timeoutMs: 10_000, what: "the middle" });
@@ -118,7 +119,7 @@ describe("stale rows", () => {
 
   it("are shared by two workers without computing one twice", async () => {
     await staleTable({ rows: 1_000 });
-    const providers = [slowProvider(5), slowProvider(5)];
+    const providers = [slowB(5), slowB(5)];
     for (const provider of providers) await startTestWorker(db, provider, { maxBatchRows: 32, reuse: false });
     await reembed();
     await over();

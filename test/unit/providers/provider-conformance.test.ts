@@ -1,22 +1,50 @@
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import type { Worker } from "node:worker_threads";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createProvider } from "#embedd/providers/create-provider.js";
 import type { Provider } from "#embedd/providers/provider.js";
 import { startApiServer } from "../../helpers/api-server.js";
+import { untilComputing, withThread } from "../../helpers/inference-thread.js";
 import { cosine } from "../../helpers/providers.js";
 import { startAimock } from "../../helpers/aimock.js";
 
+interface Subject {
+  create: () => Promise<Provider>;
+  /** Resolves when the call that is made next by the provider created last has begun its work. */
+  begun: () => Promise<void>;
+  stop: () => Promise<void>;
+}
+
+/** `fetch` says on this channel that it has sent a request's headers. */
+async function requestSent(): Promise<void> {
+  const channel = "undici:client:sendHeaders";
+  let sent: () => void = () => undefined;
+  const done = new Promise<void>((resolve) => (sent = resolve));
+  subscribe(channel, sent);
+  await done;
+  unsubscribe(channel, sent);
+}
+
 /** What every provider promises, whatever computes its vectors. */
-const PROVIDERS: Record<
-  string,
-  () => Promise<{ create: () => Promise<Provider>; stop: () => Promise<void> }>
-> = {
-  local: () =>
-    Promise.resolve({ create: () => createProvider({ provider: "local" }), stop: () => Promise.resolve() }),
+const PROVIDERS: Record<string, () => Promise<Subject>> = {
+  local: () => {
+    let thread: Worker | undefined;
+    return Promise.resolve({
+      async create() {
+        const created = await withThread(() => createProvider({ provider: "local" }));
+        thread = created.thread;
+        return created.provider;
+      },
+      begun: () => (thread ? untilComputing(thread) : Promise.reject(new Error("no thread"))),
+      stop: () => Promise.resolve(),
+    });
+  },
   API: async () => {
     const server = await startApiServer({ latencyMs: 5 });
     return {
       create: () =>
         createProvider({ provider: "openai", apiKey: "k", baseUrl: server.url, requestInputs: 7 }),
+      begun: requestSent,
       stop: () => server.stop(),
     };
   },
@@ -24,6 +52,7 @@ const PROVIDERS: Record<
     const server = await startAimock();
     return {
       create: () => createProvider({ provider: "openai", apiKey: "k", baseUrl: server.url }),
+      begun: requestSent,
       stop: () => server.stop(),
     };
   },
@@ -41,11 +70,12 @@ const TEXTS = [
 ];
 
 describe.each(Object.entries(PROVIDERS))("the %s provider", (_, open) => {
-  let create: () => Promise<Provider>;
-  let stop: () => Promise<void>;
+  let create: Subject["create"];
+  let begun: Subject["begun"];
+  let stop: Subject["stop"];
   let provider: Provider;
   beforeAll(async () => {
-    ({ create, stop } = await open());
+    ({ create, begun, stop } = await open());
     provider = await create();
   });
   afterAll(async () => {
@@ -116,22 +146,24 @@ describe.each(Object.entries(PROVIDERS))("the %s provider", (_, open) => {
     const reason = new Error("enough");
     await expect(provider.embed(["a"], { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
     const controller = new AbortController();
+    const working = begun();
     const call = provider.embed(
       Array.from({ length: 200 }, (_, i) => `text ${i} `.repeat(50)),
       { signal: controller.signal },
     );
-    setTimeout(() => {
-      controller.abort(reason);
-    }, 5);
+    await working;
+    controller.abort(reason);
     await expect(call).rejects.toBe(reason);
     await expect(provider.embed(["a"])).resolves.toHaveLength(1);
   });
 
   it("once closed refuses what is in flight and what comes later, and can be closed again", async () => {
     const closing = await create();
+    const working = begun();
     const call = closing.embed(Array.from({ length: 200 }, (_, i) => `text ${i} `.repeat(50)));
     const refused = expect(call).rejects.toMatchObject({ kind: "provider", code: "provider_closed" });
-    setTimeout(() => void closing.close(), 5);
+    await working;
+    void closing.close();
     await refused;
     await Promise.all([closing.close(), closing.close()]);
     await expect(closing.embed(["a"])).rejects.toMatchObject({ kind: "provider", code: "provider_closed" });

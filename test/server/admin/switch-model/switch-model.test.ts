@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { abortSwitch } from "#embedd/admin/switch-model/abort.js";
 import { switchModel } from "#embedd/admin/switch-model/switch-model.js";
-import type { SwitchOptions, SwitchResult } from "#embedd/admin/switch-model/switch-model.js";
+import type { SwitchEvent, SwitchOptions, SwitchResult } from "#embedd/admin/switch-model/switch-model.js";
 import { withOwnerClient } from "#embedd/database/pool.js";
 import { watch } from "#embedd/admin/watch.js";
 import { describeServer, useDatabase } from "../../../helpers/database.js";
@@ -12,6 +12,7 @@ import {
   startSearcher,
   startWriter,
 } from "../../../helpers/switch-model.js";
+import { waitFor } from "../../../helpers/wait.js";
 import { createRole } from "../../../helpers/watched-table.js";
 import { startTestWorker } from "../../../helpers/worker.js";
 
@@ -27,16 +28,17 @@ async function createDocs(relation: string, rows: number, more = ""): Promise<vo
   );
 }
 
-const switchTo = (relation: string, options: Partial<SwitchOptions> = {}): Promise<SwitchResult> =>
+const switchTo = (
+  relation: string,
+  options: Partial<SwitchOptions> = {},
+  onEvent?: (event: SwitchEvent) => void,
+): Promise<SwitchResult> =>
   withOwnerClient(db.url, (client) =>
-    switchModel(client, {
-      relation,
-      embedding: "embedding",
-      model: "new",
-      dimensions: 8,
-      pollMs: 50,
-      ...options,
-    }),
+    switchModel(
+      client,
+      { relation, embedding: "embedding", model: "new", dimensions: 8, pollMs: 50, ...options },
+      onEvent,
+    ),
   );
 
 describeServer("switch-model", () => {
@@ -80,7 +82,11 @@ describeServer("switch-model", () => {
     async function expectGoesOn(): Promise<string[]> {
       // The new model's worker keeps up with what is written after the swap.
       await db.query("insert into docs values (0, 'after the swap')");
-      await new Promise((resolve) => setTimeout(resolve, 300));
+      const [searches, writes] = [searcher.result().searches, writer.result()];
+      await waitFor(() => searcher.result().searches >= searches + 20 && writer.result() >= writes + 20, {
+        timeoutMs: 20_000,
+        what: "20 more searches and writes",
+      });
       await writer.stop();
       return (await searcher.stop()).models;
     }
@@ -98,10 +104,9 @@ describeServer("switch-model", () => {
     await expectModel(db, "aborted", "old", 16);
     const before = await catalogOf(db);
     const stopping = new AbortController();
-    const run = switchTo("aborted", { signal: stopping.signal });
-    setTimeout(() => {
-      stopping.abort();
-    }, 500);
+    const run = switchTo("aborted", { signal: stopping.signal }, ({ step }) => {
+      if (step === "fill") stopping.abort();
+    });
     await expect(run).rejects.toThrow("abort");
     expect(await catalogOf(db)).toContain("embedding_next");
     await withOwnerClient(db.url, (client) =>

@@ -1,10 +1,9 @@
 import { execFile } from "node:child_process";
-import { once } from "node:events";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { promisify } from "node:util";
-import type { Worker } from "node:worker_threads";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createLocalProvider } from "#embedd/providers/local/index.js";
+import { untilComputing, withThread } from "../../../helpers/inference-thread.js";
 import {
   COSINE_OF_BOTH,
   cosine,
@@ -100,8 +99,14 @@ describe("a 10 MB text", () => {
 
 describe("a process", () => {
   const program = (last: string): string => `
+    import { once } from "node:events";
+    import { setImmediate as turn } from "node:timers/promises";
     import { createLocalProvider } from "#embedd/providers/local/index.js";
+    const started = once(process, "worker");
     const provider = await createLocalProvider();
+    const [thread] = await started;
+    const busyMs = () => thread.performance.eventLoopUtilization().active;
+    const before = busyMs();
     const call = provider.embed(Array.from({ length: 64 }, () => "some more words ".repeat(60)));
     ${last}`;
   const run = (last: string): Promise<unknown> =>
@@ -109,7 +114,7 @@ describe("a process", () => {
 
   it("may exit while it infers", async () => {
     // Without care, ONNX Runtime's binding aborts it.
-    await run("setTimeout(() => process.exit(0), 200);");
+    await run("while (busyMs() < before + 20) await turn(); process.exit(0);");
   });
 
   it("ends by itself with a forgotten provider, though not before its vectors are there", async () => {
@@ -133,13 +138,13 @@ describe("a call", () => {
     const controller = new AbortController();
     const reason = new Error("enough");
     // Seconds of work in one micro-batch, and past its tokenization when the abort comes.
-    const slow = await createLocalProvider({ threads: 1, tokenBudget: 32_768 });
+    const { provider: slow, thread } = await withThread(() =>
+      createLocalProvider({ threads: 1, tokenBudget: 32_768 }),
+    );
     const call = slow.embed([...many, ...many], { signal: controller.signal });
-    let abortedAt = Infinity;
-    setTimeout(() => {
-      abortedAt = performance.now();
-      controller.abort(reason);
-    }, 700);
+    await untilComputing(thread);
+    const abortedAt = performance.now();
+    controller.abort(reason);
     await expect(call).rejects.toBe(reason);
     expect(performance.now() - abortedAt).toBeLessThan(1_000);
     await expect(slow.embed(["x"], { signal: controller.signal })).rejects.toBe(reason);
@@ -153,23 +158,23 @@ describe("a call", () => {
   });
 
   it("rejects when the thread dies, and the next one starts another thread", async () => {
-    const started = once(process, "worker") as Promise<[Worker]>;
-    const doomed = await createLocalProvider({ threads: 1 });
-    const [worker] = await started;
+    const { provider: doomed, thread } = await withThread(() => createLocalProvider({ threads: 1 }));
     const crash = { kind: "provider", code: "local_inference_crashed" };
     const rejection = expect(doomed.embed(many)).rejects.toMatchObject(crash);
+    await untilComputing(thread);
     // No such request: an uncaught TypeError in the thread.
-    setTimeout(() => worker.postMessage(null), 50);
+    thread.postMessage(null);
     await rejection;
     await expect(doomed.embed(["x"])).resolves.toHaveLength(1);
     await doomed.close();
   });
 
   it("in flight rejects on close; later ones do too; closing twice is harmless", async () => {
-    const closing = await createLocalProvider({ threads: 1 });
+    const { provider: closing, thread } = await withThread(() => createLocalProvider({ threads: 1 }));
     const call = closing.embed(many);
     const rejection = expect(call).rejects.toMatchObject({ kind: "provider", code: "provider_closed" });
-    setTimeout(() => void closing.close(), 50);
+    await untilComputing(thread);
+    void closing.close();
     await rejection;
     await Promise.all([closing.close(), closing.close()]);
     await expect(closing.embed(["x"])).rejects.toMatchObject({ code: "provider_closed" });
