@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import pg from "pg";
-import { afterAll, beforeAll, beforeEach, describe, inject } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, inject, it } from "vitest";
 import { openEmbedded } from "#embedd/embedded/index.js";
 import type { EmbeddedServer } from "#embedd/embedded/index.js";
 import {
@@ -187,8 +187,17 @@ export function useDatabase(): TestDatabase {
   };
 }
 
-/** Tests that need a real server; on embedded PostgreSQL they are listed as skipped. */
+/** Said in the name of every test that is skipped on embedded PostgreSQL. */
+const NEEDS_SERVER = "[needs a PostgreSQL server: TEST_DATABASE_URL]";
+
+/** A group of tests that need a real server; on embedded PostgreSQL they are listed as skipped. */
 export function describeServer(name: string, define: () => void): void {
   if (template.kind === "server") describe(name, define);
-  else describe.skip(`${name} [needs a PostgreSQL server: TEST_DATABASE_URL]`, define);
+  else describe.skip(`${name} ${NEEDS_SERVER}`, define);
+}
+
+/** A test that needs a real server; on embedded PostgreSQL it is listed as skipped. */
+export function itServer(name: string, run: () => Promise<void>): void {
+  if (template.kind === "server") it(name, run);
+  else it.skip(`${name} ${NEEDS_SERVER}`, run);
 }

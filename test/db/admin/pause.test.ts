@@ -13,7 +13,7 @@ const done = async (table: string): Promise<number> =>
 const leases = async (pipeline: number) =>
   (await db.query("select from embedd.leases where pipeline_id = $1", [pipeline])).rowCount;
 
-it("a paused pipeline stands still on all workers within a second, and goes on within a second", async () => {
+it("a paused pipeline stops on all workers within a second, and resumes within a second", async () => {
   const workers = [
     await startTestWorker(db, slowProvider(200), { maxBatchRows: 16 }),
     await startTestWorker(db, slowProvider(200), { maxBatchRows: 16 }),
@@ -40,7 +40,7 @@ it("a paused pipeline stands still on all workers within a second, and goes on w
   await waitFor(async () => (await done("paused")) > still, { timeoutMs: 1_000, what: "it to go on" });
 });
 
-it("a pause gives back what a slow call would hold for long", async () => {
+it("a pause releases the rows of a slow provider call", async () => {
   await startTestWorker(db, slowProvider(60_000));
   const pipeline = await watchTable(db, { relation: "held" });
   await db.query("insert into held values (1, 'one')");

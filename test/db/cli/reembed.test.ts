@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { describeServer, useDatabase } from "../../helpers/database.js";
-import { spawnCli } from "../../helpers/process.js";
+import { spawnCli } from "../../helpers/cli.js";
 import { hashProvider, slowProvider } from "../../helpers/providers.js";
 import { waitFor } from "../../helpers/wait.js";
 import { startTestWorker } from "../../helpers/worker.js";
@@ -21,7 +21,7 @@ const serve = (model: string) =>
 
 // With one session for all, a worker of an earlier test still seems to be connected.
 describeServer("embedd reembed without a worker", () => {
-  it("says what to start where there is no worker, and can be stopped", async () => {
+  it("says what to start, and can be stopped", async () => {
     await staleTable({ rows: 10 });
     await serve("b");
     const started = await embedd();
@@ -36,7 +36,7 @@ describeServer("embedd reembed without a worker", () => {
 });
 
 describe("embedd reembed", () => {
-  it("says what it replaces, shows the end, and has nothing to do the second time", async () => {
+  it("says what it replaces, reports the result, and has nothing to do the second time", async () => {
     await staleTable({ rows: 200 });
     await db.query(`update ${stale.table} set embedding_model = null where id = 7`);
     await serve("b");
@@ -56,7 +56,7 @@ describe("embedd reembed", () => {
     expect(second.stdout).toMatch(/no row has a vector of another model/);
   });
 
-  it("goes on after Ctrl-C, which ends only the watching", async () => {
+  it("keeps running after Ctrl-C, which only ends the progress display", async () => {
     await staleTable({ rows: 400 });
     await serve("b");
     await startTestWorker(db, slowB(100), { maxBatchRows: 32 });
@@ -73,7 +73,7 @@ describe("embedd reembed", () => {
     expect(await models()).toEqual([{ model: "b", n: 400 }]);
   });
 
-  it("refuses a table that is not there, and says which are not served and why", async () => {
+  it("refuses a missing table, and says which table is not served and why", async () => {
     await staleTable({ rows: 1 });
     expect(await embedd("--table", "nowhere")).toMatchObject({ code: 2 });
     await db.query("update embedd.pipelines set error = 'it does not fit' where relation = $1::regclass", [

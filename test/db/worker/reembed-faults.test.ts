@@ -16,7 +16,7 @@ const stale = useStaleTable(db);
 const { staleTable, reembed, over, models } = stale;
 
 describe("stale rows", () => {
-  it("that cannot be embedded are dead after their attempts, keep their vectors, and hold up nothing", async () => {
+  it("that cannot be embedded are dead after their last attempt, keep their vectors and do not block other rows", async () => {
     await staleTable({ rows: 100 });
     const inner = hashProvider({ model: "b" });
     const picky: Provider = {
@@ -53,7 +53,7 @@ describe("stale rows", () => {
     );
   });
 
-  it("whose failed attempts are due when it is stopped are forgotten", async () => {
+  it("lose their entries in embedd.failures when the re-embedding is stopped", async () => {
     await staleTable({ rows: 50 });
     const inner = hashProvider({ model: "b" });
     const refusing: Provider = {
@@ -74,7 +74,7 @@ describe("stale rows", () => {
     expect(await models()).toEqual([{ model: "a", n: 50 }]);
   });
 
-  it("are left alone without the flag", async () => {
+  it("stay as they are until a re-embedding is requested", async () => {
     await staleTable({ rows: 20 });
     const provider = hashProvider({ model: "b" });
     const worker = await startTestWorker(db, provider);
@@ -84,7 +84,7 @@ describe("stale rows", () => {
     expect(provider.texts).toEqual(["fresh"]);
   });
 
-  it("are those of the present model for no other, which does not end it either", async () => {
+  it("are found by workers of the current model only, and only those can end the re-embedding", async () => {
     await staleTable({ rows: 20 });
     await reembed();
     const pipeline = (await loadPipelines(db.pool)).pipelines.find(({ relation }) =>
@@ -107,7 +107,7 @@ describe("stale rows", () => {
     });
   });
 
-  it("are not done while somebody has rows leased", async () => {
+  it("do not count as done while rows are leased", async () => {
     await staleTable({ rows: 5 });
     const { rows } = await db.query<{ id: number }>(
       "select id from embedd.pipelines where relation = $1::regclass",
@@ -127,7 +127,7 @@ describe("stale rows", () => {
     expect(await endReembedding(db.pool, id, "a")).toBe(true);
   });
 
-  it("with a blank text or another writer's vector: the first stays, the second is replaced", async () => {
+  it("with a blank text keep their vector; vectors set by another writer are replaced", async () => {
     await staleTable({ rows: 1 });
     const vector = `[${Array.from(hashVector("theirs")).join(",")}]`;
     await db.query(

@@ -1,10 +1,11 @@
 import { describe, expect, it } from "vitest";
 import type { Provider } from "#embedd/providers/provider.js";
-import { useDatabase } from "../../helpers/database.js";
+import { itServer, useDatabase } from "../../helpers/database.js";
 import { hashProvider, slowProvider } from "../../helpers/providers.js";
 import { waitFor } from "../../helpers/wait.js";
 import { startTestWorker } from "../../helpers/worker.js";
 import { useStaleTable } from "../../helpers/stale-table.js";
+import type { TableOptions } from "../../helpers/stale-table.js";
 
 const db = useDatabase();
 const stale = useStaleTable(db);
@@ -12,17 +13,9 @@ const slowB = (ms: number) => slowProvider(ms, hashProvider({ model: "b" }));
 const { staleTable, reembed, flag, over, models, audit, expectRightVectors } = stale;
 
 describe("stale rows", () => {
-  it.each([
-    ["a plain key", {}],
-    ["a composite key", { columns: "a int, b text, primary key (a, b)", keys: "i % 7, 'k' || i" }],
-    ["a key that only citext compares", { columns: "id citext primary key", keys: "'K' || i" }],
-    ["an HNSW index", { index: true }],
-  ])("are all embedded again exactly once, none ever without a vector: %s", async (name, options) => {
-    if (name.includes("citext")) {
-      const there = await db.query("select from pg_available_extensions where name = 'citext'");
-      if (there.rowCount === 0) return;
-      await db.query("create extension if not exists citext");
-    }
+  const each = "are re-embedded exactly once, and none is ever without a vector:";
+
+  async function expectEachOnce(options: Partial<TableOptions>): Promise<void> {
     await staleTable({ rows: 1_000, ...options });
     const provider = hashProvider({ model: "b" });
     const worker = await startTestWorker(db, provider);
@@ -36,9 +29,20 @@ describe("stale rows", () => {
     expect(provider.texts).toHaveLength(1_000);
     await expectRightVectors();
     expect((await db.query("select from embedd.failures")).rowCount).toBe(0);
+  }
+
+  it.each([
+    ["a plain key", {}],
+    ["a composite key", { columns: "a int, b text, primary key (a, b)", keys: "i % 7, 'k' || i" }],
+    ["an HNSW index", { index: true }],
+  ])(`${each} %s`, (_, options) => expectEachOnce(options));
+
+  itServer(`${each} a key that only citext compares`, async () => {
+    await db.query("create extension citext");
+    await expectEachOnce({ columns: "id citext primary key", keys: "'K' || i" });
   });
 
-  it("newest first", async () => {
+  it("are re-embedded newest first", async () => {
     await staleTable({ rows: 300 });
     const provider = { ...hashProvider({ model: "b" }), concurrency: 1 };
     await reembed();
@@ -47,7 +51,7 @@ describe("stale rows", () => {
     expect(provider.texts).toEqual(Array.from({ length: 300 }, (_, i) => `text ${300 - i}`));
   });
 
-  it("let fresh ones pass, which are claimed beside the batch that is in flight", async () => {
+  it("let new rows pass, which are claimed while a batch is in flight", async () => {
     await staleTable({ rows: 400 });
     const inner = hashProvider({ model: "b" });
     const calls: (readonly string[])[] = [];
@@ -82,7 +86,7 @@ describe("stale rows", () => {
     expect(await models()).toEqual([{ model: "b", n: 401 }]);
   });
 
-  it("that are edited or deleted meanwhile get the vector of their new text, or none", async () => {
+  it("that are edited meanwhile get the vector of their new text, and deleted rows stay deleted", async () => {
     await staleTable({ rows: 600 });
     await startTestWorker(db, slowB(20), { maxBatchRows: 32 });
     await reembed();
@@ -99,7 +103,7 @@ describe("stale rows", () => {
     await expectRightVectors();
   });
 
-  it("go on where a worker that stopped in the middle has left them", async () => {
+  it("are continued where a worker stopped", async () => {
     await staleTable({ rows: 500 });
     const first = slowB(10);
     const worker = await startTestWorker(db, first, { maxBatchRows: 32, reuse: false });
@@ -117,7 +121,7 @@ describe("stale rows", () => {
     expect(await audit()).toEqual({ n: 500, bodies: 500, missing: 0 });
   });
 
-  it("are shared by two workers without computing one twice", async () => {
+  it("are shared by two workers, and none is computed twice", async () => {
     await staleTable({ rows: 1_000 });
     const providers = [slowB(5), slowB(5)];
     for (const provider of providers) await startTestWorker(db, provider, { maxBatchRows: 32, reuse: false });

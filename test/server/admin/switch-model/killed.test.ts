@@ -3,8 +3,8 @@ import { expect, it, onTestFinished } from "vitest";
 import { withOwnerClient } from "#embedd/database/pool.js";
 import { watch } from "#embedd/admin/watch.js";
 import { describeServer, useDatabase } from "../../../helpers/database.js";
-import { spawnCli } from "../../../helpers/process.js";
-import type { CliExit, CliProcess } from "../../../helpers/process.js";
+import { spawnCli } from "../../../helpers/cli.js";
+import type { CliExit, CliProcess } from "../../../helpers/cli.js";
 import { heldProvider } from "../../../helpers/providers.js";
 import { catalogOf, expectModel, namedProvider } from "../../../helpers/switch-model.js";
 import { waitFor } from "../../../helpers/wait.js";
@@ -67,7 +67,7 @@ const whenWaiting = (pattern: string, event = "Lock") =>
   );
 
 const moments: Record<string, Moment> = {
-  "while the index of waiting rows is built": {
+  "while the index of pending rows is built": {
     async reach() {
       const end = await openSnapshot();
       const command = start();
@@ -76,7 +76,7 @@ const moments: Record<string, Moment> = {
       return end;
     },
   },
-  "when it has begun": {
+  "after it has begun": {
     async reach() {
       const command = start();
       await command.waitForLine(/no worker of new is connected/);
@@ -154,7 +154,7 @@ async function createDocs(): Promise<void> {
 
 describeServer("switch-model, killed with kill -9", () => {
   for (const [when, moment] of Object.entries(moments)) {
-    for (const ending of ["goes on", "is aborted"]) {
+    for (const ending of ["resumes", "is aborted"]) {
       it(`${when}, ${ending}`, async () => {
         await createDocs();
         onTestFinished(async () => {

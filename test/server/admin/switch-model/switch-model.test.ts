@@ -42,7 +42,7 @@ const switchTo = (
   );
 
 describeServer("switch-model", () => {
-  it("takes a table to another model while an application writes and searches", async () => {
+  it("moves a table to another model while an application writes and searches", async () => {
     await createDocs("docs", 2_000);
     const old = await startTestWorker(db, namedProvider("old", 16));
     await expectModel(db, "docs", "old", 16);
@@ -92,7 +92,7 @@ describeServer("switch-model", () => {
     }
   });
 
-  it("leaves everything as it was when it is aborted", async () => {
+  it("restores everything when it is aborted", async () => {
     const { role } = await createRole(db);
     await createDocs(
       "aborted",

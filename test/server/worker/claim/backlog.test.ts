@@ -47,7 +47,7 @@ describeServer(`with ${ROWS} rows`, () => {
     composite = find("composite");
   });
 
-  it("a claim reads the index of waiting rows in its order, from the cursor on", async () => {
+  it("a claim reads the index of pending rows in its order, from the cursor on", async () => {
     for (const [pipeline, cursor] of [
       [simple, ["500"]],
       [composite, ["7", "2024-03-01", "n7"]],
@@ -91,7 +91,7 @@ describeServer(`with ${ROWS} rows`, () => {
     }
   });
 
-  it.each(["simple", "composite", "edited"])("a fresh row is embedded within 5 batches: %s", async (kind) => {
+  it.each(["simple", "composite", "edited"])("a new row is embedded within 5 batches: %s", async (kind) => {
     const batches: number[] = [];
     const table = kind === "composite" ? "composite" : "simple";
     const held: (() => void)[] = [];

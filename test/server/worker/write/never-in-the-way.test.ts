@@ -103,7 +103,7 @@ describeServer("applications and the worker never wait for each other", () => {
     expect(slowestMs).toBeLessThan(1_500);
   });
 
-  it("a stop writes the row that was let go a moment ago, and gives back the one that was not", async () => {
+  it("a stop writes the held row that was just unlocked, and releases the one that is still locked", async () => {
     const worker = await startTestWorker(db, hashProvider(), { reuse: false });
     const pipeline = await watchTable(db, { relation: "parting" });
     const attempts = await countUpdates("parting");
@@ -134,7 +134,7 @@ describeServer("applications and the worker never wait for each other", () => {
     await second.query("delete from parting; commit");
   });
 
-  it("a row that an application holds locked for a minute is written after it, all others at once, and computed once", async () => {
+  it("a row that an application holds locked for a minute is written afterwards and computed once, and all others are written at once", async () => {
     const provider = hashProvider();
     // The lease must be renewed all the while.
     await startTestWorker(db, provider, { leaseMs: 2_000, reuse: false });

@@ -19,7 +19,7 @@ const once =
   ({ number }: { number: number }): Reply | undefined =>
     number === 0 ? reply : undefined;
 
-describe("a passing fault is tried again, and charges nobody", () => {
+describe("a temporary fault is retried, and no row counts as failed:", () => {
   it.each<[string, Reply]>([
     ["500", apiError(500)],
     ["408", apiError(408)],
@@ -52,7 +52,7 @@ describe("a passing fault is tried again, and charges nobody", () => {
     expect(server.requests).toHaveLength(2);
   });
 
-  it("a server that is not there", async () => {
+  it("a server that is down", async () => {
     const gone = await startApiServer();
     await gone.stop();
     const { provider } = await start({}, { baseUrl: gone.url });
@@ -68,7 +68,7 @@ describe("Retry-After", () => {
     // A date has whole seconds.
     ["as a date", () => ({ "retry-after": new Date(Date.now() + 2_000).toUTCString() }), 900],
     ["in milliseconds", () => ({ "retry-after-ms": "700" }), 700],
-  ])("%s is waited for, by all calls", async (_, headers, ms) => {
+  ])("%s is respected by all calls", async (_, headers, ms) => {
     const arrivals: number[] = [];
     const { provider } = await start({
       script: ({ number }) => {
@@ -89,7 +89,7 @@ describe("Retry-After", () => {
     expect((arrivals[1] ?? 0) - (arrivals[0] ?? 0)).toBeGreaterThanOrEqual(ms - 20);
   });
 
-  it("of minutes is told to the caller, and nobody asks before", async () => {
+  it("of minutes is passed to the caller, and no request is made before", async () => {
     const { provider, server } = await start({ script: () => apiError(429, {}, { "retry-after": "120" }) });
     const limited = { kind: "provider", code: "rate_limited" };
     await expect(provider.embed(["a"])).rejects.toMatchObject({ ...limited, retryAfterMs: 120_000 });
@@ -120,7 +120,7 @@ describe("Retry-After", () => {
   });
 });
 
-describe("what a person has to mend stops the provider, and says what", () => {
+describe("a fault that a person has to fix stops the provider, with a hint:", () => {
   it.each<[string, Reply, string, RegExp]>([
     ["401", apiError(401, { code: "invalid_api_key" }), "unauthorized", /EMBEDD_API_KEY .*platform\.openai/],
     ["403", apiError(403), "forbidden", /EMBEDD_API_KEY may not use text-embedding-3-small/],
@@ -143,7 +143,7 @@ describe("what a person has to mend stops the provider, and says what", () => {
     expect(server.requests).toHaveLength(1);
   });
 
-  it("400 for whatever text is no text's fault", async () => {
+  it("400 for every text charges no text", async () => {
     const { provider, server } = await start({ script: () => apiError(400) });
     await expect(provider.embed(numbered(8))).rejects.toMatchObject({
       kind: "provider",
@@ -152,7 +152,7 @@ describe("what a person has to mend stops the provider, and says what", () => {
     expect(server.requests.length).toBeLessThanOrEqual(3);
   });
 
-  it.each([401, 403])("a key file that was mended is read again on a refusal with %i", async (status) => {
+  it.each([401, 403])("a corrected key file is read again on a refusal with %i", async (status) => {
     const folder = await mkdtemp(join(tmpdir(), "embedd-key-"));
     onTestFinished(() => rm(folder, { recursive: true }));
     const file = join(folder, "key");
@@ -179,7 +179,7 @@ describe("what a person has to mend stops the provider, and says what", () => {
 });
 
 describe("a server that is down", () => {
-  it("is asked by one request at a time after a while, and used again once it is up", async () => {
+  it("is probed by one request at a time after a while, and used again once it is up", async () => {
     let down = true;
     const { provider, server } = await start({ script: () => (down ? apiError(503) : undefined) });
     const calls = Array.from({ length: 20 }, (_, i) => failure(provider.embed([`text ${i}`])));
@@ -202,7 +202,7 @@ describe("a server that is down", () => {
     await expect(Promise.all(numbered(20).map((text) => provider.embed([text])))).resolves.toHaveLength(20);
   });
 
-  it("failing 1 in 5 requests at random loses nothing and costs at most 1.35 times the requests", async () => {
+  it("1 in 5 times at random loses nothing and costs at most 1.35 times the requests", async () => {
     const random = seededRandom(20_260_101);
     const { provider, server } = await start(
       { script: () => (random() < 0.2 ? apiError(500) : undefined) },

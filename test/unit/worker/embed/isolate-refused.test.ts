@@ -2,7 +2,6 @@ import { describe, expect, it } from "vitest";
 import { EmbeddError } from "#embedd/errors.js";
 import type { Provider } from "#embedd/providers/provider.js";
 import { embedBatch } from "#embedd/worker/embed/isolate-refused.js";
-import { nextBatchRows } from "#embedd/worker/pace.js";
 import { hashProvider, hashVector } from "../../../helpers/providers.js";
 
 /** Refuses any batch with one of these texts in it, as an API answers 400 for the whole request. */
@@ -34,7 +33,7 @@ describe("embedding a batch", () => {
     expect(calls()).toBeLessThanOrEqual(2 * k * Math.log2(512) + 2);
   });
 
-  it("passes a fault on that is no row's", async () => {
+  it("passes on a fault that is not a row's", async () => {
     const fault = new EmbeddError("503", { kind: "provider", code: "unavailable" });
     const provider = { ...hashProvider(), embed: () => Promise.reject(fault) };
     await expect(embedBatch(provider, ["a", "b"])).rejects.toBe(fault);
@@ -50,7 +49,7 @@ describe("embedding a batch", () => {
   it.each([
     ["NaN", NaN, /not finite/],
     ["zero", 0, /zeros/],
-  ])("charges the one row whose vector is %s", async (_, value, message) => {
+  ])("charges only the row whose vector is %s", async (_, value, message) => {
     const bad = new Float32Array(384).fill(value);
     const provider = {
       ...hashProvider(),
@@ -61,21 +60,5 @@ describe("embedding a batch", () => {
     expect(results[1]).toMatchObject({
       error: { kind: "row", message: expect.stringMatching(message) as string },
     });
-  });
-});
-
-describe("the rows of the next claim", () => {
-  const next = (rows: number, ms: number, maxRows: number) =>
-    nextBatchRows(rows, { rows, ms }, { targetMs: 500, maxRows });
-  it("follow the time that the last batch took", () => {
-    expect(next(100, 250, 512)).toBe(200);
-    expect(next(100, 625, 512)).toBe(80);
-  });
-  it("change at most by a factor of two, within bounds", () => {
-    expect(next(100, 1, 512)).toBe(200);
-    expect(next(100, 50_000, 512)).toBe(50);
-    expect(next(400, 1, 512)).toBe(512);
-    expect(next(20, 50_000, 512)).toBe(16);
-    expect(next(20, 50_000, 8)).toBe(8);
   });
 });

@@ -16,7 +16,7 @@ const wake: WakeEvent = { type: "wake" };
 const timeout: WakeEvent = { type: "timeout" };
 
 describe("the wake loop", () => {
-  it("sweeps as long as there are rows, then asks for the gate", () => {
+  it("sweeps while it finds rows, then asks for the gate", () => {
     expect(play([some, some]).action).toEqual({ type: "sweep" });
     expect(play([some, nothing]).action).toMatchObject({ type: "ask" });
   });
@@ -26,7 +26,7 @@ describe("the wake loop", () => {
     expect(play([nothing, granted, nothing]).action).toEqual({ type: "sleep" });
   });
 
-  it("gives the gate back before it sweeps again", () => {
+  it("releases the gate before it sweeps again", () => {
     expect(play([nothing, granted, some])).toMatchObject({ release: true, action: { type: "sweep" } });
     expect(play([nothing, granted, nothing, wake])).toMatchObject({
       release: true,
@@ -41,14 +41,14 @@ describe("the wake loop", () => {
     expect([1, 2, 3, 4, 5, 6, 50].map(refusalDelayMs)).toEqual([1, 2, 4, 8, 16, 25, 25]);
   });
 
-  it("does not sleep on a wake that came during the last sweep", () => {
+  it("does not sleep after a wake-up that came during the last sweep", () => {
     expect(play([nothing, granted, wake, nothing])).toMatchObject({
       release: true,
       action: { type: "sweep" },
     });
   });
 
-  it("sleeps without the gate beside another sleeper, and asks again in case that one dies", () => {
+  it("sleeps without the gate while another worker holds it, and asks again in case that worker dies", () => {
     const step = play([nothing, sleeper, nothing]);
     expect(step.action).toEqual({ type: "sleep" });
     expect(nextWakeStep(step.state, timeout).action).toEqual({ type: "ask", lookForSleeper: true });
@@ -172,7 +172,7 @@ function die(world: World, w: number): void {
 describe("the wake loop among writers and workers in any order", () => {
   const choices = fc.array(fc.nat(10_000), { minLength: 10, maxLength: 300 });
 
-  it.each([1, 2, 3])("leaves no row waiting (%i workers)", (workers) => {
+  it.each([1, 2, 3])("leaves no row pending (%i workers)", (workers) => {
     fc.assert(
       fc.property(choices, fc.boolean(), (sequence, dying) => {
         const world = runWorld(workers, sequence, dying);
@@ -184,7 +184,7 @@ describe("the wake loop among writers and workers in any order", () => {
     );
   });
 
-  it("never lets a worker sleep while a row is committed that nobody was told of", () => {
+  it("never lets a worker sleep while a committed row was announced to no worker", () => {
     fc.assert(
       fc.property(choices, (sequence) => {
         const world = runWorld(2, sequence, false);
