@@ -8,13 +8,14 @@ import type { CliProcess } from "./cli.js";
 
 export const KEY = "sk-live-27182818284590452353";
 
+/** Starts a scripted server; it stops when the test ends. */
 export async function startScriptedApi(options: ApiServerOptions = {}): Promise<ApiServer> {
   const server = await startApiServer(options);
   onTestFinished(() => server.stop());
   return server;
 }
 
-/** A database with a watched table of so many rows, `text 0` and on. */
+/** Creates a database with a watched table `docs` of `rows` rows: `text 0`, `text 1`, … */
 export async function createWatchedDocs(
   db: TestDatabase,
   rows: number,
@@ -28,7 +29,7 @@ export async function createWatchedDocs(
   return database;
 }
 
-/** A command whose provider is OpenAI's, at a scripted server. */
+/** Starts `embedd …` with the openai provider at a scripted server. */
 export const spawnWithApi = (
   database: Database,
   server: { url: string },

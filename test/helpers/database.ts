@@ -26,20 +26,20 @@ export interface TestDatabase extends Omit<Database, "drop"> {
   readonly kind: "server" | "embedded";
   /** Set where the database is embedded. */
   readonly embedded: EmbeddedServer | undefined;
-  /** One more, without embedd's schema; dropped at the end of the file at the latest. */
+  /** Creates another database, without embedd's schema; dropped at the end of the file at the latest. */
   createDatabase(): Promise<Database>;
 }
 
 interface OpenDatabase extends Database {
   embedded: EmbeddedServer | undefined;
-  /** Throws if anybody is still connected, or a lease is left. */
+  /** Throws if a connection is still open or a lease is left. */
   checkLeaks(): Promise<void>;
   closePool(): Promise<void>;
 }
 
 const template = inject("databaseTemplate");
 
-/** Where others' connections show up if a test did not close them. */
+/** The name of the connections that do not count as left open by a test. */
 const OURS = "embedd-test pool";
 
 function openPool(url: string): pg.Pool {

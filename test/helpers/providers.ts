@@ -4,7 +4,7 @@ import { hashVector } from "./hash-vector.mjs";
 
 export { hashVector };
 
-/** For tests of what surrounds a model: instant, and its vectors tell which text they were made of. */
+/** A provider without a model: instant, and each vector identifies its text. `texts` is what it embedded. */
 export function hashProvider(
   options: { dimensions?: number; model?: string } = {},
 ): Provider & { texts: string[] } {
@@ -27,7 +27,7 @@ export function hashProvider(
   };
 }
 
-/** A provider whose calls wait until they are let go, as inference on a slow machine does. */
+/** A provider whose calls wait until the test releases them. */
 export function heldProvider(inner: Provider) {
   let started: (texts: readonly string[]) => void = () => undefined;
   let release: () => void = () => undefined;
@@ -42,7 +42,7 @@ export function heldProvider(inner: Provider) {
   };
   return {
     provider,
-    /** From now on calls wait; resolves with the texts of the first that does. */
+    /** Makes calls wait from now on; resolves with the texts of the first one. */
     hold(): Promise<readonly string[]> {
       gate = new Promise((resolve) => (release = resolve));
       return new Promise((resolve) => (started = resolve));
@@ -66,7 +66,7 @@ export function slowProvider(ms: number, inner = hashProvider()): Provider & { t
   };
 }
 
-/** Spends 10 tokens a text, one request a call, as an API would. */
+/** A provider that reports 10 tokens per text and one request per call, as an API would. */
 export function paidProvider(options: { usdPerMillionTokens?: number | null; model?: string } = {}) {
   const { usdPerMillionTokens = 100_000, model = "paid" } = options;
   const inner = hashProvider({ model });

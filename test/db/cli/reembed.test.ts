@@ -9,7 +9,7 @@ import { useStaleTable } from "../../helpers/stale-table.js";
 const db = useDatabase();
 const stale = useStaleTable(db);
 const slowB = (ms: number) => slowProvider(ms, hashProvider({ model: "b" }));
-const { staleTable, flag, over, models } = stale;
+const { staleTable, flag, untilReembedded, models } = stale;
 
 const embedd = (...args: string[]) =>
   spawnCli(["reembed", ...args], { env: { DATABASE_URL: db.url } }).exited;
@@ -69,7 +69,7 @@ describe("embedd reembed", () => {
       stderr: expect.stringMatching(/go on/) as string,
     });
     expect(await flag()).toBe(true);
-    await over();
+    await untilReembedded();
     expect(await models()).toEqual([{ model: "b", n: 400 }]);
   });
 

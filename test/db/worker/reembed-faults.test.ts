@@ -13,7 +13,7 @@ import { useStaleTable } from "../../helpers/stale-table.js";
 
 const db = useDatabase();
 const stale = useStaleTable(db);
-const { staleTable, reembed, over, models } = stale;
+const { staleTable, requestReembed, untilReembedded, models } = stale;
 
 describe("stale rows", () => {
   it("that cannot be embedded are dead after their last attempt, keep their vectors and do not block other rows", async () => {
@@ -27,8 +27,8 @@ describe("stale rows", () => {
           : inner.embed(texts),
     };
     await startTestWorker(db, picky, { maxAttempts: 3, retryDelayMs: 10 });
-    await reembed();
-    await over();
+    await requestReembed();
+    await untilReembedded();
     expect((await db.query("select key, attempts, code, dead, stale from embedd.failures")).rows).toEqual([
       { key: "33", attempts: 3, code: "bad_input", dead: true, stale: true },
     ]);
@@ -61,7 +61,7 @@ describe("stale rows", () => {
       embed: () => Promise.reject(new EmbeddError("input refused", { kind: "row", code: "bad_input" })),
     };
     await startTestWorker(db, refusing, { retryDelayMs: 50, maxAttempts: 1_000 });
-    await reembed();
+    await requestReembed();
     await waitFor(async () => (await db.query("select from embedd.failures")).rowCount === 50, {
       timeoutMs: 10_000,
       what: "the failures",
@@ -86,7 +86,7 @@ describe("stale rows", () => {
 
   it("are found by workers of the current model only, and only those can end the re-embedding", async () => {
     await staleTable({ rows: 20 });
-    await reembed();
+    await requestReembed();
     const pipeline = (await loadPipelines(db.pool)).pipelines.find(({ relation }) =>
       relation.endsWith(stale.table),
     );
@@ -135,8 +135,8 @@ describe("stale rows", () => {
       [vector],
     );
     await startTestWorker(db, hashProvider({ model: "b" }));
-    await reembed();
-    await over();
+    await requestReembed();
+    await untilReembedded();
     expect(
       (await db.query(`select id, embedding_model as model from ${stale.table} order by id`)).rows,
     ).toEqual([

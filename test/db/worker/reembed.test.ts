@@ -10,7 +10,7 @@ import type { TableOptions } from "../../helpers/stale-table.js";
 const db = useDatabase();
 const stale = useStaleTable(db);
 const slowB = (ms: number) => slowProvider(ms, hashProvider({ model: "b" }));
-const { staleTable, reembed, flag, over, models, audit, expectRightVectors } = stale;
+const { staleTable, requestReembed, flag, untilReembedded, models, audit, expectRightVectors } = stale;
 
 describe("stale rows", () => {
   const each = "are re-embedded exactly once, and none is ever without a vector:";
@@ -22,8 +22,8 @@ describe("stale rows", () => {
     await worker.idle();
     expect(provider.texts).toEqual([]);
     expect(await models()).toEqual([{ model: "a", n: 1_000 }]);
-    await reembed();
-    await over();
+    await requestReembed();
+    await untilReembedded();
     expect(await models()).toEqual([{ model: "b", n: 1_000 }]);
     expect(await audit()).toEqual({ n: 1_000, bodies: 1_000, missing: 0 });
     expect(provider.texts).toHaveLength(1_000);
@@ -45,9 +45,9 @@ describe("stale rows", () => {
   it("are re-embedded newest first", async () => {
     await staleTable({ rows: 300 });
     const provider = { ...hashProvider({ model: "b" }), concurrency: 1 };
-    await reembed();
+    await requestReembed();
     await startTestWorker(db, provider);
-    await over();
+    await untilReembedded();
     expect(provider.texts).toEqual(Array.from({ length: 300 }, (_, i) => `text ${300 - i}`));
   });
 
@@ -66,7 +66,7 @@ describe("stale rows", () => {
     };
     const called = (times: number) =>
       waitFor(() => calls.length === times, { timeoutMs: 10_000, what: `call ${times}` });
-    await reembed();
+    await requestReembed();
     await startTestWorker(db, provider, { maxBatchRows: 50, pollIntervalMs: 3_600_000 });
     await called(1);
     expect(calls[0]?.[0]).toBe("text 400");
@@ -82,19 +82,19 @@ describe("stale rows", () => {
     expect(calls).toHaveLength(2);
     for (const release of held) release();
     held = null;
-    await over();
+    await untilReembedded();
     expect(await models()).toEqual([{ model: "b", n: 401 }]);
   });
 
   it("that are edited meanwhile get the vector of their new text, and deleted rows stay deleted", async () => {
     await staleTable({ rows: 600 });
     await startTestWorker(db, slowB(20), { maxBatchRows: 32 });
-    await reembed();
+    await requestReembed();
     for (let i = 0; i < 20; i++) {
       await db.query(`update ${stale.table} set body = 'edited ' || id || ' ' || $1 where id % 20 = $1`, [i]);
       await db.query(`delete from ${stale.table} where id % 60 = $1`, [i]);
     }
-    await over();
+    await untilReembedded();
     await waitFor(
       async () => (await db.query(`select from ${stale.table} where embedding is null`)).rowCount === 0,
       { timeoutMs: 10_000, what: "the edited rows" },
@@ -107,7 +107,7 @@ describe("stale rows", () => {
     await staleTable({ rows: 500 });
     const first = slowB(10);
     const worker = await startTestWorker(db, first, { maxBatchRows: 32, reuse: false });
-    await reembed();
+    await requestReembed();
     await waitFor(() => first.texts.length > 100, { timeoutMs: 10_000, what: "the middle" });
     await worker.stop();
     expect(await flag()).toBe(true);
@@ -116,7 +116,7 @@ describe("stale rows", () => {
     expect(done).toBeLessThan(500);
     const second = hashProvider({ model: "b" });
     await startTestWorker(db, second, { reuse: false });
-    await over();
+    await untilReembedded();
     expect(second.texts).toHaveLength(500 - done);
     expect(await audit()).toEqual({ n: 500, bodies: 500, missing: 0 });
   });
@@ -125,8 +125,8 @@ describe("stale rows", () => {
     await staleTable({ rows: 1_000 });
     const providers = [slowB(5), slowB(5)];
     for (const provider of providers) await startTestWorker(db, provider, { maxBatchRows: 32, reuse: false });
-    await reembed();
-    await over();
+    await requestReembed();
+    await untilReembedded();
     const texts = providers.flatMap((provider) => provider.texts);
     expect(texts).toHaveLength(1_000);
     expect(new Set(texts).size).toBe(1_000);
