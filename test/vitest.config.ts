@@ -5,6 +5,13 @@ import { summaryReporter } from "./helpers/summary-reporter.js";
 /** Where continuous integration reads the counts from. */
 const report = process.env["TEST_REPORT_PATH"];
 
+/*
+ * Inside each folder, the files are laid out as in src:
+ *   unit    no database, except PGlite as the subject of unit/embedded
+ *   db      a database: the server of TEST_DATABASE_URL, otherwise embedded PostgreSQL
+ *   server  needs that server; server/conformance has the tables and writers that README lists
+ *   faults  faults of processes, network and server; starts servers of its own
+ */
 export default defineConfig({
   root: fileURLToPath(new URL("..", import.meta.url)),
   test: {

@@ -59,7 +59,7 @@ describeFaults("a worker that is killed with kill -9", () => {
     await expectRecovery(killed);
   });
 
-  it("during its completion, which goes on without it", async () => {
+  it("during its completion, which the server finishes", async () => {
     const [victim, heir] = workers();
     await start(victim);
     const unlock = await stage.lock(COMPLETION_LOCK);
@@ -90,7 +90,7 @@ describeFaults("a worker that is killed with kill -9", () => {
     await expectRecovery(killed);
   });
 
-  it("after its completion, before it knows", async () => {
+  it("after its completion, before it hears of it", async () => {
     const [victim, heir] = workers();
     await start(victim);
     const unlock = await stage.lock(COMPLETION_LOCK);
@@ -105,7 +105,7 @@ describeFaults("a worker that is killed with kill -9", () => {
     expect(await heir.computed()).toBe(0);
   });
 
-  it("asleep, beside another that sleeps", async () => {
+  it("asleep, while another worker sleeps too", async () => {
     const [victim, heir] = workers();
     await start(victim);
     await stage.write(1);
@@ -139,7 +139,7 @@ describeFaults("a worker that is killed with kill -9", () => {
     expect(await stage.check()).toMatchObject({ rows: ROWS, writes: ROWS });
   });
 
-  it("alone, and started again", async () => {
+  it("with no other worker, and is restarted", async () => {
     const [victim] = workers();
     await start(victim);
     const held = victim.hold("inferring");

@@ -5,7 +5,7 @@ import { describeFaults } from "./use-stage.js";
 const SEED = 20;
 
 describeFaults("random faults, many at once, on three workers with writers at work", () => {
-  it(`lose nothing, leave nothing stale and write nothing twice (seed ${SEED})`, async () => {
+  it(`lose no row, leave no old vector and write no row twice (seed ${SEED})`, async () => {
     const summary = await runFaults({ faults: 100, seed: SEED, workers: 3, minutes: 2 });
     expect(summary).toMatchObject({ faults: 100, checks: 1 });
     expect(summary.writes).toBeGreaterThan(100);

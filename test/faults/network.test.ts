@@ -34,21 +34,24 @@ describeFaults("a worker whose network", () => {
     expect(await stage.check()).toMatchObject({ rows: ROWS, writes: ROWS });
   });
 
-  it.each(["both", "from-server"] as const)("stalls (%s) in a completion, and goes on", async (direction) => {
-    const slot = await start(0);
-    const unlock = await stage.lock(COMPLETION_LOCK);
-    await stage.write(ROWS);
-    await stage.blocked("written as");
-    slot.proxy.stall(direction);
-    await unlock();
-    await letTimePass(2_000);
-    slot.proxy.resume();
-    expect(await stage.embedded(10_000)).toBeLessThan(SMALL_MS);
-    expect(await stage.check()).toMatchObject({ rows: ROWS, writes: ROWS });
-    expect(await slot.computed()).toBe(ROWS);
-  });
+  it.each(["both", "from-server"] as const)(
+    "stalls (%s) in a completion, then recovers",
+    async (direction) => {
+      const slot = await start(0);
+      const unlock = await stage.lock(COMPLETION_LOCK);
+      await stage.write(ROWS);
+      await stage.blocked("written as");
+      slot.proxy.stall(direction);
+      await unlock();
+      await letTimePass(2_000);
+      slot.proxy.resume();
+      expect(await stage.embedded(10_000)).toBeLessThan(SMALL_MS);
+      expect(await stage.check()).toMatchObject({ rows: ROWS, writes: ROWS });
+      expect(await slot.computed()).toBe(ROWS);
+    },
+  );
 
-  it("falls silent while it embeds: another worker does its rows", async () => {
+  it("falls silent while it embeds: another worker embeds its rows", async () => {
     const victim = await start(0);
     const held = victim.hold("inferring");
     await stage.write(ROWS);
@@ -64,7 +67,7 @@ describeFaults("a worker whose network", () => {
     expect(await stage.check()).toMatchObject({ rows: ROWS, writes: ROWS });
   });
 
-  it("falls silent in the middle of a claim: another worker is not held up for longer", async () => {
+  it("falls silent in the middle of a claim: another worker waits no longer than that", async () => {
     const victim = await start(0);
     const unlock = await stage.lock(CLAIM_LOCK);
     await stage.write(ROWS);
@@ -82,7 +85,7 @@ describeFaults("a worker whose network", () => {
     ["while it sleeps", null, ""],
     ["in a claim", CLAIM_LOCK, "lease as"],
     ["in a completion", COMPLETION_LOCK, "written as"],
-  ])("falls silent %s, with nobody else there: it finds out by itself", async (_, lock, words) => {
+  ])("falls silent %s, with no other worker: it detects this and recovers", async (_, lock, words) => {
     const slot = await start(0);
     await stage.write(1);
     await stage.embedded(5_000);

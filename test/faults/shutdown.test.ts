@@ -33,7 +33,7 @@ describeFaults("a worker that is told to stop under load", () => {
     return performance.now() - started;
   }
 
-  it("ends in time, writes what is in flight and gives the rest back", async () => {
+  it("ends in time, writes the rows in flight and releases the others", async () => {
     const slot = await ready(stage.slots[0]);
     await stage.write(2_000);
     await waitFor(async () => (await left()).written > 0, { timeoutMs: 10_000, what: "the first vectors" });
@@ -47,7 +47,7 @@ describeFaults("a worker that is told to stop under load", () => {
     expect((await stage.pool.query("select from audit")).rowCount).toBe(after.written);
   });
 
-  it("gives up at its deadline what takes longer", async () => {
+  it("abandons at its deadline what takes longer", async () => {
     const slot = await ready(stage.slots[0]);
     const unlock = await stage.lock(COMPLETION_LOCK);
     await stage.write(100);
@@ -60,7 +60,7 @@ describeFaults("a worker that is told to stop under load", () => {
     expect(await stage.check()).toMatchObject({ rows: 100, writes: 100 });
   });
 
-  it.each(["silence", "refuse"] as const)("ends though the network is gone (%s)", async (how) => {
+  it.each(["silence", "refuse"] as const)("ends although the network is gone (%s)", async (how) => {
     const slot = await ready(stage.slots[0]);
     await stage.write(2_000);
     await waitFor(async () => (await left()).written > 0, { timeoutMs: 10_000, what: "the first vectors" });

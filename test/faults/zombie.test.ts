@@ -35,7 +35,7 @@ describeFaults("a worker that is stopped for longer than its lease", () => {
     zombie.release();
   }
 
-  it("does not write over rows that were edited and embedded meanwhile", async () => {
+  it("does not overwrite rows that were edited and embedded meanwhile", async () => {
     const zombie = await stopped();
     const heir = await start(1);
     await edit("id % 2 = 0");
@@ -52,7 +52,7 @@ describeFaults("a worker that is stopped for longer than its lease", () => {
     expect(await stage.check()).toMatchObject({ rows: ROWS + 1, writes: ROWS + ROWS / 4 + 1 });
   });
 
-  it("writes what is still true, and embeds again what is not", async () => {
+  it("writes vectors that still match their text, and re-embeds the other rows", async () => {
     const zombie = await stopped();
     await edit("id % 2 = 0");
     await stage.pool.query("delete from notes where id % 5 = 0");
@@ -69,7 +69,7 @@ describeFaults("a worker that is stopped for longer than its lease", () => {
     expect(await zombie.computed()).toBeGreaterThan(ROWS);
   });
 
-  it("finds its rows embedded by another, and writes none", async () => {
+  it("writes nothing when another worker has embedded its rows", async () => {
     const zombie = await stopped();
     const heir = await start(1);
     await stage.embedded(10_000);
@@ -81,7 +81,7 @@ describeFaults("a worker that is stopped for longer than its lease", () => {
     expect(await heir.computed()).toBeGreaterThanOrEqual(ROWS);
   });
 
-  it("asleep with the gate, holds up nobody", async () => {
+  it("does not block others when it sleeps with the gate", async () => {
     const zombie = await start(0);
     await stage.write(1);
     await stage.embedded(5_000);
@@ -96,7 +96,7 @@ describeFaults("a worker that is stopped for longer than its lease", () => {
   });
 });
 
-describeFaults("several workers in steady state", () => {
+describeFaults("several workers", () => {
   const stage = useStage(3, { latencyMs: 20, worker: { maxBatchRows: 50 } });
 
   it("compute no row twice, and share the work", async () => {

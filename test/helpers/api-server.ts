@@ -4,7 +4,7 @@ import type { AddressInfo, Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { hashVector } from "./providers.js";
 
-/** What a client asked for, as a script sees it. */
+/** A request as the script sees it. */
 export interface ApiRequest {
   /** From 0. */
   number: number;
@@ -22,35 +22,35 @@ export interface EmbeddingItem {
   embedding: string | (number | null)[];
 }
 
-/** What the server does instead of answering well. */
+/** A fault, instead of the good answer. */
 export interface Reply {
   latencyMs?: number;
-  /** This, and nothing else. */
+  /** Answer with this status and `body` only. */
   status?: number;
   headers?: Record<string, string>;
-  /** A string goes as it is. */
+  /** A string is sent as it is, anything else as JSON. */
   body?: unknown;
   /** The good answer's items, changed. */
   change?: (items: EmbeddingItem[]) => unknown;
   /** The connection ends before or in the middle of the answer. */
   reset?: "before" | "middle";
-  /** Half of the answer now, the rest after so long. */
+  /** Half of the answer is sent at once, the rest after this time. */
   slowBodyMs?: number;
 }
 
 export interface ApiServerOptions {
-  /** A fault for some requests; undefined: answer well. */
+  /** The fault of a request; undefined for a good answer. */
   script?: (request: ApiRequest) => Reply | undefined;
   latencyMs?: number;
-  /** @default whatever is sent is right */
+  /** @default any key is accepted */
   key?: () => string;
-  /** Components where no number is asked for. @default 1536 */
+  /** Dimensions of the vectors if a request names none. @default 1536 */
   dimensions?: number;
-  /** `ignored`: numbers whatever is asked for. `refused`: 400. @default taken */
+  /** `ignored`: always answers with numbers. `refused`: 400. @default taken */
   base64?: "taken" | "ignored" | "refused";
   /** Sent with every good answer. */
   headers?: () => Record<string, string>;
-  /** What usage says for a text. @default its words */
+  /** Tokens of a text in `usage`. @default its number of words */
   tokens?: (text: string) => number;
 }
 
@@ -63,7 +63,7 @@ export interface ApiServer {
   stop(): Promise<void>;
 }
 
-/** A server on loopback that speaks OpenAI's `/embeddings`, with `hashVector`'s vectors, and fails as told. */
+/** A server on loopback that speaks OpenAI's `/embeddings`, with `hashVector`'s vectors, and fails as its script says. */
 export async function startApiServer(options: ApiServerOptions = {}): Promise<ApiServer> {
   const requests: ApiRequest[] = [];
   const sockets = new Set<Socket>();

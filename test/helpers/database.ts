@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import pg from "pg";
-import { afterAll, beforeAll, beforeEach, describe, inject } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, inject, it } from "vitest";
 import { openEmbedded } from "#embedd/embedded/index.js";
 import type { EmbeddedServer } from "#embedd/embedded/index.js";
 import {
@@ -26,20 +26,20 @@ export interface TestDatabase extends Omit<Database, "drop"> {
   readonly kind: "server" | "embedded";
   /** Set where the database is embedded. */
   readonly embedded: EmbeddedServer | undefined;
-  /** One more, without embedd's schema; dropped at the end of the file at the latest. */
+  /** Creates another database, without embedd's schema; dropped at the end of the file at the latest. */
   createDatabase(): Promise<Database>;
 }
 
 interface OpenDatabase extends Database {
   embedded: EmbeddedServer | undefined;
-  /** Throws if anybody is still connected, or a lease is left. */
+  /** Throws if a connection is still open or a lease is left. */
   checkLeaks(): Promise<void>;
   closePool(): Promise<void>;
 }
 
 const template = inject("databaseTemplate");
 
-/** Where others' connections show up if a test did not close them. */
+/** The name of the connections that do not count as left open by a test. */
 const OURS = "embedd-test pool";
 
 function openPool(url: string): pg.Pool {
@@ -187,8 +187,17 @@ export function useDatabase(): TestDatabase {
   };
 }
 
-/** Tests that need a real server; on embedded PostgreSQL they are listed as skipped. */
+/** Said in the name of every test that is skipped on embedded PostgreSQL. */
+const NEEDS_SERVER = "[needs a PostgreSQL server: TEST_DATABASE_URL]";
+
+/** A group of tests that need a real server; on embedded PostgreSQL they are listed as skipped. */
 export function describeServer(name: string, define: () => void): void {
   if (template.kind === "server") describe(name, define);
-  else describe.skip(`${name} [needs a PostgreSQL server: TEST_DATABASE_URL]`, define);
+  else describe.skip(`${name} ${NEEDS_SERVER}`, define);
+}
+
+/** A test that needs a real server; on embedded PostgreSQL it is listed as skipped. */
+export function itServer(name: string, run: () => Promise<void>): void {
+  if (template.kind === "server") it(name, run);
+  else it.skip(`${name} ${NEEDS_SERVER}`, run);
 }

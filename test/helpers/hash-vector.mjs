@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 
 /**
- * A text's vector where no model is needed: unit length, and another for every text. Plain JavaScript, so
- * that worker processes of the tests run it as it is.
+ * The vector of a text without a model: unit length, and different for each text. Plain JavaScript, so
+ * that worker processes of the tests can run it without a build.
  * @param {string} text
  * @returns {Float32Array}
  */

@@ -16,7 +16,7 @@ export interface ProgramOptions {
 
 /**
  * Runs a program to its end and returns what it printed.
- * @throws with what it said where it fails, is missing, or takes longer than 30 s
+ * @throws with its stderr if it fails, is missing, or takes longer than 30 s
  */
 export function runProgram(
   file: string,
@@ -39,7 +39,7 @@ export function runProgram(
   });
 }
 
-/** A folder that goes when the test ends. */
+/** A folder that is deleted when the test ends. */
 export async function temporaryFolder(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), "embedd-test-"));
   onTestFinished(() => rm(folder, { recursive: true, force: true }));

@@ -1,9 +1,10 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Provider } from "#embedd/providers/provider.js";
 import { hashVector } from "./hash-vector.mjs";
 
 export { hashVector };
 
-/** For tests of what surrounds a model: instant, and its vectors tell which text they were made of. */
+/** A provider without a model: instant, and each vector identifies its text. `texts` is what it embedded. */
 export function hashProvider(
   options: { dimensions?: number; model?: string } = {},
 ): Provider & { texts: string[] } {
@@ -26,7 +27,7 @@ export function hashProvider(
   };
 }
 
-/** A provider whose calls wait until they are let go, as inference on a slow machine does. */
+/** A provider whose calls wait until the test releases them. */
 export function heldProvider(inner: Provider) {
   let started: (texts: readonly string[]) => void = () => undefined;
   let release: () => void = () => undefined;
@@ -41,7 +42,7 @@ export function heldProvider(inner: Provider) {
   };
   return {
     provider,
-    /** From now on calls wait; resolves with the texts of the first that does. */
+    /** Makes calls wait from now on; resolves with the texts of the first one. */
     hold(): Promise<readonly string[]> {
       gate = new Promise((resolve) => (release = resolve));
       return new Promise((resolve) => (started = resolve));
@@ -53,7 +54,19 @@ export function heldProvider(inner: Provider) {
   };
 }
 
-/** Spends 10 tokens a text, one request a call, as an API would. */
+/** A provider whose calls take `ms` each, so that something can happen meanwhile; an abort ends them at once. */
+export function slowProvider(ms: number, inner = hashProvider()): Provider & { texts: string[] } {
+  return {
+    ...inner,
+    async embed(texts, options = {}) {
+      // An aborted timer has an error of its own.
+      await sleep(ms, undefined, { signal: options.signal }).catch(() => options.signal?.throwIfAborted());
+      return inner.embed(texts, options);
+    },
+  };
+}
+
+/** A provider that reports 10 tokens per text and one request per call, as an API would. */
 export function paidProvider(options: { usdPerMillionTokens?: number | null; model?: string } = {}) {
   const { usdPerMillionTokens = 100_000, model = "paid" } = options;
   const inner = hashProvider({ model });

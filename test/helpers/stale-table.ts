@@ -1,5 +1,4 @@
 import { beforeEach, expect } from "vitest";
-import type { Provider } from "#embedd/providers/provider.js";
 import type { TestDatabase } from "./database.js";
 import { hashProvider, hashVector, parseVector } from "./providers.js";
 import { waitFor } from "./wait.js";
@@ -12,12 +11,12 @@ export interface TableOptions {
   index?: boolean;
 }
 
-/** For each test a watched table of its own, `table`, and what became of its vectors. */
+/** A watched table of stale rows for each test of a file, and queries that tell what became of its vectors. */
 export function useStaleTable(db: TestDatabase) {
   let table = "";
   let number = 0;
 
-  /** A watched table whose rows all have vectors of model a, and an audit of what becomes of each vector. */
+  /** Creates the table: all rows have vectors of model `a`, and a trigger records each later update. */
   async function staleTable({
     rows,
     columns = "id int primary key",
@@ -43,7 +42,7 @@ export function useStaleTable(db: TestDatabase) {
       create trigger audit after update on ${table} for each row execute function ${table}_audit()`);
   }
 
-  const reembed = () =>
+  const requestReembed = () =>
     db.query("update embedd.pipelines set reembed = true where relation = $1::regclass", [table]);
   const flag = async () =>
     (
@@ -52,7 +51,7 @@ export function useStaleTable(db: TestDatabase) {
         [table],
       )
     ).rows[0]?.reembed;
-  const over = () =>
+  const untilReembedded = () =>
     waitFor(async () => (await flag()) === false, { timeoutMs: 20_000, what: "the flag to be cleared" });
   const models = async () =>
     (
@@ -90,25 +89,11 @@ export function useStaleTable(db: TestDatabase) {
       return table;
     },
     staleTable,
-    reembed,
+    requestReembed,
     flag,
-    over,
+    untilReembedded,
     models,
     audit,
     expectRightVectors,
-  };
-}
-
-/** Its calls take a moment, so that something can happen meanwhile. */
-export function slowProvider(
-  ms: number,
-  inner = hashProvider({ model: "b" }),
-): Provider & { texts: string[] } {
-  return {
-    ...inner,
-    async embed(texts, options) {
-      await new Promise((resolve) => setTimeout(resolve, ms));
-      return inner.embed(texts, options);
-    },
   };
 }

@@ -1,4 +1,5 @@
 import { execFile } from "node:child_process";
+import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import pg from "pg";
 import { expect, onTestFinished } from "vitest";
@@ -25,7 +26,11 @@ export function isVectorOf(vector: string, model: string, text: string): boolean
   return stored.every((component, i) => Math.abs(component - (right[i] ?? NaN)) < 2e-3);
 }
 
+/** What an application does all the time, on a connection of its own, until it is stopped or the test ends. */
 interface Background<T> {
+  /** What it has done so far. @throws what ended it early */
+  result(): T;
+  /** @throws what ended it early */
   stop(): Promise<T>;
 }
 
@@ -44,7 +49,8 @@ function inBackground<T>(
       await client.end();
     }
   })();
-  ended.catch(() => undefined);
+  let failure: Error | undefined;
+  ended.catch((error: unknown) => (failure = error as Error));
   const stop = async (): Promise<T> => {
     stopping = true;
     await ended;
@@ -54,7 +60,13 @@ function inBackground<T>(
     stopping = true;
     await ended.catch(() => undefined);
   });
-  return { stop };
+  return {
+    result() {
+      if (failure) throw failure;
+      return result();
+    },
+    stop,
+  };
 }
 
 /**
@@ -99,7 +111,7 @@ export function startSearcher(
   );
 }
 
-/** An application that inserts, edits and deletes all the time, some rows a second. */
+/** An application that inserts, edits and deletes all the time; its result is the number of rounds. */
 export function startWriter(url: string, relation: string): Background<number> {
   let writes = 0;
   return inBackground(
@@ -118,7 +130,8 @@ export function startWriter(url: string, relation: string): Background<number> {
         n,
       ]);
       await client.query(`delete from ${relation} where id = $1`, [1_000_000 + n - 9]);
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      // The pace of an application, so that a worker can keep up.
+      await sleep(5);
     },
     () => writes,
   );

@@ -8,7 +8,10 @@ export interface WaitOptions {
   intervalMs?: number;
 }
 
-/** Asks until the answer is something else than `undefined` or `false`. An error that is thrown ends it. */
+/**
+ * Repeats a check until it returns something other than `undefined` or `false`, and returns that.
+ * @throws what the check throws, and after `timeoutMs`
+ */
 export async function waitFor<T>(
   check: () => T | undefined | false | Promise<T | undefined | false>,
   { timeoutMs, what, intervalMs = 20 }: WaitOptions,

@@ -32,8 +32,8 @@ export interface ExpectOptions {
 }
 
 /**
- * Creates a table, watches it, and waits until the worker that must be running has it and sleeps: what is
- * written from then on is found only if the writer wakes it.
+ * Creates a table, watches it, and waits until the running worker serves it and sleeps: rows that are
+ * written from then on are found only if the writer wakes the worker.
  * @returns the pipeline's id
  */
 export async function watchTable(db: TestDatabase, options: TableOptions): Promise<number> {
@@ -55,7 +55,7 @@ export async function watchTable(db: TestDatabase, options: TableOptions): Promi
   }
 }
 
-/** Waits until a worker has found nothing left to do in a pipeline, for the first time. */
+/** Waits until a worker has caught up with a pipeline for the first time. */
 export async function waitUntilServed(db: Queryable, pipeline: number): Promise<void> {
   await waitFor(
     async () =>
@@ -129,7 +129,7 @@ export interface NotificationCounter {
   count(): Promise<number>;
 }
 
-/** Counts what writers have told sleeping workers. */
+/** Counts the notifications of writers to sleeping workers. */
 export async function countNotifications(db: { url: string }): Promise<NotificationCounter> {
   const client = new pg.Client({ connectionString: db.url, application_name: "test counter" });
   await client.connect();

@@ -6,8 +6,8 @@ import type { WorkerOptions } from "#embedd/worker/worker-options.js";
 import type { TestDatabase } from "./database.js";
 
 /**
- * A worker on the test's database, stopped when the test ends. It computes every text, unless told to reuse
- * what other tests of the file have embedded.
+ * Starts a worker on the test's database; it stops when the test ends. It computes every vector, unless
+ * `reuse` lets it take cached vectors of other tests of the file.
  */
 export async function startTestWorker(
   db: TestDatabase,

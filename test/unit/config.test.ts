@@ -14,7 +14,7 @@ describe("settings", () => {
     expect(Object.isFrozen(config)).toBe(true);
   });
 
-  it("are refused all at once, each by name", () => {
+  it("are refused all together, each by name", () => {
     const env = {
       DATABASE_URL: "mysql://x",
       EMBEDD_LEASE_MS: "soon",
@@ -37,7 +37,7 @@ describe("settings", () => {
     ]);
   });
 
-  it("take a flag before a variable, and an empty variable as none", () => {
+  it("prefer a flag to a variable, and ignore an empty variable", () => {
     expect(loadConfig({ EMBEDD_LOG_LEVEL: "error" }, { EMBEDD_LOG_LEVEL: "debug" }).logLevel).toBe("error");
     expect(loadConfig({}, { DATABASE_URL: "", EMBEDD_THREADS: "" })).toMatchObject({
       databaseUrl: undefined,

@@ -22,7 +22,7 @@ describe("a storm of errors", () => {
     for (const line of lines.slice(1)) expect(line.details).toMatchObject({ suppressed: 999 });
   });
 
-  it("does not hide other causes, other levels, or other pipelines", () => {
+  it("does not hide other causes, levels or pipelines", () => {
     const { log, lines } = recorded();
     const limited = limitRepeats(log, () => 0);
     limited.warn({ cause: "a" }, "failed");

@@ -4,7 +4,7 @@ import { loadPipelines } from "#embedd/database/load-pipelines.sql.js";
 import { estimateBacklog } from "#embedd/admin/estimate.js";
 import { startApiServer } from "../../helpers/api-server.js";
 import { useDatabase } from "../../helpers/database.js";
-import { spawnCli } from "../../helpers/process.js";
+import { spawnCli } from "../../helpers/cli.js";
 import { paidProvider } from "../../helpers/providers.js";
 
 const db = useDatabase();
@@ -17,7 +17,7 @@ async function chunks() {
   return found;
 }
 
-it("says tokens, price and time of what waits, from a sample of it, and writes nothing", async () => {
+it("an estimate of the backlog gives tokens, price and time from a sample, and writes nothing", async () => {
   // 1 to 9 words a row, 5 on average.
   await db.query(`insert into embedd.chunks (source, content)
     select 's', trim(repeat('word ', 1 + i % 9)) from generate_series(1, 9000) i`);
@@ -48,7 +48,7 @@ it("says tokens, price and time of what waits, from a sample of it, and writes n
   expect(rows).toHaveLength(0);
 });
 
-it("is a command", async () => {
+it("embedd estimate prints the estimate, or JSON", async () => {
   const run = (args: string[]) => spawnCli(["estimate", ...args], { env: { DATABASE_URL: db.url } }).exited;
   const { code, stdout } = await run(["--trial", "8"]);
   expect(code).toBe(0);
@@ -65,7 +65,7 @@ it("is a command", async () => {
   });
 });
 
-it("counts the rows that reembed or switch-model would make again", async () => {
+it("embedd estimate --stale counts the rows that reembed or switch-model would embed", async () => {
   await db.query(`update embedd.chunks set embedding = array_fill(1, array[384])::vector, embedding_model = 'old'
     where id % 3 = 0`);
   const args = ["estimate", "--stale", "--json", "--trial", "0"];
@@ -73,7 +73,7 @@ it("counts the rows that reembed or switch-model would make again", async () => 
   expect(JSON.parse(stdout)).toMatchObject([{ relation: "embedd.chunks", rows: 3_000, sampledRows: 500 }]);
 });
 
-it("tells a worker's time with a server from one request's", async () => {
+it("an estimate derives a worker's time with an API from one request", async () => {
   const server = await startApiServer({ latencyMs: 100 });
   const options = { provider: "openai", apiKey: "none", baseUrl: server.url, concurrency: 8 } as const;
   const provider = await createProvider(options);

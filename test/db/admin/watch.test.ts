@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { unwatch, watch } from "#embedd/admin/watch.js";
 import type { WatchOptions } from "#embedd/admin/watch.js";
-import { useDatabase } from "../../helpers/database.js";
+import { itServer, useDatabase } from "../../helpers/database.js";
 
 const db = useDatabase();
 
@@ -16,7 +16,7 @@ async function tryWatch(options: Partial<WatchOptions> & { relation: string }): 
   }
 }
 
-describe("watch refuses, by name and with a cure,", () => {
+describe("watch refuses, with a hint:", () => {
   beforeAll(async () => {
     await db.query(
       `
@@ -42,7 +42,7 @@ describe("watch refuses, by name and with a cure,", () => {
   });
 
   it.each<[string, Partial<WatchOptions> & { relation: string }, string, RegExp, RegExp]>([
-    ["a table that is not there", { relation: "dox" }, "no_such_table", /no table dox/, /schema\.table/],
+    ["a missing table", { relation: "dox" }, "no_such_table", /no table dox/, /schema\.table/],
     [
       "a name in the wrong case",
       { relation: "mixed case" },
@@ -88,14 +88,14 @@ describe("watch refuses, by name and with a cure,", () => {
     ],
     ["no content column", { relation: "docs", content: [] }, "no_content", /at least one/, /--content/],
     [
-      "a content column twice",
+      "a repeated content column",
       { relation: "docs", content: ["body", "body"] },
       "content_column",
       /twice/,
       /once/,
     ],
     [
-      "the embedding as content",
+      "the embedding column as content",
       { relation: "docs", content: ["embedding"] },
       "content_column",
       /embedding of docs/,
@@ -173,7 +173,7 @@ describe("watch refuses, by name and with a cure,", () => {
     }
   });
 
-  it.skipIf(db.kind === "embedded")("a foreign table", async () => {
+  itServer("a foreign table", async () => {
     expect(await tryWatch({ relation: "docs_foreign" })).toMatchObject({
       code: "not_a_table",
       message: expect.stringMatching(/is a foreign table/) as string,
@@ -190,7 +190,7 @@ describe("watch refuses, by name and with a cure,", () => {
 });
 
 describe("unwatch", () => {
-  it("leaves the table as it was, vectors and all", async () => {
+  it("restores the table and keeps its vectors", async () => {
     await db.query(`
       create table letters (id int primary key, body text, embedding vector(3), embedding_model text);
       insert into letters values (1, 'a', '[1,0,0]', 'm')`);

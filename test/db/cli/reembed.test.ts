@@ -1,13 +1,15 @@
 import { describe, expect, it } from "vitest";
 import { describeServer, useDatabase } from "../../helpers/database.js";
-import { spawnCli } from "../../helpers/process.js";
+import { spawnCli } from "../../helpers/cli.js";
+import { hashProvider, slowProvider } from "../../helpers/providers.js";
 import { waitFor } from "../../helpers/wait.js";
 import { startTestWorker } from "../../helpers/worker.js";
-import { slowProvider, useStaleTable } from "../../helpers/stale-table.js";
+import { useStaleTable } from "../../helpers/stale-table.js";
 
 const db = useDatabase();
 const stale = useStaleTable(db);
-const { staleTable, flag, over, models } = stale;
+const slowB = (ms: number) => slowProvider(ms, hashProvider({ model: "b" }));
+const { staleTable, flag, untilReembedded, models } = stale;
 
 const embedd = (...args: string[]) =>
   spawnCli(["reembed", ...args], { env: { DATABASE_URL: db.url } }).exited;
@@ -19,7 +21,7 @@ const serve = (model: string) =>
 
 // With one session for all, a worker of an earlier test still seems to be connected.
 describeServer("embedd reembed without a worker", () => {
-  it("says what to start where there is no worker, and can be stopped", async () => {
+  it("says what to start, and can be stopped", async () => {
     await staleTable({ rows: 10 });
     await serve("b");
     const started = await embedd();
@@ -34,11 +36,11 @@ describeServer("embedd reembed without a worker", () => {
 });
 
 describe("embedd reembed", () => {
-  it("says what it replaces, shows the end, and has nothing to do the second time", async () => {
+  it("says what it replaces, reports the result, and has nothing to do the second time", async () => {
     await staleTable({ rows: 200 });
     await db.query(`update ${stale.table} set embedding_model = null where id = 7`);
     await serve("b");
-    await startTestWorker(db, slowProvider(5), { maxBatchRows: 32 });
+    await startTestWorker(db, slowB(5), { maxBatchRows: 32 });
     const first = await embedd("--table", stale.table);
     expect(first).toMatchObject({ code: 0 });
     expect(first.stdout).toMatch(
@@ -54,10 +56,10 @@ describe("embedd reembed", () => {
     expect(second.stdout).toMatch(/every row already uses the current model/);
   });
 
-  it("goes on after Ctrl-C, which ends only the watching", async () => {
+  it("keeps running after Ctrl-C, which only ends the progress display", async () => {
     await staleTable({ rows: 400 });
     await serve("b");
-    await startTestWorker(db, slowProvider(100), { maxBatchRows: 32 });
+    await startTestWorker(db, slowB(100), { maxBatchRows: 32 });
     const watching = spawnCli(["reembed"], { env: { DATABASE_URL: db.url } });
     await watching.waitForLine(/re-embedding/);
     await waitFor(async () => (await models()).length === 2, { timeoutMs: 10_000, what: "the first batch" });
@@ -67,11 +69,11 @@ describe("embedd reembed", () => {
       stderr: expect.stringMatching(/the workers continue/) as string,
     });
     expect(await flag()).toBe(true);
-    await over();
+    await untilReembedded();
     expect(await models()).toEqual([{ model: "b", n: 400 }]);
   });
 
-  it("refuses a table that is not there, and says which are not served and why", async () => {
+  it("refuses a missing table, and says which table is not served and why", async () => {
     await staleTable({ rows: 1 });
     expect(await embedd("--table", "nowhere")).toMatchObject({ code: 2 });
     await db.query("update embedd.pipelines set error = 'it does not fit' where relation = $1::regclass", [

@@ -2,12 +2,12 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { embedd, KEY, serve, withDocs } from "../../helpers/api-docs.js";
+import { KEY, spawnWithApi, startScriptedApi, createWatchedDocs } from "../../helpers/api-cli.js";
 import { apiError } from "../../helpers/api-server.js";
 import type { ApiServerOptions } from "../../helpers/api-server.js";
 import { useDatabase } from "../../helpers/database.js";
 import type { Database } from "../../helpers/database.js";
-import { spawnCli } from "../../helpers/process.js";
+import { spawnCli } from "../../helpers/cli.js";
 import { waitFor } from "../../helpers/wait.js";
 
 const db = useDatabase();
@@ -26,18 +26,22 @@ describe("a key and a password", () => {
 
   const PASSWORD = "pw-57721566490153286";
   const texts: [string, ApiServerOptions, Record<string, string>][] = [
-    ["all goes well", {}, {}],
+    ["everything works", {}, {}],
     ["the key is refused", { key: () => "another" }, {}],
     ["the key is from a file", { key: () => KEY }, { OPENAI_API_KEY: "" }],
     [
-      "the server repeats it with 403",
+      "the server repeats the key with 403",
       { script: ({ headers }) => apiError(403, { message: String(headers.authorization), code: KEY }) },
       {},
     ],
-    ["the server repeats it with 400", { script: () => apiError(400, { message: KEY, param: KEY }) }, {}],
-    ["the server repeats it in HTML", { script: () => ({ status: 200, body: `<p>${KEY}` }) }, {}],
+    [
+      "the server repeats the key with 400",
+      { script: () => apiError(400, { message: KEY, param: KEY }) },
+      {},
+    ],
+    ["the server repeats the key in HTML", { script: () => ({ status: 200, body: `<p>${KEY}` }) }, {}],
     ["the connection breaks", { script: () => ({ reset: "middle" }) }, {}],
-    ["the server is not there", {}, { EMBEDD_BASE_URL: "http://127.0.0.1:1/v1" }],
+    ["the server is down", {}, { EMBEDD_BASE_URL: "http://127.0.0.1:1/v1" }],
     ["a quota is used up", { script: () => apiError(429, { code: "insufficient_quota", message: KEY }) }, {}],
     ["settings are wrong", {}, { EMBEDD_LEASE_MS: "x", EMBEDD_HEADERS: `{"x-key": "${KEY}"` }],
     ["OpenAI's SDK is told to log", {}, { OPENAI_LOG: "debug" }],
@@ -47,8 +51,9 @@ describe("a key and a password", () => {
     const folder = await mkdtemp(join(tmpdir(), "embedd-key-"));
     onTestFinished(() => rm(folder, { recursive: true }));
     await writeFile(join(folder, "key"), KEY);
-    const server = await serve(options);
-    const docs = await withDocs(db, 3);
+    const server = await startScriptedApi(options);
+    const docs = await createWatchedDocs(db, 3);
+    await docs.query("update docs set body = 'a most private text ' || id");
     const url = new URL(docs.url);
     url.password = PASSWORD;
     const all = {
@@ -57,7 +62,7 @@ describe("a key and a password", () => {
       ...env,
     };
     const database = ["--database-url", url.toString()];
-    const worker = embedd(docs, server, [...database, "run"], all);
+    const worker = spawnWithApi(docs, server, [...database, "run"], all);
     await waitFor(
       async () =>
         worker.child.exitCode !== null ||
@@ -67,7 +72,7 @@ describe("a key and a password", () => {
     );
     const others = await Promise.all(
       (Object.keys(env).length === 0 ? [["status", "--json"], ["doctor"]] : []).map(
-        (args) => embedd(docs, server, [...database, ...args], all).exited,
+        (args) => spawnWithApi(docs, server, [...database, ...args], all).exited,
       ),
     );
     const stored = await dump(docs);
@@ -77,14 +82,14 @@ describe("a key and a password", () => {
       expect(shown).not.toContain(KEY);
       expect(shown).not.toContain(PASSWORD);
     }
-    expect(ended.stderr, "no text in the log").not.toContain("text 1");
+    expect(ended.stderr, "no text in the log").not.toContain("a most private text");
   });
 
-  it.runIf(process.platform === "linux")("are not in what ps shows", async () => {
-    const docs = await withDocs(db, 1);
+  it.runIf(process.platform === "linux")("are hidden from ps [needs Linux: /proc]", async () => {
+    const docs = await createWatchedDocs(db, 1);
     const url = new URL(docs.url);
     url.password = PASSWORD;
-    const worker = embedd(docs, await serve(), ["--database-url", url.toString(), "run"]);
+    const worker = spawnWithApi(docs, await startScriptedApi(), ["--database-url", url.toString(), "run"]);
     await waitFor(() => worker.stderr.includes('"ready"'), { timeoutMs: 30_000, what: "the worker" });
     const cmdline = await readFile(`/proc/${worker.child.pid ?? 0}/cmdline`, "utf8");
     expect(cmdline).toMatch(/^embedd run\0*$/);
@@ -92,7 +97,7 @@ describe("a key and a password", () => {
     expect(await worker.exited).toMatchObject({ code: 0 });
   });
 
-  it("of a database that is out of reach are not shown either", async () => {
+  it("are not shown when the database is out of reach", async () => {
     const { stderr, code } = await spawnCli(["status"], {
       env: { DATABASE_URL: `postgres://me:${PASSWORD}@127.0.0.1:1/none` },
     }).exited;
@@ -100,7 +105,7 @@ describe("a key and a password", () => {
     expect(stderr).not.toContain(PASSWORD);
   });
 
-  it("are taken by no flag", async () => {
+  it("are accepted by no flag", async () => {
     const { stdout } = await spawnCli(["run", "--help"]).exited;
     expect(stdout).not.toMatch(/--\S*(key|token\b|password|secret)/i);
   });

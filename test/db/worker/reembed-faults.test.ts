@@ -13,10 +13,10 @@ import { useStaleTable } from "../../helpers/stale-table.js";
 
 const db = useDatabase();
 const stale = useStaleTable(db);
-const { staleTable, reembed, over, models } = stale;
+const { staleTable, requestReembed, untilReembedded, models } = stale;
 
 describe("stale rows", () => {
-  it("that cannot be embedded are dead after their attempts, keep their vectors, and hold up nothing", async () => {
+  it("that cannot be embedded are dead after their last attempt, keep their vectors and do not block other rows", async () => {
     await staleTable({ rows: 100 });
     const inner = hashProvider({ model: "b" });
     const picky: Provider = {
@@ -27,8 +27,8 @@ describe("stale rows", () => {
           : inner.embed(texts),
     };
     await startTestWorker(db, picky, { maxAttempts: 3, retryDelayMs: 10 });
-    await reembed();
-    await over();
+    await requestReembed();
+    await untilReembedded();
     expect((await db.query("select key, attempts, code, dead, stale from embedd.failures")).rows).toEqual([
       { key: "33", attempts: 3, code: "refused_input", dead: true, stale: true },
     ]);
@@ -53,7 +53,7 @@ describe("stale rows", () => {
     );
   });
 
-  it("whose failed attempts are due when it is stopped are forgotten", async () => {
+  it("lose their entries in embedd.failures when the re-embedding is stopped", async () => {
     await staleTable({ rows: 50 });
     const inner = hashProvider({ model: "b" });
     const refusing: Provider = {
@@ -61,7 +61,7 @@ describe("stale rows", () => {
       embed: () => Promise.reject(new EmbeddError("input refused", { kind: "row", code: "refused_input" })),
     };
     await startTestWorker(db, refusing, { retryDelayMs: 50, maxAttempts: 1_000 });
-    await reembed();
+    await requestReembed();
     await waitFor(async () => (await db.query("select from embedd.failures")).rowCount === 50, {
       timeoutMs: 10_000,
       what: "the failures",
@@ -74,7 +74,7 @@ describe("stale rows", () => {
     expect(await models()).toEqual([{ model: "a", n: 50 }]);
   });
 
-  it("are left alone without the flag", async () => {
+  it("stay as they are until a re-embedding is requested", async () => {
     await staleTable({ rows: 20 });
     const provider = hashProvider({ model: "b" });
     const worker = await startTestWorker(db, provider);
@@ -84,9 +84,9 @@ describe("stale rows", () => {
     expect(provider.texts).toEqual(["fresh"]);
   });
 
-  it("are those of the present model for no other, which does not end it either", async () => {
+  it("are found by workers of the current model only, and only those can end the re-embedding", async () => {
     await staleTable({ rows: 20 });
-    await reembed();
+    await requestReembed();
     const pipeline = (await loadPipelines(db.pool)).pipelines.find(({ relation }) =>
       relation.endsWith(stale.table),
     );
@@ -107,7 +107,7 @@ describe("stale rows", () => {
     });
   });
 
-  it("are not done while somebody has rows leased", async () => {
+  it("do not count as done while rows are leased", async () => {
     await staleTable({ rows: 5 });
     const { rows } = await db.query<{ id: number }>(
       "select id from embedd.pipelines where relation = $1::regclass",
@@ -127,7 +127,7 @@ describe("stale rows", () => {
     expect(await endReembedding(db.pool, id, "a")).toBe(true);
   });
 
-  it("with a blank text or another writer's vector: the first stays, the second is replaced", async () => {
+  it("with a blank text keep their vector; vectors set by another writer are replaced", async () => {
     await staleTable({ rows: 1 });
     const vector = `[${Array.from(hashVector("theirs")).join(",")}]`;
     await db.query(
@@ -135,8 +135,8 @@ describe("stale rows", () => {
       [vector],
     );
     await startTestWorker(db, hashProvider({ model: "b" }));
-    await reembed();
-    await over();
+    await requestReembed();
+    await untilReembedded();
     expect(
       (await db.query(`select id, embedding_model as model from ${stale.table} order by id`)).rows,
     ).toEqual([

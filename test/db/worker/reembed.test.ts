@@ -1,52 +1,57 @@
 import { describe, expect, it } from "vitest";
 import type { Provider } from "#embedd/providers/provider.js";
-import { useDatabase } from "../../helpers/database.js";
-import { hashProvider } from "../../helpers/providers.js";
+import { itServer, useDatabase } from "../../helpers/database.js";
+import { hashProvider, slowProvider } from "../../helpers/providers.js";
 import { waitFor } from "../../helpers/wait.js";
 import { startTestWorker } from "../../helpers/worker.js";
-import { slowProvider, useStaleTable } from "../../helpers/stale-table.js";
+import { useStaleTable } from "../../helpers/stale-table.js";
+import type { TableOptions } from "../../helpers/stale-table.js";
 
 const db = useDatabase();
 const stale = useStaleTable(db);
-const { staleTable, reembed, flag, over, models, audit, expectRightVectors } = stale;
+const slowB = (ms: number) => slowProvider(ms, hashProvider({ model: "b" }));
+const { staleTable, requestReembed, flag, untilReembedded, models, audit, expectRightVectors } = stale;
 
 describe("stale rows", () => {
-  it.each([
-    ["a plain key", {}],
-    ["a composite key", { columns: "a int, b text, primary key (a, b)", keys: "i % 7, 'k' || i" }],
-    ["a key that only citext compares", { columns: "id citext primary key", keys: "'K' || i" }],
-    ["an HNSW index", { index: true }],
-  ])("are all embedded again exactly once, none ever without a vector: %s", async (name, options) => {
-    if (name.includes("citext")) {
-      const there = await db.query("select from pg_available_extensions where name = 'citext'");
-      if (there.rowCount === 0) return;
-      await db.query("create extension if not exists citext");
-    }
+  const each = "are re-embedded exactly once, and none is ever without a vector:";
+
+  async function expectEachOnce(options: Partial<TableOptions>): Promise<void> {
     await staleTable({ rows: 1_000, ...options });
     const provider = hashProvider({ model: "b" });
     const worker = await startTestWorker(db, provider);
     await worker.idle();
     expect(provider.texts).toEqual([]);
     expect(await models()).toEqual([{ model: "a", n: 1_000 }]);
-    await reembed();
-    await over();
+    await requestReembed();
+    await untilReembedded();
     expect(await models()).toEqual([{ model: "b", n: 1_000 }]);
     expect(await audit()).toEqual({ n: 1_000, bodies: 1_000, missing: 0 });
     expect(provider.texts).toHaveLength(1_000);
     await expectRightVectors();
     expect((await db.query("select from embedd.failures")).rowCount).toBe(0);
+  }
+
+  it.each([
+    ["a plain key", {}],
+    ["a composite key", { columns: "a int, b text, primary key (a, b)", keys: "i % 7, 'k' || i" }],
+    ["an HNSW index", { index: true }],
+  ])(`${each} %s`, (_, options) => expectEachOnce(options));
+
+  itServer(`${each} a key that only citext compares`, async () => {
+    await db.query("create extension citext");
+    await expectEachOnce({ columns: "id citext primary key", keys: "'K' || i" });
   });
 
-  it("newest first", async () => {
+  it("are re-embedded newest first", async () => {
     await staleTable({ rows: 300 });
     const provider = { ...hashProvider({ model: "b" }), concurrency: 1 };
-    await reembed();
+    await requestReembed();
     await startTestWorker(db, provider);
-    await over();
+    await untilReembedded();
     expect(provider.texts).toEqual(Array.from({ length: 300 }, (_, i) => `text ${300 - i}`));
   });
 
-  it("let fresh ones pass, which are claimed beside the batch that is in flight", async () => {
+  it("let new rows pass, which are claimed while a batch is in flight", async () => {
     await staleTable({ rows: 400 });
     const inner = hashProvider({ model: "b" });
     const calls: (readonly string[])[] = [];
@@ -61,7 +66,7 @@ describe("stale rows", () => {
     };
     const called = (times: number) =>
       waitFor(() => calls.length === times, { timeoutMs: 10_000, what: `call ${times}` });
-    await reembed();
+    await requestReembed();
     await startTestWorker(db, provider, { maxBatchRows: 50, pollIntervalMs: 3_600_000 });
     await called(1);
     expect(calls[0]?.[0]).toBe("text 400");
@@ -77,19 +82,19 @@ describe("stale rows", () => {
     expect(calls).toHaveLength(2);
     for (const release of held) release();
     held = null;
-    await over();
+    await untilReembedded();
     expect(await models()).toEqual([{ model: "b", n: 401 }]);
   });
 
-  it("that are edited or deleted meanwhile get the vector of their new text, or none", async () => {
+  it("that are edited meanwhile get the vector of their new text, and deleted rows stay deleted", async () => {
     await staleTable({ rows: 600 });
-    await startTestWorker(db, slowProvider(20), { maxBatchRows: 32 });
-    await reembed();
+    await startTestWorker(db, slowB(20), { maxBatchRows: 32 });
+    await requestReembed();
     for (let i = 0; i < 20; i++) {
       await db.query(`update ${stale.table} set body = 'edited ' || id || ' ' || $1 where id % 20 = $1`, [i]);
       await db.query(`delete from ${stale.table} where id % 60 = $1`, [i]);
     }
-    await over();
+    await untilReembedded();
     await waitFor(
       async () => (await db.query(`select from ${stale.table} where embedding is null`)).rowCount === 0,
       { timeoutMs: 10_000, what: "the edited rows" },
@@ -98,11 +103,11 @@ describe("stale rows", () => {
     await expectRightVectors();
   });
 
-  it("go on where a worker that stopped in the middle has left them", async () => {
+  it("are continued where a worker stopped", async () => {
     await staleTable({ rows: 500 });
-    const first = slowProvider(10);
+    const first = slowB(10);
     const worker = await startTestWorker(db, first, { maxBatchRows: 32, reuse: false });
-    await reembed();
+    await requestReembed();
     await waitFor(() => first.texts.length > 100, { timeoutMs: 10_000, what: "the middle" });
     await worker.stop();
     expect(await flag()).toBe(true);
@@ -111,17 +116,17 @@ describe("stale rows", () => {
     expect(done).toBeLessThan(500);
     const second = hashProvider({ model: "b" });
     await startTestWorker(db, second, { reuse: false });
-    await over();
+    await untilReembedded();
     expect(second.texts).toHaveLength(500 - done);
     expect(await audit()).toEqual({ n: 500, bodies: 500, missing: 0 });
   });
 
-  it("are shared by two workers without computing one twice", async () => {
+  it("are shared by two workers, and none is computed twice", async () => {
     await staleTable({ rows: 1_000 });
-    const providers = [slowProvider(5), slowProvider(5)];
+    const providers = [slowB(5), slowB(5)];
     for (const provider of providers) await startTestWorker(db, provider, { maxBatchRows: 32, reuse: false });
-    await reembed();
-    await over();
+    await requestReembed();
+    await untilReembedded();
     const texts = providers.flatMap((provider) => provider.texts);
     expect(texts).toHaveLength(1_000);
     expect(new Set(texts).size).toBe(1_000);

@@ -74,7 +74,7 @@ describe("a row gets the vector of its text", () => {
     await expectRightVectors("many", 40);
   });
 
-  it("after UPDATE of its text, and another text's vector is gone at once", async () => {
+  it("after UPDATE of its text, and loses the old vector at once", async () => {
     await insert("edit", "The first text.");
     const [before] = await expectRightVectors("edit", 1);
     const { rows } = await db.query(
@@ -85,7 +85,7 @@ describe("a row gets the vector of its text", () => {
     expect(after?.embedding).not.toBe(before?.embedding);
   });
 
-  it("and keeps it when another column changes", async () => {
+  it("and keeps the vector when another column changes", async () => {
     await insert("other", "Unmoved.");
     const [before] = await expectRightVectors("other", 1);
     const { rows } = await db.query(
@@ -94,7 +94,7 @@ describe("a row gets the vector of its text", () => {
     expect(rows).toEqual([{ embedding: before?.embedding }]);
   });
 
-  it("anew after SET embedding = NULL", async () => {
+  it("again after SET embedding = NULL", async () => {
     await insert("null", "Once more.");
     const [before] = await expectRightVectors("null", 1);
     await db.query("update embedd.chunks set embedding = null where source = 'null'");
@@ -120,7 +120,7 @@ describe("a row gets the vector of its text", () => {
     await expectRightVectors("blank", 2);
   });
 
-  it("whatever the script and the length", async () => {
+  it("in any script and length", async () => {
     await insert(
       "scripts",
       "机器学习是人工智能的一个分支。",
@@ -140,8 +140,8 @@ describe("a row gets the vector of its text", () => {
   });
 });
 
-describe("nothing is embedded", () => {
-  it("of a transaction that was rolled back", async () => {
+describe("a worker does not embed", () => {
+  it("rows of a transaction that was rolled back", async () => {
     const client = await db.pool.connect();
     await client.query("begin");
     await client.query("insert into embedd.chunks (source, content) values ('undone', 'never was')");
@@ -153,7 +153,7 @@ describe("nothing is embedded", () => {
     expect((await db.query("select count(*)::int as n from embedd.leases")).rows).toEqual([{ n: 0 }]);
   });
 
-  it("over a vector that the writer gave", async () => {
+  it("rows whose vector the writer sets", async () => {
     const mine = `[${Array.from({ length: 384 }, (_, i) => (i === 0 ? 1 : 0)).join(",")}]`;
     await db.query(
       "insert into embedd.chunks (source, content, embedding, embedding_model) values ('given', 'mine', $1, 'theirs')",

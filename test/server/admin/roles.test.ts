@@ -4,7 +4,7 @@ import pg from "pg";
 import { expect, it, onTestFinished, vi } from "vitest";
 import { silentLogger } from "#embedd/logger.js";
 import { describeServer, useDatabase } from "../../helpers/database.js";
-import { spawnCli } from "../../helpers/process.js";
+import { spawnCli } from "../../helpers/cli.js";
 import { hashProvider } from "../../helpers/providers.js";
 import { waitFor } from "../../helpers/wait.js";
 import { startTestWorker } from "../../helpers/worker.js";
@@ -33,7 +33,7 @@ async function withRole(work: (role: string, url: string) => Promise<void>): Pro
 }
 
 describeServer("a worker that owns nothing", () => {
-  it("does everything with what embedd grant gives, and that is no more than it needs", async () => {
+  it("can do everything with the privileges of embedd grant, and gets no more than it needs", async () => {
     await db.query(`create schema app;
       create table app.docs (id int primary key, secret text, body text, embedding vector(384), embedding_model text);
       insert into app.docs select i, 'hidden', 'visible ' || i from generate_series(1, 1000) i`);
@@ -90,7 +90,7 @@ describeServer("a worker that owns nothing", () => {
     });
   });
 
-  it("refuses a role that is not there, with the cure", async () => {
+  it("needs an existing role: grant refuses a missing one, with a hint", async () => {
     expect(await embedd(["grant", "nobody_here"])).toMatchObject({
       code: 2,
       stderr: expect.stringContaining("CREATE ROLE nobody_here") as string,
@@ -98,8 +98,8 @@ describeServer("a worker that owns nothing", () => {
   });
 });
 
-describeServer("names in embedd's own tables", () => {
-  it("are never taken as SQL: what the catalog does not know is not served", async () => {
+describeServer("names in embedd's tables", () => {
+  it("are never used as SQL: a pipeline with names that the catalog does not know is not served", async () => {
     await db.query(`create table target (id int primary key, body text, embedding vector(384), embedding_model text);
       create table victim (id int)`);
     const evil = 'body::text); drop table victim; select (body"';
@@ -144,7 +144,7 @@ describeServer("leaving", () => {
     expect(await schemaOf(url)).toBe(before);
   });
 
-  it("by uninstall leaves no trace but the vectors, and refuses to drop embedd.chunks unasked", async () => {
+  it("by uninstall leaves only the vectors, and drops embedd.chunks only on request", async () => {
     const { url, query } = await db.createDatabase();
     await query(`create extension if not exists vector;
       create table docs (id int primary key, body text, embedding vector(3), embedding_model text);
@@ -163,7 +163,7 @@ describeServer("leaving", () => {
     expect((await query("select embedding::text from docs")).rows).toEqual([{ embedding: "[1,2,3]" }]);
   });
 
-  it("with --drop-columns takes the vectors along", async () => {
+  it("with --drop-columns drops the vectors too", async () => {
     const { url, query } = await db.createDatabase();
     await embedd(["migrate"], url);
     await query("create table docs (id int primary key, body text)");
@@ -178,7 +178,7 @@ describeServer("leaving", () => {
 });
 
 describeServer("a role that only searches", () => {
-  it("may ask for the model with what the manual grants, and nothing more", async () => {
+  it("can look up the model with the grants of the manual, and do nothing else", async () => {
     await db.query(`create table searched (id int primary key, body text, embedding vector(8), embedding_model text);
       select embedd.watch('searched', '{body}');
       update embedd.pipelines set served_model = 'm' where relation = 'searched'::regclass`);

@@ -1,13 +1,13 @@
 import { expect, it, onTestFinished } from "vitest";
 import { describeServer, useDatabase } from "../../helpers/database.js";
-import { spawnCli } from "../../helpers/process.js";
+import { spawnCli } from "../../helpers/cli.js";
 import { startPgbouncer } from "../../helpers/programs.js";
 
 const db = useDatabase();
 const doctor = (url = db.url) => spawnCli(["doctor"], { env: { DATABASE_URL: url } }).exited;
 
 describeServer("embedd doctor", () => {
-  it("finds nothing wrong where nothing is", async () => {
+  it("reports no problem in a healthy database", async () => {
     const { code, stdout } = await doctor();
     expect(stdout).not.toContain("FAIL");
     expect(stdout).toMatch(/ok .*checksum/);
@@ -19,16 +19,16 @@ describeServer("embedd doctor", () => {
     ["a disabled trigger", "alter table docs disable trigger zzz_embedd_ID__after_insert", /after_insert/],
     ["a missing index", "drop index embedd_ID_pending", /index of pending rows is missing/],
     [
-      "a column that is gone",
+      "a missing column",
       "alter table docs rename body to text",
       /a column that it needs is gone|table or a column is gone/,
     ],
     [
-      "other dimensions than the model's",
+      "dimensions that the model does not make",
       "alter table docs add other vector(3), add other_model text; select embedd.unwatch('docs'), embedd.watch('docs', '{body}', 'other')",
       /makes 384 dimensions/,
     ],
-  ])("says %s, and what to type", async (_, damage, complaint) => {
+  ])("reports %s, and what to type", async (_, damage, complaint) => {
     const { url, query } = await db.createDatabase();
     await spawnCli(["migrate"], { env: { DATABASE_URL: url } }).exited;
     await query(
@@ -42,7 +42,7 @@ describeServer("embedd doctor", () => {
     expect(code).toBe(1);
   });
 
-  it("says a schema that is not there, and privileges that are missing", async () => {
+  it("reports a missing schema and missing privileges", async () => {
     const { url } = await db.createDatabase();
     expect(await doctor(url)).toMatchObject({
       code: 1,
@@ -61,7 +61,7 @@ describeServer("embedd doctor", () => {
     });
   });
 
-  it("notices a pooler in front of the worker, by a notification to itself", async () => {
+  it("detects a pooler by sending itself a notification", async () => {
     const url = await startPgbouncer(db.url);
     const { code, stdout } = await doctor(url);
     expect(stdout).toMatch(/FAIL .*pooler/);

@@ -5,7 +5,7 @@ import type { SwitchOptions } from "#embedd/admin/switch-model/switch.js";
 import { watch } from "#embedd/admin/watch.js";
 import { EmbeddError } from "#embedd/errors.js";
 import { describeServer, useDatabase } from "../../helpers/database.js";
-import { spawnCli } from "../../helpers/process.js";
+import { spawnCli } from "../../helpers/cli.js";
 import { catalogOf, expectModel, namedProvider } from "../../helpers/switch-model.js";
 import { waitFor } from "../../helpers/wait.js";
 import { startTestWorker } from "../../helpers/worker.js";
@@ -58,19 +58,19 @@ describeServer("switch-model refuses, changing nothing:", () => {
       /takes at most 2000 dimensions, not 2001/,
     ],
     [
-      "the same for the index that is asked for",
+      "more dimensions than the requested index takes",
       "select 1",
       ["docs", "--model", "text-embedding-3-large", "--index", "hnsw"],
       /takes at most 2000 dimensions, not 3072[\s\S]*--index none/,
     ],
     [
-      "a name that is taken",
+      "a column name that is in use",
       "alter table docs add embedding_next int",
       ["docs", "--model", "new", "--dimensions", "8"],
       /needs the name embedding_next/,
     ],
     [
-      "what is left of the last switch",
+      "columns left from the last switch",
       "alter table docs add embedding_model_previous int",
       ["docs", "--model", "new", "--dimensions", "8"],
       /needs the name embedding_model_previous/,
@@ -93,7 +93,7 @@ describeServer("switch-model refuses, changing nothing:", () => {
       ["docs", "--model", "unheard-of"],
       /the dimensions of unheard-of are not known/,
     ],
-    ["no table", "select 1", [], /name the table to switch/],
+    ["a call without a table", "select 1", [], /name the table to switch/],
   ];
   it.each(cases)("%s", async (_, change, args, message) => {
     const { url, query } = await db.createDatabase();
@@ -124,7 +124,7 @@ describeServer("switch-model refuses, changing nothing:", () => {
 });
 
 describeServer("while a model is switched", () => {
-  it("--status says how far it is, and search keeps to the old column until the swap", async () => {
+  it("--status shows the progress, and search uses the old column until the swap", async () => {
     await createDocs("docs", true, 384);
     await db.query("create index own on docs using hnsw (embedding vector_cosine_ops)");
     const old = await startTestWorker(db, { ...namedProvider("all-MiniLM-L6-v2", 384) });
@@ -170,7 +170,7 @@ describeServer("while a model is switched", () => {
     await Promise.all([old.stop(), next.stop()]);
   });
 
-  it("dead rows are listed, and swapped only with --force", async () => {
+  it("dead rows are listed, and the swap happens only with --force", async () => {
     await createDocs("failing");
     const old = await startTestWorker(db, namedProvider("old", 16));
     await expectModel(db, "failing", "old", 16);
@@ -200,7 +200,7 @@ describeServer("while a model is switched", () => {
     await Promise.all([old.stop(), next.stop()]);
   });
 
-  it("the swap waits while only the old model's worker would be there to take the column over", async () => {
+  it("the swap waits while only a worker of the old model is connected", async () => {
     await createDocs("alone");
     const old = await startTestWorker(db, namedProvider("old", 16));
     await expectModel(db, "alone", "old", 16);
@@ -217,28 +217,31 @@ describeServer("while a model is switched", () => {
     expect(await command.exited).toMatchObject({ code: 0 });
   });
 
-  it.each(["", ", 'embedding'", ", 'embedding_next'"])("unwatch('left'%s) ends it", async (argument) => {
-    await db.query("drop table if exists left_");
-    await createDocs("left_");
-    const before = await catalogOf(db);
-    await begin("left_");
-    await db.query(`select embedd.unwatch('left_'${argument})`);
-    expect(
-      (
-        await db.query(
-          "select from pg_attribute where attname like 'embedding%next' and not attisdropped and attrelid in (select oid from pg_class where relkind = 'r')",
-        )
-      ).rowCount,
-    ).toBe(0);
-    if (argument.includes("next")) expect(await catalogOf(db)).toBe(before);
-    else
+  it.each(["", ", 'embedding'", ", 'embedding_next'"])(
+    "unwatch('left'%s) ends the switch",
+    async (argument) => {
+      await db.query("drop table if exists left_");
+      await createDocs("left_");
+      const before = await catalogOf(db);
+      await begin("left_");
+      await db.query(`select embedd.unwatch('left_'${argument})`);
       expect(
-        (await db.query("select from embedd.pipelines where relation = 'left_'::regclass")).rowCount,
+        (
+          await db.query(
+            "select from pg_attribute where attname like 'embedding%next' and not attisdropped and attrelid in (select oid from pg_class where relkind = 'r')",
+          )
+        ).rowCount,
       ).toBe(0);
-    if (argument.includes("next")) await db.query("select embedd.unwatch('left_')");
-  });
+      if (argument.includes("next")) expect(await catalogOf(db)).toBe(before);
+      else
+        expect(
+          (await db.query("select from embedd.pipelines where relation = 'left_'::regclass")).rowCount,
+        ).toBe(0);
+      if (argument.includes("next")) await db.query("select embedd.unwatch('left_')");
+    },
+  );
 
-  it("uninstall leaves no trace of it", async () => {
+  it("uninstall removes the switch completely", async () => {
     await createDocs("installed");
     await begin("installed");
     expect(await embedd("uninstall", "--drop-chunks")).toMatchObject({ code: 0 });

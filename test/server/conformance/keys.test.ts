@@ -1,5 +1,5 @@
 import { beforeAll, describe, it, onTestFinished } from "vitest";
-import { NO_POLL_MS, useWorker } from "../../helpers/conformance-worker.js";
+import { NO_POLL_MS, useWorker } from "../../helpers/file-worker.js";
 import { describeServer, useDatabase } from "../../helpers/database.js";
 import { hashProvider } from "../../helpers/providers.js";
 import { expectVectors, watchTable } from "../../helpers/watched-table.js";
@@ -83,7 +83,7 @@ describe("a primary key", () => {
     await expectVectors(db, relation, Object.fromEntries(texts) as Record<string, string>, { key: "body" });
   });
 
-  it("of all of them at once, with more rows than a claim takes", async () => {
+  it("of all these types together, with more rows than one claim takes", async () => {
     const all = types.filter(([type]) => !needsServer(type));
     await watchTable(db, {
       relation: "all_types",

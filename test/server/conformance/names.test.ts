@@ -1,6 +1,6 @@
 import pg from "pg";
 import { describe, expect, it } from "vitest";
-import { useWorker } from "../../helpers/conformance-worker.js";
+import { useWorker } from "../../helpers/file-worker.js";
 import { useDatabase } from "../../helpers/database.js";
 import { expectVectors, watchTable } from "../../helpers/watched-table.js";
 
@@ -142,7 +142,7 @@ describe("names", () => {
     await expectVectors(db, relation, { x1: "title\nchanged" }, { key, ...options });
   });
 
-  it("of two tables that differ by nothing but their case", async () => {
+  it("of two tables that differ only in case", async () => {
     await watchTable(db, { relation: "twins" });
     await watchTable(db, { relation: '"Twins"' });
     await db.query("insert into twins (id, body) values (1, 'the small one')");
@@ -151,7 +151,7 @@ describe("names", () => {
     await expectVectors(db, '"Twins"', { 1: "the capital one" });
   });
 
-  it("in a template, with braces around whatever the column is called", async () => {
+  it("in a template, with braces around any column name", async () => {
     await watchTable(db, {
       relation: "braced",
       ddl: `create table braced (id int primary key, "Título 1" text, "b.c" text, embedding vector(384), embedding_model text)`,

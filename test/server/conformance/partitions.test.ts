@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { NO_POLL_MS, useWorker } from "../../helpers/conformance-worker.js";
+import { NO_POLL_MS, useWorker } from "../../helpers/file-worker.js";
 import { describeServer, useDatabase } from "../../helpers/database.js";
 import { hashProvider } from "../../helpers/providers.js";
 import { expectVectors, watchTable } from "../../helpers/watched-table.js";
@@ -70,7 +70,7 @@ describe("a partitioned table: rows that", () => {
     await expectVectors(db, "upserts", { eu1: "merged", us120: "new", us1: "inserted" }, { key });
   });
 
-  it("are moved to another partition by an UPDATE: the vector goes along, or is made anew with the text", async () => {
+  it("are moved to another partition by an UPDATE: they keep their vector, or get a new one with a new text", async () => {
     await watchParts("moving");
     await db.query(
       "insert into moving (region, id, body) values ('eu', 1, 'moves as it is'), ('eu', 2, 'moves and changes')",
@@ -83,7 +83,7 @@ describe("a partitioned table: rows that", () => {
     expect(provider.texts.filter((text) => text === "moves as it is")).toHaveLength(1);
   });
 
-  it("are moved before their vector is there", async () => {
+  it("are moved while they are pending", async () => {
     await watchParts("moved");
     await db.query(`begin; insert into moved (region, id, body) values ('eu', 1, 'on the move');
       update moved set region = 'us'; commit`);
@@ -108,7 +108,7 @@ describe("a partitioned table: rows that", () => {
     expect(rowCount).toBe(1);
   });
 
-  it("stay behind when their partition is detached: it is an ordinary table again, the others go on", async () => {
+  it("stay in a detached partition: it is an ordinary table again, the other partitions are served", async () => {
     await watchParts("shrinking");
     await db.query("insert into shrinking (region, id, body) values ('eu', 1, 'leaves'), ('us', 1, 'stays')");
     await expectVectors(db, "shrinking", { eu1: "leaves", us1: "stays" }, { key });
@@ -132,7 +132,7 @@ describe("a partitioned table: rows that", () => {
     await expectVectors(db, "shrinking", all, { key });
   });
 
-  it("are so many that several claims are needed, in every partition", async () => {
+  it("need several claims, in every partition", async () => {
     await watchParts("plenty");
     await db.query(`insert into plenty (region, id, body) select r, i, r || ' ' || i
       from unnest('{eu,us}'::text[]) r, generate_series(0, 199) i`);

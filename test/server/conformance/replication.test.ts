@@ -94,7 +94,7 @@ describeServer("a subscriber of logical replication", () => {
     return publisher;
   }
 
-  it("embeds the first copy, and rows that are inserted, updated before their turn, and deleted", async () => {
+  it("embeds the first copy, and rows that are inserted, updated while pending, and deleted", async () => {
     const publisher = await publish("published");
     await arrived("published", 1, "there before the subscription");
     await publisher.query("insert into published values (2, 'published'), (3, 'deleted later')");

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { NO_POLL_MS } from "../../helpers/conformance-worker.js";
+import { NO_POLL_MS } from "../../helpers/file-worker.js";
 import { describeServer, useDatabase } from "../../helpers/database.js";
 import { runProgram, temporaryFolder } from "../../helpers/programs.js";
 import { hashProvider } from "../../helpers/providers.js";
@@ -31,7 +31,7 @@ const restore = (url: string, file: string, ...args: string[]) =>
   runProgram("pg_restore", ["--exit-on-error", ...args, "-d", url, file]);
 
 describeServer("pg_restore", () => {
-  it("of a table's rows: the triggers fire, and no poll is needed", async () => {
+  it("of a table's rows: the triggers fire without a poll", async () => {
     const file = await dumpRows("restored");
     await startTestWorker(db, hashProvider(), { pollIntervalMs: NO_POLL_MS });
     await watchTable(db, { relation: "restored" });
@@ -41,7 +41,7 @@ describeServer("pg_restore", () => {
     await expectVectors(db, "restored", texts);
   });
 
-  it("with --disable-triggers: none fires, and the poll finds the rows", async () => {
+  it("with --disable-triggers: no trigger fires, and the poll finds the rows", async () => {
     const file = await dumpRows("restored_quietly");
     const worker = await startTestWorker(db, hashProvider(), { pollIntervalMs: 2_000 });
     await watchTable(db, { relation: "restored_quietly" });

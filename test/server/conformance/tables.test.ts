@@ -2,7 +2,7 @@ import { loadPipelines } from "#embedd/database/load-pipelines.sql.js";
 import { describe, expect, it } from "vitest";
 import pgvector from "pgvector";
 import { watch } from "#embedd/admin/watch.js";
-import { useWorker } from "../../helpers/conformance-worker.js";
+import { useWorker } from "../../helpers/file-worker.js";
 import { describeServer, useDatabase } from "../../helpers/database.js";
 import { hashProvider, hashVector } from "../../helpers/providers.js";
 import { waitFor } from "../../helpers/wait.js";
@@ -213,7 +213,7 @@ describeServer("a table with row-level security", () => {
       ])
     ).rows[0]?.error ?? null;
 
-  it("that hides its rows from the worker is not served, and embedd.status says so; BYPASSRLS cures it", async () => {
+  it("that hides its rows from the worker is not served, and embedd.status says so; BYPASSRLS fixes it", async () => {
     const { role, url, pipeline } = await watchSecured("secured");
     await startTestWorker(db, hashProvider(), { databaseUrl: url, pollIntervalMs: 1_000 });
     const error = await waitFor(async () => (await errorOf(pipeline)) ?? undefined, {

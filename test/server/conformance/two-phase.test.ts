@@ -1,5 +1,5 @@
 import { beforeAll, expect, it, onTestFinished } from "vitest";
-import { NO_POLL_MS } from "../../helpers/conformance-worker.js";
+import { NO_POLL_MS } from "../../helpers/file-worker.js";
 import { describeServer, useDatabase } from "../../helpers/database.js";
 import { hashProvider, heldProvider } from "../../helpers/providers.js";
 import { waitFor } from "../../helpers/wait.js";
@@ -46,7 +46,7 @@ describeServer("a transaction in two phases", () => {
     await expectVectors(db, "off", { 1: "edited", 2: "in two phases", 3: "afterwards" });
   });
 
-  it("that is rolled back embeds nothing", async () => {
+  it("that is rolled back is not embedded", async () => {
     const provider = hashProvider();
     await startTestWorker(db, provider, { pollIntervalMs: 1_000 });
     await watchTable(db, { relation: "undone" });
@@ -75,7 +75,7 @@ describeServer("a transaction in two phases", () => {
     await expectVectors(db, "refused", { 2: "in one phase" });
   });
 
-  it("without the setting and an awake worker is prepared, and found without a poll", async () => {
+  it("without the setting and an awake worker is prepared, and its rows are found without a poll", async () => {
     const { provider, hold, release } = heldProvider(hashProvider());
     const worker = await startTestWorker(db, provider, { pollIntervalMs: NO_POLL_MS });
     await watchTable(db, { relation: "awake" });

@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { useWorker } from "../../helpers/conformance-worker.js";
+import { useWorker } from "../../helpers/file-worker.js";
 import { useDatabase } from "../../helpers/database.js";
 import { expectVectors, watchTable } from "../../helpers/watched-table.js";
 
@@ -33,7 +33,7 @@ describe("content", () => {
     ["mood", ["happy", "sad", "happy"]],
     ["boolean", ["true", "false", "true"]],
   ])(
-    "of type %s is embedded in its text form, and again when that changes",
+    "of type %s is embedded in its text form, and re-embedded when that changes",
     async ([type, values], { skip }) => {
       // Embedded PostgreSQL has no extension but vector.
       skip(db.kind === "embedded" && type === "citext");
@@ -61,7 +61,7 @@ describe("content", () => {
     },
   );
 
-  it("of several columns comes one below the other, NULL and blank ones left out", async () => {
+  it("of several columns is joined line by line, without NULL and blank columns", async () => {
     const ddl = `create table several (id int primary key, title text, body varchar(80), meta jsonb, ${vectorColumns})`;
     await watchTable(db, { relation: "several", ddl, content: ["title", "body", "meta"] });
     await db.query(`insert into several values (1, 'T', 'b', '{"k": 1}'), (2, null, 'b', null), (3, 'T', ' ', null),
@@ -73,7 +73,7 @@ describe("content", () => {
     await expectVectors(db, "several", { ...texts, 1: "T\nb", 4: "late" });
   });
 
-  it("with a template, whose parts go with the columns that are NULL", async () => {
+  it("with a template, omits the parts of columns that are NULL", async () => {
     await watchTable(db, {
       relation: "templated",
       ddl: `create table templated (id int primary key, title text, author text, body text, ${vectorColumns})`,
@@ -95,7 +95,7 @@ describe("content", () => {
     await expectVectors(db, "templated", { ...texts, 1: "# T (by B)\n\nb {end}" });
   });
 
-  it("with a template in the plain shape, title above body", async () => {
+  it("with a template without literals puts the title above the body", async () => {
     await watchTable(db, {
       relation: "titled",
       ddl: `create table titled (id int primary key, title text, body text, ${vectorColumns})`,

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { writeFile } from "node:fs/promises";
 import { it } from "vitest";
-import { useWorker } from "../../helpers/conformance-worker.js";
+import { useWorker } from "../../helpers/file-worker.js";
 import { describeServer, useDatabase } from "../../helpers/database.js";
 import { runProgram, startPgbouncer, temporaryFolder } from "../../helpers/programs.js";
 import { connectWriter, expectVectors, watchTable } from "../../helpers/watched-table.js";

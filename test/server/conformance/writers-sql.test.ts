@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { useWorker } from "../../helpers/conformance-worker.js";
+import { useWorker } from "../../helpers/file-worker.js";
 import { describeServer, useDatabase } from "../../helpers/database.js";
 import { connectWriter, createRole, expectVectors, watchTable } from "../../helpers/watched-table.js";
 
@@ -88,7 +88,7 @@ describe("a writer with SQL:", () => {
     await expectVectors(db, "cte_second", { 1: "copy of x", 2: "copy of y" });
   });
 
-  it("WITH … UPDATE and DELETE beside an INSERT", async () => {
+  it("WITH … UPDATE and DELETE together with an INSERT", async () => {
     await watchTable(db, { relation: "cte_from" });
     await watchTable(db, { relation: "cte_to" });
     await db.query("insert into cte_from (id, body) values (1, 'stays'), (2, 'moves')");
@@ -155,7 +155,7 @@ describeServer("a transaction", () => {
     await expectVectors(db, "caught", { 1: "outside the block", 3: "in the handler" });
   });
 
-  it("of a role that may only INSERT, and may not even look into embedd", async () => {
+  it("of a role that may only INSERT, and may not read embedd's tables", async () => {
     await watchTable(db, { relation: "letterbox" });
     const { role, url } = await createRole(db);
     await db.query(`grant insert on letterbox to ${role}`);

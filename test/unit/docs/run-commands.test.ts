@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { useDatabase } from "../../helpers/database.js";
 import type { Database } from "../../helpers/database.js";
-import { spawnCli } from "../../helpers/process.js";
+import { spawnCli } from "../../helpers/cli.js";
 import { waitFor } from "../../helpers/wait.js";
 import { embeddCalls } from "./command-line.js";
 import { RUN } from "./commands.js";

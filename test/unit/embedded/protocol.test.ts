@@ -17,7 +17,7 @@ function notification(channel: string, payload: string): Buffer {
   return Buffer.concat([head, body]);
 }
 
-it("finds the same messages wherever the stream is cut", () => {
+it("the reader finds the same messages at any chunk boundary", () => {
   const messages = [
     notification("embedd", "7"),
     readyForQuery("I"),
@@ -35,7 +35,7 @@ it("finds the same messages wherever the stream is cut", () => {
   );
 });
 
-it("copies what it keeps, because PGlite lends its own memory", () => {
+it("the reader copies what it keeps, because PGlite reuses its memory", () => {
   const chunk = Uint8Array.from(notification("embedd", "payload").subarray(0, 12));
   const found: Buffer[] = [];
   const split = createMessageSplitter((message) => found.push(message.bytes));
@@ -45,11 +45,11 @@ it("copies what it keeps, because PGlite lends its own memory", () => {
   expect(found).toEqual([notification("embedd", "payload")]);
 });
 
-it("reads errors in any script", () => {
+it("the reader decodes errors in any script", () => {
   expect(parseErrorMessage(errorResponse("ERROR", "XX000", "größer"))).toBe("größer");
 });
 
-it("holds an extended query back until its Sync", () => {
+it("an extended query is held back until its Sync", () => {
   const frontend = createFrontend("c1_");
   const parse = Buffer.from("P\0\0\0\x10\0select 1\0\0\0");
   expect(frontend.accept(parse)).toEqual({});
@@ -58,7 +58,7 @@ it("holds an extended query back until its Sync", () => {
   expect(execute?.subarray(-5)).toEqual(syncMessage());
 });
 
-it("sees LISTEN as a statement, not as a word", () => {
+it("LISTEN is recognized as a statement, not as a word", () => {
   const frontend = createFrontend("");
   frontend.accept(queryMessage("select 'listen to me'"));
   expect(frontend.listens).toBe(false);

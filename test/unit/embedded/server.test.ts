@@ -36,11 +36,11 @@ async function psql(script: string): Promise<string> {
   return output;
 }
 
-it("has pgvector", async () => {
+it("the embedded server has pgvector", async () => {
   expect(await one(await client(), "select '[1,2]'::vector <-> '[1,4]'::vector")).toBe(2);
 });
 
-it("says that it is one session, whatever clients reset", async () => {
+it("the embedded server reports its single session, even after a client resets it", async () => {
   const a = await client();
   await a.query("set embedd.single_session = 'off'");
   await a.query("discard all");
@@ -50,7 +50,7 @@ it("says that it is one session, whatever clients reset", async () => {
   expect(await one(a, "show embedd.single_session")).toBe("on");
 });
 
-it("keeps transactions of several clients apart", async () => {
+it("the embedded server separates the transactions of its clients", async () => {
   const a = await client();
   const b = await client();
   await a.query("create table apart (who text, n int)");
@@ -69,7 +69,7 @@ it("keeps transactions of several clients apart", async () => {
   expect((await a.query("select who, n from apart")).rows).toEqual([{ who: "b", n: 1 }]);
 });
 
-it("does not mix the queries and prepared statements of clients that run at once", async () => {
+it("the embedded server separates the queries and prepared statements of concurrent clients", async () => {
   const wrong = await Promise.all(
     Array.from({ length: 8 }, async (_, k) => {
       const c = await client();
@@ -89,7 +89,7 @@ it("does not mix the queries and prepared statements of clients that run at once
   expect(wrong).toEqual(Array(8).fill(0));
 });
 
-it("keeps a Parse and a Bind that arrive one by one together", async () => {
+it("the embedded server keeps a Parse and a Bind together that arrive separately", async () => {
   // Two clients, each of whose messages is a packet of its own, one after the other.
   const sockets = await Promise.all([rawClient(), rawClient()]);
   const parts = (n: number): Buffer[] => [
@@ -115,7 +115,7 @@ it("keeps a Parse and a Bind that arrive one by one together", async () => {
   expect(sockets.map((s) => /111|222/.exec(s.received())?.[0])).toEqual(["111", "222"]);
 });
 
-it("rolls back what a client that went away had open, and goes on", async () => {
+it("the embedded server rolls back the transaction of a client that disconnects, and keeps running", async () => {
   const a = await client();
   const b = await client();
   await b.query("create table gone (n int)");
@@ -126,7 +126,7 @@ it("rolls back what a client that went away had open, and goes on", async () => 
   await b.query("insert into gone values (2)");
 });
 
-it("rolls back a client that went away while its BEGIN was on the way", async () => {
+it("the embedded server rolls back a client that disconnects while its BEGIN is on the way", async () => {
   const b = await client();
   for (let i = 0; i < 20; i++) {
     const raw = await rawClient();
@@ -137,7 +137,7 @@ it("rolls back a client that went away while its BEGIN was on the way", async ()
   }
 });
 
-it("frees the session from a batch that was cut off before its Sync", async () => {
+it("the embedded server frees the session when a batch is cut off before its Sync", async () => {
   const raw = await rawClient();
   raw.send(
     Buffer.concat([
@@ -152,7 +152,7 @@ it("frees the session from a batch that was cut off before its Sync", async () =
   expect(await one(await client(), "select 1")).toBe(1);
 });
 
-it("survives garbage and connections that are reset", async () => {
+it("the embedded server survives garbage and reset connections", async () => {
   for (const garbage of [
     "GET / HTTP/1.1\r\n\r\n",
     "\0\0\0\x08\x04\xd2\x16\x2f",
@@ -167,7 +167,7 @@ it("survives garbage and connections that are reset", async () => {
   expect(await one(await client(), "select 1")).toBe(1);
 });
 
-it("brings every notification, even after another client's DISCARD ALL", async () => {
+it("the embedded server delivers every notification, even after DISCARD ALL of another client", async () => {
   const heard: string[] = [];
   const ears = await client();
   ears.on("notification", ({ channel, payload }) => heard.push(`${channel}: ${payload ?? ""}`));
@@ -184,7 +184,7 @@ it("brings every notification, even after another client's DISCARD ALL", async (
   expect(heard).toEqual([`embedd: ${"x".repeat(7_000)}`, "embedd: from psql"]);
 });
 
-it("brings notifications to the clients that listen, and to no others", async () => {
+it("the embedded server delivers notifications only to clients that listen", async () => {
   const [listening, deaf, notifier] = [await client(), await client(), await client()];
   const heard: string[] = [];
   listening.on("notification", ({ payload }) => heard.push(`listening: ${payload}`));
@@ -196,7 +196,7 @@ it("brings notifications to the clients that listen, and to no others", async ()
   expect(heard).toEqual(["listening: hello"]);
 });
 
-it("lets psql in, with COPY in both directions and errors that end nothing", async () => {
+it("psql can connect, COPY in both directions, and continue after an error", async () => {
   const output = await psql(`create table copied (n int, t text);
 copy copied from stdin;
 1\tone
@@ -216,7 +216,7 @@ select count(*) from copied;
   expect(output.trim().split("\n").at(-1)).toBe("3");
 });
 
-it("fails a COPY that has no rows to come, where PGlite alone would end", async () => {
+it("the embedded server refuses a COPY without data, which would end PGlite", async () => {
   const a = await client();
   await a.query("create table nothing (n int)");
   await expect(

@@ -39,7 +39,7 @@ function connect(session: SharedSession, id: number): string[] {
   return got;
 }
 
-it("ends a transaction that is idle for too long while others wait", async () => {
+it("the session ends a transaction that is idle for too long while other clients wait", async () => {
   const { session, ran } = fakeSession(50);
   const idler = connect(session, 1);
   const waiting = connect(session, 2);
@@ -51,7 +51,7 @@ it("ends a transaction that is idle for too long while others wait", async () =>
   expect(ran).toEqual(["begin", "sync", "rollback", "select"]);
 });
 
-it("lets a transaction be that nobody waits for", async () => {
+it("the session keeps an idle transaction while no other client waits", async () => {
   const { session, ran } = fakeSession(1);
   const idler = connect(session, 1);
   await session.receive(1, queryMessage("begin"));
@@ -62,7 +62,7 @@ it("lets a transaction be that nobody waits for", async () => {
   expect(ran).toEqual(["begin", "insert"]);
 });
 
-it("says so to everybody when PGlite has ended, instead of leaving them waiting", async () => {
+it("the session tells all clients when PGlite has ended", async () => {
   const { session } = fakeSession(1_000);
   const [first, second] = [connect(session, 1), connect(session, 2)];
   await Promise.all([session.receive(1, queryMessage("die")), session.receive(2, queryMessage("select"))]);

@@ -1,29 +1,58 @@
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import type { Worker } from "node:worker_threads";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createProvider } from "#embedd/providers/create-provider.js";
 import type { Provider } from "#embedd/providers/provider.js";
 import { startApiServer } from "../../helpers/api-server.js";
+import { untilComputing, withThread } from "../../helpers/inference-thread.js";
 import { cosine } from "../../helpers/providers.js";
 import { startAimock } from "../../helpers/aimock.js";
 
+interface Subject {
+  create: () => Promise<Provider>;
+  /** Resolves when the call that is made next by the provider created last has begun its work. */
+  begun: () => Promise<void>;
+  stop: () => Promise<void>;
+}
+
+/** `fetch` says on this channel that it has sent a request's headers. */
+async function requestSent(): Promise<void> {
+  const channel = "undici:client:sendHeaders";
+  let sent: () => void = () => undefined;
+  const done = new Promise<void>((resolve) => (sent = resolve));
+  subscribe(channel, sent);
+  await done;
+  unsubscribe(channel, sent);
+}
+
 /** What every provider promises, whatever computes its vectors. */
-const PROVIDERS: Record<
-  string,
-  () => Promise<{ create: () => Promise<Provider>; stop: () => Promise<void> }>
-> = {
-  local: () =>
-    Promise.resolve({ create: () => createProvider({ provider: "local" }), stop: () => Promise.resolve() }),
+const PROVIDERS: Record<string, () => Promise<Subject>> = {
+  local: () => {
+    let thread: Worker | undefined;
+    return Promise.resolve({
+      async create() {
+        const created = await withThread(() => createProvider({ provider: "local" }));
+        thread = created.thread;
+        return created.provider;
+      },
+      begun: () => (thread ? untilComputing(thread) : Promise.reject(new Error("no thread"))),
+      stop: () => Promise.resolve(),
+    });
+  },
   API: async () => {
     const server = await startApiServer({ latencyMs: 5 });
     return {
       create: () =>
         createProvider({ provider: "openai", apiKey: "k", baseUrl: server.url, requestInputs: 7 }),
+      begun: requestSent,
       stop: () => server.stop(),
     };
   },
-  "API of a server that is not ours": async () => {
+  "API (third-party server)": async () => {
     const server = await startAimock();
     return {
       create: () => createProvider({ provider: "openai", apiKey: "k", baseUrl: server.url }),
+      begun: requestSent,
       stop: () => server.stop(),
     };
   },
@@ -41,11 +70,12 @@ const TEXTS = [
 ];
 
 describe.each(Object.entries(PROVIDERS))("the %s provider", (_, open) => {
-  let create: () => Promise<Provider>;
-  let stop: () => Promise<void>;
+  let create: Subject["create"];
+  let begun: Subject["begun"];
+  let stop: Subject["stop"];
   let provider: Provider;
   beforeAll(async () => {
-    ({ create, stop } = await open());
+    ({ create, begun, stop } = await open());
     provider = await create();
   });
   afterAll(async () => {
@@ -53,7 +83,7 @@ describe.each(Object.entries(PROVIDERS))("the %s provider", (_, open) => {
     await stop();
   });
 
-  it("makes one vector a text, of length 1, finite, in the order of the texts", async () => {
+  it("makes one finite vector of length 1 per text, in the order of the texts", async () => {
     const vectors = await provider.embed(TEXTS);
     expect(vectors).toHaveLength(TEXTS.length);
     for (const vector of vectors) {
@@ -66,7 +96,7 @@ describe.each(Object.entries(PROVIDERS))("the %s provider", (_, open) => {
     expect(cosine(vectors[0] ?? [], vectors[1] ?? [])).toBeLessThan(0.999);
   });
 
-  it("makes the same vector of a text, alone or among others", async () => {
+  it("makes the same vector of a text alone and in a batch", async () => {
     const together = await provider.embed(TEXTS);
     for (const [i, text] of TEXTS.entries()) {
       const [alone] = await provider.embed([text]);
@@ -74,12 +104,12 @@ describe.each(Object.entries(PROVIDERS))("the %s provider", (_, open) => {
     }
   });
 
-  it("makes nothing of nothing", async () => {
+  it("makes no vectors of no texts", async () => {
     expect(await provider.embed([])).toEqual([]);
     expect(await provider.countTokens([])).toEqual([]);
   });
 
-  it("makes the dimensions that it says it can, and no others", async () => {
+  it("makes exactly the dimensions that it declares", async () => {
     expect(provider.supportsDimensions(provider.dimensions)).toBe(true);
     for (const wrong of [0, -1, 1.5, provider.dimensions + 1]) {
       expect(provider.supportsDimensions(wrong)).toBe(false);
@@ -88,7 +118,7 @@ describe.each(Object.entries(PROVIDERS))("the %s provider", (_, open) => {
     expect(vector).toHaveLength(provider.dimensions);
   });
 
-  it("counts tokens, up to what it reads", async () => {
+  it("counts tokens, up to the model's limit", async () => {
     const [short = 0, long = 0, longer = 0] = await provider.countTokens([
       "word",
       "word ".repeat(20),
@@ -99,39 +129,41 @@ describe.each(Object.entries(PROVIDERS))("the %s provider", (_, open) => {
     expect(longer).toBeLessThan(10_000);
   });
 
-  it("says what it can take", () => {
+  it("declares its model and limits", () => {
     expect(provider.model).toMatch(/^[\w.-]+$/);
     expect(provider.concurrency).toBeGreaterThanOrEqual(1);
     expect(Number.isInteger(provider.concurrency)).toBe(true);
     expect(provider.maxBatchRows).toBeGreaterThanOrEqual(provider.minBatchRows ?? 1);
   });
 
-  it("does several calls at once", async () => {
+  it("answers several calls at once", async () => {
     const calls = await Promise.all(TEXTS.map((text) => provider.embed([text])));
     const together = await provider.embed(TEXTS);
     calls.forEach(([vector], i) => expect(cosine(vector ?? [], together[i] ?? [])).toBeGreaterThan(0.9999));
   });
 
-  it("ends with an abort's own reason, and goes on afterwards", async () => {
+  it("rejects with the reason of an abort, and works afterwards", async () => {
     const reason = new Error("enough");
     await expect(provider.embed(["a"], { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
     const controller = new AbortController();
+    const working = begun();
     const call = provider.embed(
       Array.from({ length: 200 }, (_, i) => `text ${i} `.repeat(50)),
       { signal: controller.signal },
     );
-    setTimeout(() => {
-      controller.abort(reason);
-    }, 5);
+    await working;
+    controller.abort(reason);
     await expect(call).rejects.toBe(reason);
     await expect(provider.embed(["a"])).resolves.toHaveLength(1);
   });
 
-  it("once closed refuses what is in flight and what comes later, and can be closed again", async () => {
+  it("refuses calls in flight and later calls once closed, and can be closed twice", async () => {
     const closing = await create();
+    const working = begun();
     const call = closing.embed(Array.from({ length: 200 }, (_, i) => `text ${i} `.repeat(50)));
     const refused = expect(call).rejects.toMatchObject({ kind: "provider", code: "provider_closed" });
-    setTimeout(() => void closing.close(), 5);
+    await working;
+    void closing.close();
     await refused;
     await Promise.all([closing.close(), closing.close()]);
     await expect(closing.embed(["a"])).rejects.toMatchObject({ kind: "provider", code: "provider_closed" });

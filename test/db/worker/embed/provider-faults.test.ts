@@ -57,7 +57,7 @@ describe("a provider's fault", () => {
     });
   });
 
-  it("that goes on for thousands of rows is a line a second in the log", async () => {
+  it("that lasts for thousands of rows is logged at most once a second", async () => {
     const lines: string[] = [];
     const note = (_: object, message: string) => lines.push(message);
     const log: Logger = { debug: () => undefined, info: note, warn: note, error: note };
@@ -94,7 +94,7 @@ describe("a wrong answer", () => {
       /383 dimensions instead of 384/,
     ],
   ];
-  it.each(answers)("of %s is never written, and named", async (name, answer, message) => {
+  it.each(answers)("of %s is never written, and status names it", async (name, answer, message) => {
     const wrong = {
       ...hashProvider(),
       embed: (texts: readonly string[]) => Promise.resolve(answer(texts.length)),

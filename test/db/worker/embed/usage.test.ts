@@ -26,7 +26,7 @@ const embedded = async (): Promise<number> =>
 
 const chunks = async () => (await readStatus(db.pool)).find((s) => s.relation === "embedd.chunks");
 
-it("is booked by pipeline, day and model, and shown in embedd.status", async () => {
+it("usage is recorded by pipeline, day and model, and shown in embedd.status", async () => {
   await insert(500);
   const worker = await startTestWorker(db, paidProvider());
   await worker.idle();
@@ -55,7 +55,7 @@ it.each([
   ["tokens", { maxTokensPerDay: 1_234 }, /daily limit of 1234 tokens/],
   ["dollars", { maxUsdPerDay: 123.4 }, /daily limit of \$123\.4/],
 ])(
-  "stops at the limit in %s to the last row that fits, with two workers, and says so",
+  "the daily limit in %s stops two workers at the last row that fits, and status shows it",
   async (_, limit, message) => {
     await insert(500);
     const providers = [paidProvider(), paidProvider()];
@@ -77,7 +77,7 @@ it.each([
   },
 );
 
-it("what a request did not spend is there at once; what others may spend is waited for a moment", async () => {
+it("unspent tokens of a request are available at once, and a worker briefly waits for reservations of others", async () => {
   const provider = paidProvider();
   const usage = createUsage(
     db.pool,
@@ -95,7 +95,7 @@ it("what a request did not spend is there at once; what others may spend is wait
   await expect(meter.reserve(600)).rejects.toMatchObject({ code: "daily_limit" });
 });
 
-it("is booked on the day on which it was reserved", async () => {
+it("usage is recorded on the day of its reservation", async () => {
   await db.query(
     "insert into embedd.usage (pipeline_id, day, model, reserved_tokens, usd) values (1, '2020-02-02', 'paid', 50, 5)",
   );
@@ -117,7 +117,7 @@ it("is booked on the day on which it was reserved", async () => {
   ]);
 });
 
-it("what a dead worker had reserved counts as spent", async () => {
+it("the reservation of a dead worker counts as spent", async () => {
   await db.query(
     "insert into embedd.usage (pipeline_id, day, model, reserved_tokens) values (99, (now() at time zone 'UTC')::date, 'paid', 1000)",
   );

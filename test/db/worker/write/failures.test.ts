@@ -31,7 +31,7 @@ function picky(): Provider {
 }
 
 describe("a row that cannot be embedded", () => {
-  it("is charged alone, tried again, dead after its attempts, and free again with another text", async () => {
+  it("is charged alone, retried, dead after its last attempt, and pending again with a new text", async () => {
     await db.query(
       "insert into embedd.chunks (source, content) select 'a', case when i = 33 then 'poison' else 'good ' || i end from generate_series(1, 64) i",
     );
@@ -49,7 +49,7 @@ describe("a row that cannot be embedded", () => {
     expect(await failures()).toEqual([]);
   });
 
-  it("because the table itself refuses it, does not hold up the others", async () => {
+  it("because the table refuses it does not block the others", async () => {
     await db.query(`
       create function no_seven() returns trigger language plpgsql as $$
         begin if new.content = 'seven' then raise exception 'no %', new.content; end if; return new; end $$;
@@ -72,7 +72,7 @@ describe("a row that cannot be embedded", () => {
     });
   });
 
-  it("is forgotten when it is deleted", async () => {
+  it("loses its entry in embedd.failures when it is deleted", async () => {
     await db.query("insert into embedd.chunks (source, content) values ('c', 'poison')");
     await startTestWorker(db, picky(), { retryDelayMs: 10 });
     await waitFor(async () => (await failures()).length === 1, { timeoutMs: 10_000, what: "the failure" });
@@ -83,7 +83,7 @@ describe("a row that cannot be embedded", () => {
     });
   });
 
-  it("is forgotten as well when it is dead, and deleted or emptied; another keeps its entry", async () => {
+  it("loses its entry also when it is dead and then deleted or blanked, and other rows keep theirs", async () => {
     await db.query(`insert into embedd.chunks (source, position, content)
       values ('dead', 1, 'poison 1'), ('dead', 2, 'poison 2'), ('dead', 3, 'poison 3')`);
     await startTestWorker(db, picky(), { maxAttempts: 1, pollIntervalMs: 3_600_000 });
@@ -104,7 +104,7 @@ describe("a row that cannot be embedded", () => {
 });
 
 describe("a provider's fault", () => {
-  it("charges no row, and everything is embedded when it is over", async () => {
+  it("charges no row, and all rows are embedded afterwards", async () => {
     const inner = hashProvider();
     let down = 3;
     const flaky: Provider = {

@@ -47,7 +47,7 @@ describe("while a row's text is being embedded", () => {
     await db.query("drop trigger note on embedd.chunks");
   });
 
-  it("a delete wins, and the worker goes on", async () => {
+  it("a delete wins, and the worker keeps running", async () => {
     const { provider, hold, release } = heldProvider(hashProvider());
     await startTestWorker(db, provider);
     const held = hold();
@@ -65,7 +65,7 @@ describe("while a row's text is being embedded", () => {
     });
   });
 
-  it("a vector that the writer sets meanwhile is left alone", async () => {
+  it("a vector that the writer sets meanwhile is kept", async () => {
     const { provider, hold, release } = heldProvider(hashProvider());
     const worker = await startTestWorker(db, provider);
     const held = hold();
@@ -81,7 +81,7 @@ describe("while a row's text is being embedded", () => {
     expectVector(await vectorOf("mine"), "something else");
   });
 
-  it("SIGTERM's stop finishes what is in flight", async () => {
+  it("a stop finishes the batch in flight", async () => {
     const { provider, hold, release } = heldProvider(hashProvider());
     const worker = await startTestWorker(db, provider);
     const held = hold();
@@ -94,7 +94,7 @@ describe("while a row's text is being embedded", () => {
     expect((await db.query("select from embedd.leases")).rowCount).toBe(0);
   });
 
-  it("a stop at its deadline gives back what is in flight", async () => {
+  it("a stop at its deadline releases the batch in flight", async () => {
     const inner = hashProvider();
     const stuck = {
       ...inner,

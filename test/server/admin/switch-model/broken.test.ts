@@ -1,12 +1,12 @@
 import { expect, it } from "vitest";
 import { describeServer, useDatabase } from "../../../helpers/database.js";
-import { spawnCli } from "../../../helpers/process.js";
+import { spawnCli } from "../../../helpers/cli.js";
 
 const db = useDatabase();
 const embedd = (...args: string[]) => spawnCli(args, { env: { DATABASE_URL: db.url } }).exited;
 
-describeServer("switch-model, where somebody has dropped a new column", () => {
-  it("says so, and can be aborted", async () => {
+describeServer("switch-model after a new column was dropped", () => {
+  it("reports it, and can be aborted", async () => {
     await db.query(`create table docs (id int primary key, body text, embedding vector(16), embedding_model text);
       select embedd.watch('docs', '{body}');
       update embedd.pipelines set served_model = 'old' where relation = 'docs'::regclass;

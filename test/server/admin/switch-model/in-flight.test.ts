@@ -49,7 +49,7 @@ async function begin(relation: string): Promise<void> {
 }
 
 describeServer("a batch in flight across the swap", () => {
-  it("of the old model is never written to the new column, whether its text was edited or not", async () => {
+  it("of the old model is never written to the new column, with or without an edit of its text", async () => {
     await createDocs("docs");
     const old = heldProvider(namedProvider("old", DIMENSIONS));
     const oldWorker = await startTestWorker(db, old.provider);
@@ -83,7 +83,7 @@ describeServer("a batch in flight across the swap", () => {
     await nextWorker.stop();
   });
 
-  it("of the new model, under the shadow's name, is lost and computed again", async () => {
+  it("of the new model, under the shadow's name, is dropped and computed again", async () => {
     await createDocs("again");
     const oldWorker = await startTestWorker(db, namedProvider("old", DIMENSIONS));
     await expectModel(db, "again", "old", DIMENSIONS);

@@ -3,8 +3,8 @@ import { expect, it, onTestFinished } from "vitest";
 import { withOwnerClient } from "#embedd/database/pool.js";
 import { watch } from "#embedd/admin/watch.js";
 import { describeServer, useDatabase } from "../../../helpers/database.js";
-import { spawnCli } from "../../../helpers/process.js";
-import type { CliExit, CliProcess } from "../../../helpers/process.js";
+import { spawnCli } from "../../../helpers/cli.js";
+import type { CliExit, CliProcess } from "../../../helpers/cli.js";
 import { heldProvider } from "../../../helpers/providers.js";
 import { catalogOf, expectModel, namedProvider } from "../../../helpers/switch-model.js";
 import { waitFor } from "../../../helpers/wait.js";
@@ -46,6 +46,9 @@ async function kill(command: CliProcess): Promise<void> {
   expect(await command.exited).toMatchObject({ signal: "SIGKILL" });
 }
 
+/** An advisory lock in which the swap's transaction is caught. */
+const HOLD = 4_711;
+
 interface Moment {
   /** Gets a switch to the moment and kills it there; returns what is to end before it can go on. */
   reach: (held: ReturnType<typeof heldProvider>, startNew: () => Promise<unknown>) => Promise<() => unknown>;
@@ -64,7 +67,7 @@ const whenWaiting = (pattern: string, event = "Lock") =>
   );
 
 const moments: Record<string, Moment> = {
-  "while the index of waiting rows is built": {
+  "while the index of pending rows is built": {
     async reach() {
       const end = await openSnapshot();
       const command = start();
@@ -73,7 +76,7 @@ const moments: Record<string, Moment> = {
       return end;
     },
   },
-  "when it has begun": {
+  "after it has begun": {
     async reach() {
       const command = start();
       await command.waitForLine(/no worker of new is connected/);
@@ -121,16 +124,19 @@ const moments: Record<string, Moment> = {
   },
   "within the swap's transaction": {
     async reach(_, startNew) {
+      const end = await openTransaction(`select pg_advisory_lock(${HOLD})`);
       // Its last statements are CREATE TRIGGER, after all names are swapped.
       await db.query(
-        `create function hold() returns event_trigger language plpgsql as 'begin if current_query() like ''%finish_switch%'' then perform pg_sleep(4); end if; end';
+        `create function hold() returns event_trigger language plpgsql as 'begin if current_query() like ''%finish_switch%'' then perform pg_advisory_xact_lock(${HOLD}); end if; end';
          create event trigger hold on ddl_command_end when tag in ('CREATE TRIGGER') execute function hold()`,
       );
       const command = start();
       await command.waitForLine(/no worker of new is connected/);
       await startNew();
-      await whenWaiting("select embedd.finish_switch%", "PgSleep");
+      await whenWaiting("select embedd.finish_switch%", "advisory");
       await kill(command);
+      // Its backend notices when it wants to answer, and gives back the table.
+      await end();
       return () => db.query("drop event trigger hold; drop function hold()");
     },
   },
@@ -148,7 +154,7 @@ async function createDocs(): Promise<void> {
 
 describeServer("switch-model, killed with kill -9", () => {
   for (const [when, moment] of Object.entries(moments)) {
-    for (const ending of ["goes on", "is aborted"]) {
+    for (const ending of ["resumes", "is aborted"]) {
       it(`${when}, ${ending}`, async () => {
         await createDocs();
         onTestFinished(async () => {

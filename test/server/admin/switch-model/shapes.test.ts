@@ -122,7 +122,7 @@ describeServer("switch-model of a table with", () => {
     );
   });
 
-  it("a worker that owns nothing, which gets what it needs and loses what it had", async () => {
+  it("a worker that owns nothing, which gets its new privileges and loses the old ones", async () => {
     const { role, url } = await createRole(db);
     await db.query(
       `create table granted (id int primary key, ${columns}); insert into granted select i, 'text ' || i from generate_series(1, 60) i`,
@@ -171,7 +171,7 @@ describeServer("switch-model of a table with", () => {
   });
 });
 
-it("translates an index definition, but no string in it save the model's name", () => {
+it("an index definition is translated, but of its strings only the model's name", () => {
   const names = new Map([
     ["embedding", "embedding_next"],
     [`"a ""b"""`, `"a ""b""_next"`],

@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { abortSwitch } from "#embedd/admin/switch-model/abort.js";
 import { switchModel } from "#embedd/admin/switch-model/switch-model.js";
-import type { SwitchOptions, SwitchResult } from "#embedd/admin/switch-model/switch.js";
+import type { SwitchEvent, SwitchOptions, SwitchResult } from "#embedd/admin/switch-model/switch.js";
 import { withOwnerClient } from "#embedd/database/pool.js";
 import { watch } from "#embedd/admin/watch.js";
 import { describeServer, useDatabase } from "../../../helpers/database.js";
@@ -12,6 +12,7 @@ import {
   startSearcher,
   startWriter,
 } from "../../../helpers/switch-model.js";
+import { waitFor } from "../../../helpers/wait.js";
 import { createRole } from "../../../helpers/watched-table.js";
 import { startTestWorker } from "../../../helpers/worker.js";
 
@@ -27,20 +28,21 @@ async function createDocs(relation: string, rows: number, more = ""): Promise<vo
   );
 }
 
-const switchTo = (relation: string, options: Partial<SwitchOptions> = {}): Promise<SwitchResult> =>
+const switchTo = (
+  relation: string,
+  options: Partial<SwitchOptions> = {},
+  onEvent?: (event: SwitchEvent) => void,
+): Promise<SwitchResult> =>
   withOwnerClient(db.url, (client) =>
-    switchModel(client, {
-      relation,
-      embedding: "embedding",
-      model: "new",
-      dimensions: 8,
-      pollMs: 50,
-      ...options,
-    }),
+    switchModel(
+      client,
+      { relation, embedding: "embedding", model: "new", dimensions: 8, pollMs: 50, ...options },
+      onEvent,
+    ),
   );
 
 describeServer("switch-model", () => {
-  it("takes a table to another model while an application writes and searches", async () => {
+  it("moves a table to another model while an application writes and searches", async () => {
     await createDocs("docs", 2_000);
     const old = await startTestWorker(db, namedProvider("old", 16));
     await expectModel(db, "docs", "old", 16);
@@ -80,13 +82,17 @@ describeServer("switch-model", () => {
     async function expectGoesOn(): Promise<string[]> {
       // The new model's worker keeps up with what is written after the swap.
       await db.query("insert into docs values (0, 'after the swap')");
-      await new Promise((resolve) => setTimeout(resolve, 300));
+      const [searches, writes] = [searcher.result().searches, writer.result()];
+      await waitFor(() => searcher.result().searches >= searches + 20 && writer.result() >= writes + 20, {
+        timeoutMs: 20_000,
+        what: "20 more searches and writes",
+      });
       await writer.stop();
       return (await searcher.stop()).models;
     }
   });
 
-  it("leaves everything as it was when it is aborted", async () => {
+  it("restores everything when it is aborted", async () => {
     const { role } = await createRole(db);
     await createDocs(
       "aborted",
@@ -98,10 +104,9 @@ describeServer("switch-model", () => {
     await expectModel(db, "aborted", "old", 16);
     const before = await catalogOf(db);
     const stopping = new AbortController();
-    const run = switchTo("aborted", { signal: stopping.signal });
-    setTimeout(() => {
-      stopping.abort();
-    }, 500);
+    const run = switchTo("aborted", { signal: stopping.signal }, ({ step }) => {
+      if (step === "fill") stopping.abort();
+    });
     await expect(run).rejects.toThrow("abort");
     expect(await catalogOf(db)).toContain("embedding_next");
     await withOwnerClient(db.url, (client) =>

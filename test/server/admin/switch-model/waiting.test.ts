@@ -8,7 +8,7 @@ import { describeServer, useDatabase } from "../../../helpers/database.js";
 const db = useDatabase();
 
 describeServer("switch-model, with many rows that neither model has embedded", () => {
-  it("does not take the table's lock before they are few", async () => {
+  it("does not lock the table before few are left", async () => {
     await db.query(
       "create table docs (id int primary key, body text, embedding vector(2), embedding_model text)",
     );

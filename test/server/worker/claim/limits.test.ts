@@ -4,7 +4,7 @@ import { claimPending } from "#embedd/worker/claim/claim.sql.js";
 import { releaseLease } from "#embedd/worker/claim/leases.sql.js";
 import { loadPipelines } from "#embedd/database/load-pipelines.sql.js";
 import { describeServer, useDatabase } from "../../../helpers/database.js";
-import { spawnCli } from "../../../helpers/process.js";
+import { spawnCli } from "../../../helpers/cli.js";
 import { waitFor } from "../../../helpers/wait.js";
 
 const db = useDatabase();
@@ -20,7 +20,7 @@ const LONG = 100;
 const longText = "repeat(md5(i::text) || ' and ' || i || ' more words of a very long text ', 15000)";
 
 describeServer("a backlog of a million rows with texts of 1 MB among them", () => {
-  it("is worked on in bounded memory, and a claim holds no more characters than it may", async () => {
+  it("is embedded in bounded memory, and a claim stays within its limit of characters", async () => {
     await db.query(`
       create table vast (id bigint primary key, title text, body text, embedding vector(384), embedding_model text);
       insert into vast select i, 'title ' || i, ${longText} from generate_series(1, ${LONG}) i;

@@ -9,8 +9,8 @@ const db = useDatabase();
 const CLIENTS = 8;
 const ROWS = 5_000;
 
-describeServer("a burst of single-row transactions, with no poll to help", () => {
-  it(`of ${ROWS} rows by ${CLIENTS} connections loses none and notifies rarely`, async () => {
+describeServer("a burst of single-row transactions without a poll", () => {
+  it(`of ${ROWS} rows by ${CLIENTS} connections is embedded completely, with few notifications`, async () => {
     const counter = new pg.Client({ connectionString: db.url, application_name: "test counter" });
     await counter.connect();
     let notifications = 0;
@@ -52,7 +52,7 @@ describeServer("a burst of single-row transactions, with no poll to help", () =>
     expect(notifications).toBeLessThan(100);
   });
 
-  it("across idle moments, one row at a time", async () => {
+  it("is embedded across idle moments, one row at a time", async () => {
     await startTestWorker(db, hashProvider(), { pollIntervalMs: 3_600_000 });
     for (let i = 0; i < 100; i++) {
       const { rows } = await db.query<{ id: string }>(

@@ -46,7 +46,7 @@ function listeningLogger(): Logger & { lines: string[] } {
 }
 
 describeServer("a pipeline that is pinned to no model", () => {
-  it("stays with the model of the workers that live, and goes to another's when the last is gone", async () => {
+  it("stays with the model of the connected workers, and is taken over by another when the last is gone", async () => {
     const first = await startTestWorker(db, hashProvider({ model: "old" }));
     expect(await insertAndWait("one")).toBe("old");
     expect(await state()).toEqual({ model: "old", worker: first.id, error: null });
@@ -75,7 +75,7 @@ describeServer("a pipeline that is pinned to no model", () => {
     await other.stop();
   });
 
-  it("is given back to a model whose workers are away for a moment, by a restart of theirs or the database's", async () => {
+  it("stays with a model whose workers are briefly away, by a restart of theirs or of the database", async () => {
     const log = listeningLogger();
     const first = await startTestWorker(db, hashProvider({ model: "old" }));
     expect(await insertAndWait("before")).toBe("old");
@@ -114,7 +114,7 @@ describeServer("a pipeline that is pinned to no model", () => {
     await again.stop();
   });
 
-  it("is not said to be wrong by a worker whose dimensions do not fit, while another serves it", async () => {
+  it("gets no error from a worker whose dimensions do not fit, while another serves it", async () => {
     const fits = await startTestWorker(db, hashProvider({ model: "fits" }));
     const log = listeningLogger();
     const wide = await startTestWorker(db, hashProvider({ model: "wide", dimensions: 8 }), { log });
@@ -133,7 +133,7 @@ describeServer("a pipeline that is pinned to no model", () => {
     await again.stop();
   });
 
-  it("never has two models at once, whichever of ten workers comes first", async () => {
+  it("never has two models at once, in any order of ten workers", async () => {
     await db.query("update embedd.pipelines set served_model = null, served_by = null");
     const workers = await Promise.all(
       Array.from({ length: 10 }, (_, i) => startTestWorker(db, hashProvider({ model: `model ${i % 2}` }))),

@@ -5,7 +5,7 @@ import { planMicroBatches } from "#embedd/providers/local/batching.js";
 const lengths = fc.array(fc.integer({ min: 1, max: 256 }), { maxLength: 300 });
 const budget = fc.integer({ min: 1, max: 4096 });
 
-it("puts every row in exactly one micro-batch", () => {
+it("planning puts every row in exactly one micro-batch", () => {
   fc.assert(
     fc.property(lengths, budget, (rows, tokens) => {
       const seen = planMicroBatches(rows, tokens).flatMap((batch) => [...batch.rows]);
@@ -14,7 +14,7 @@ it("puts every row in exactly one micro-batch", () => {
   );
 });
 
-it("keeps to the token budget, padding included, except for a row alone", () => {
+it("planning stays within the token budget, padding included, except for a single row", () => {
   fc.assert(
     fc.property(lengths, budget, (rows, tokens) => {
       for (const batch of planMicroBatches(rows, tokens)) {
@@ -25,7 +25,7 @@ it("keeps to the token budget, padding included, except for a row alone", () => 
   );
 });
 
-it("puts rows of like length together", () => {
+it("planning puts rows of similar length together", () => {
   const batches = planMicroBatches([5, 200, 6, 199, 5], 400);
   expect(batches).toEqual([
     { rows: [1, 3], length: 200 },

@@ -54,7 +54,7 @@ describe("a directory in the Hugging Face layout", () => {
     });
   });
 
-  it("with an ONNX file that is none is refused", async () => {
+  it("with an invalid ONNX file is refused", async () => {
     const directory = await tinyDirectory("broken");
     await writeFile(join(directory, "model.onnx"), "not a model");
     await expect(createLocalProvider({ modelPath: directory })).rejects.toMatchObject({
@@ -63,7 +63,7 @@ describe("a directory in the Hugging Face layout", () => {
     });
   });
 
-  it("never lets a vector out that is not finite", async () => {
+  it("never returns a vector that is not finite", async () => {
     const weights = tinyWeights();
     weights["encoder.layer.1.output.LayerNorm.bias"] = [NaN, 0, 0, 0];
     const directory = await tinyDirectory("poisoned", weights);

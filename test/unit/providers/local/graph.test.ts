@@ -21,7 +21,7 @@ async function load(weights: Weights, config: object = TINY_CONFIG): ReturnType<
   return loadModelSession({ source: { kind: "safetensors", weightsPath, configPath }, threads: 1 });
 }
 
-it("computes what BERT's definition says, padding or not", async () => {
+it("the graph computes the definition of BERT, with and without padding", async () => {
   const weights = tinyWeights();
   const session = await load(weights);
   const texts = [[1, 7, 3, 9, 2], [4], [5, 0, 8]];
@@ -39,7 +39,7 @@ it("computes what BERT's definition says, padding or not", async () => {
   expected.forEach((value, i) => expect(vectors[i]).toBeCloseTo(value, 5));
 });
 
-it("refuses weights that lack a tensor or have one of another shape, naming it", async () => {
+it("the graph refuses weights with a missing tensor or a tensor of another shape, and names it", async () => {
   const name = "encoder.layer.1.output.dense.weight";
   const { [name]: left, ...missing } = tinyWeights();
   expect(left).toBeDefined();
@@ -52,7 +52,7 @@ it("refuses weights that lack a tensor or have one of another shape, naming it",
   });
 });
 
-it("refuses a config of another kind of model", async () => {
+it("the graph refuses a config of another kind of model", async () => {
   const other = { ...TINY_CONFIG, hidden_act: "relu", num_attention_heads: 0 };
   await expect(load(tinyWeights(), other)).rejects.toMatchObject({
     kind: "configuration",
@@ -61,7 +61,7 @@ it("refuses a config of another kind of model", async () => {
   });
 });
 
-it("pools only the tokens that count, and leaves pooled vectors their direction", () => {
+it("pooling uses only the tokens that count, and keeps the direction of pooled vectors", () => {
   const tokens = Float32Array.of(3, 0, 0, 4, 99, 99, /* second row */ 0, 2, 99, 99, 99, 99);
   expect([...poolAndNormalize(tokens, [2, 3, 2], Int32Array.of(2, 1))]).toEqual([
     ...Float32Array.of(0.6, 0.8, 0, 1),

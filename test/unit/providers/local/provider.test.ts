@@ -1,10 +1,9 @@
 import { execFile } from "node:child_process";
-import { once } from "node:events";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { promisify } from "node:util";
-import type { Worker } from "node:worker_threads";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createLocalProvider } from "#embedd/providers/local/index.js";
+import { untilComputing, withThread } from "../../../helpers/inference-thread.js";
 import {
   COSINE_OF_BOTH,
   cosine,
@@ -29,7 +28,7 @@ async function embedOne(text: string): Promise<Float32Array> {
 }
 
 describe("vectors of all-MiniLM-L6-v2", () => {
-  it("are the published ones", async () => {
+  it("match the published ones", async () => {
     const vector = await embedOne(FIRST_SENTENCE);
     expect(provider).toMatchObject({ model: "all-MiniLM-L6-v2", dimensions: 384 });
     expect(vector).toHaveLength(384);
@@ -37,7 +36,7 @@ describe("vectors of all-MiniLM-L6-v2", () => {
     expect(cosine(vector, await embedOne(SECOND_SENTENCE))).toBeCloseTo(COSINE_OF_BOTH, 4);
   });
 
-  it("do not depend on the batch, and come in the order of the texts", async () => {
+  it("do not depend on the batch, and are in the order of the texts", async () => {
     const together = await provider.embed([...MIXED_TEXTS, ...MIXED_TEXTS].reverse());
     for (const [i, text] of MIXED_TEXTS.entries()) {
       const alone = await embedOne(text);
@@ -46,7 +45,7 @@ describe("vectors of all-MiniLM-L6-v2", () => {
     }
   });
 
-  it("have norm 1, whatever the text", async () => {
+  it("have norm 1 for any text", async () => {
     const texts = [
       "",
       " ",
@@ -63,7 +62,7 @@ describe("vectors of all-MiniLM-L6-v2", () => {
     }
   });
 
-  it("count 256 tokens and no more", async () => {
+  it("depend on the first 256 tokens only", async () => {
     // One token a word, and [CLS] before them: word n is token n + 1.
     const words = Array.from({ length: 254 }, () => "word");
     const base = await embedOne(words.join(" "));
@@ -75,7 +74,7 @@ describe("vectors of all-MiniLM-L6-v2", () => {
     expect(cosine(changedLast, base)).toBeLessThan(0.9999);
   });
 
-  it("of no texts are none", async () => {
+  it("are none for no texts", async () => {
     expect(await provider.embed([])).toEqual([]);
   });
 });
@@ -89,7 +88,7 @@ describe("a 10 MB text", () => {
     ["punctuation", "!".repeat(TEN_MB)],
     ["Chinese", "漢".repeat(TEN_MB / 3)],
     ["combining marks", "\u0301".repeat(TEN_MB / 2)],
-  ])("of %s takes seconds at most, and little memory", async (_, text) => {
+  ])("of %s takes a few seconds at most, and little memory", async (_, text) => {
     const before = process.memoryUsage().rss;
     const startedAt = performance.now();
     await embedOne(text);
@@ -100,19 +99,25 @@ describe("a 10 MB text", () => {
 
 describe("a process", () => {
   const program = (last: string): string => `
+    import { once } from "node:events";
+    import { setImmediate as turn } from "node:timers/promises";
     import { createLocalProvider } from "#embedd/providers/local/index.js";
+    const started = once(process, "worker");
     const provider = await createLocalProvider();
+    const [thread] = await started;
+    const busyMs = () => thread.performance.eventLoopUtilization().active;
+    const before = busyMs();
     const call = provider.embed(Array.from({ length: 64 }, () => "some more words ".repeat(60)));
     ${last}`;
   const run = (last: string): Promise<unknown> =>
     promisify(execFile)(process.execPath, ["--input-type=module", "--eval", program(last)]);
 
-  it("may exit while it infers", async () => {
+  it("can exit during inference", async () => {
     // Without care, ONNX Runtime's binding aborts it.
-    await run("setTimeout(() => process.exit(0), 200);");
+    await run("while (busyMs() < before + 20) await turn(); process.exit(0);");
   });
 
-  it("ends by itself with a forgotten provider, though not before its vectors are there", async () => {
+  it("ends with a provider that was not closed, but not before its vectors are there", async () => {
     await expect(run("console.log((await call).length);")).resolves.toMatchObject({ stdout: "64\n" });
   });
 });
@@ -129,17 +134,17 @@ describe("a call", () => {
     expect(delay.percentile(90) / 1e6).toBeLessThan(100);
   });
 
-  it("ends soon after an abort, with its reason, and the next one works", async () => {
+  it("rejects soon after an abort, with its reason, and the next call works", async () => {
     const controller = new AbortController();
     const reason = new Error("enough");
     // Seconds of work in one micro-batch, and past its tokenization when the abort comes.
-    const slow = await createLocalProvider({ threads: 1, tokenBudget: 32_768 });
-    const call = slow.embed([...many, ...many], { signal: controller.signal });
-    let abortedAt = Infinity;
-    setTimeout(() => {
-      abortedAt = performance.now();
-      controller.abort(reason);
-    }, 700);
+    const { provider: slow, thread } = await withThread(() =>
+      createLocalProvider({ threads: 1, tokenBudget: 32_768 }),
+    );
+    const call = slow.embed(many, { signal: controller.signal });
+    await untilComputing(thread);
+    const abortedAt = performance.now();
+    controller.abort(reason);
     await expect(call).rejects.toBe(reason);
     expect(performance.now() - abortedAt).toBeLessThan(1_000);
     await expect(slow.embed(["x"], { signal: controller.signal })).rejects.toBe(reason);
@@ -147,29 +152,29 @@ describe("a call", () => {
     await slow.close();
   });
 
-  it("may run beside another", async () => {
+  it("can run at the same time as another", async () => {
     const [first, second] = await Promise.all([provider.embed(MIXED_TEXTS), provider.embed(MIXED_TEXTS)]);
     expect(first).toEqual(second);
   });
 
-  it("rejects when the thread dies, and the next one starts another thread", async () => {
-    const started = once(process, "worker") as Promise<[Worker]>;
-    const doomed = await createLocalProvider({ threads: 1 });
-    const [worker] = await started;
+  it("rejects when the thread dies, and the next call starts another thread", async () => {
+    const { provider: doomed, thread } = await withThread(() => createLocalProvider({ threads: 1 }));
     const crash = { kind: "provider", code: "local_inference_crashed" };
     const rejection = expect(doomed.embed(many)).rejects.toMatchObject(crash);
+    await untilComputing(thread);
     // No such request: an uncaught TypeError in the thread.
-    setTimeout(() => worker.postMessage(null), 50);
+    thread.postMessage(null);
     await rejection;
     await expect(doomed.embed(["x"])).resolves.toHaveLength(1);
     await doomed.close();
   });
 
-  it("in flight rejects on close; later ones do too; closing twice is harmless", async () => {
-    const closing = await createLocalProvider({ threads: 1 });
+  it("in flight rejects on close, as do later calls, and a second close is harmless", async () => {
+    const { provider: closing, thread } = await withThread(() => createLocalProvider({ threads: 1 }));
     const call = closing.embed(many);
     const rejection = expect(call).rejects.toMatchObject({ kind: "provider", code: "provider_closed" });
-    setTimeout(() => void closing.close(), 50);
+    await untilComputing(thread);
+    void closing.close();
     await rejection;
     await Promise.all([closing.close(), closing.close()]);
     await expect(closing.embed(["x"])).rejects.toMatchObject({ code: "provider_closed" });

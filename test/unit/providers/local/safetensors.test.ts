@@ -27,7 +27,7 @@ function withHeader(header: string, declared = Buffer.byteLength(header), data =
 const tensor = (fields: object): Uint8Array =>
   withHeader(JSON.stringify({ a: { dtype: "F32", shape: [2, 2], data_offsets: [0, 16], ...fields } }));
 
-it("reads where the tensors lie", async () => {
+it("the header gives the position of each tensor", async () => {
   const table = await readTensorTable(
     await written(
       safetensors({
@@ -64,7 +64,7 @@ it.each([
   });
 });
 
-it("refuses weights with another checksum, every time, and a missing file", async () => {
+it("the checksum refuses other weights every time, and a missing file", async () => {
   const path = await written(Buffer.from("weights"));
   const sha256 = "9a9c4d8de0a9f5d7f7f1c9f9cf4a9a49d3d0d0a4c2f5f4e3f7b8d3f0a5b6c7d8";
   for (let attempt = 0; attempt < 2; attempt++) {
@@ -80,7 +80,7 @@ it("refuses weights with another checksum, every time, and a missing file", asyn
   });
 });
 
-it("accepts weights with the right checksum, and reads them once", async () => {
+it("the checksum accepts the right weights, and reads them once", async () => {
   const path = await written(Buffer.from("abc"));
   const sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
   await verifyChecksum(path, sha256);

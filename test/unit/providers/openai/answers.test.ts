@@ -20,12 +20,12 @@ describe("an answer", () => {
     ]);
   });
 
-  it("in numbers does too, where base64 is ignored", async () => {
+  it("in numbers becomes vectors where base64 is ignored", async () => {
     const { provider } = await start({ base64: "ignored" });
     expectRight(await provider.embed(TEXTS));
   });
 
-  it("is asked for in numbers where base64 is refused, and from then on", async () => {
+  it("is requested in numbers once base64 was refused", async () => {
     const { provider, server } = await start({ base64: "refused" });
     expectRight(await provider.embed(TEXTS));
     expectRight(await provider.embed(TEXTS));
@@ -33,7 +33,7 @@ describe("an answer", () => {
     expect(server.requests.map((r) => r.encoding)).toEqual(["base64", "base64", "float", "float", "float"]);
   });
 
-  it("where the server names encoding_format, takes one request more", async () => {
+  it("from a server that names encoding_format in its refusal takes one more request", async () => {
     const { provider, server } = await start({
       script: ({ encoding }) =>
         encoding === "base64"
@@ -61,7 +61,7 @@ describe("an answer", () => {
     ["no list", () => "surprise"],
     ["half a float", ([first, ...rest]: unknown[]) => [{ ...(first as object), embedding: "YWI=" }, ...rest]],
     ["no embedding", ([first, ...rest]: unknown[]) => [{ ...(first as object), embedding: 7 }, ...rest]],
-  ])("with %s is asked for again", async (_, change) => {
+  ])("with %s is requested again", async (_, change) => {
     const { provider, server } = await start({
       script: ({ number }) => (number === 0 ? { change } : undefined),
     });
@@ -73,7 +73,7 @@ describe("an answer", () => {
     ["null", [null, ...Array<number>(1_535).fill(1)]],
     ["zeros", Array<number>(1_536).fill(0)],
     ["NaN in base64", Buffer.from(new Float32Array(1_536).fill(NaN).buffer).toString("base64")],
-  ])("with %s is that text's fault alone", async (_, embedding) => {
+  ])("with %s charges only that text", async (_, embedding) => {
     const { provider, server } = await start({
       script: ({ texts }) => ({
         change: (items) => items.map((item, i) => (texts[i] === "text 3" ? { ...item, embedding } : item)),
@@ -87,7 +87,7 @@ describe("an answer", () => {
 });
 
 describe("dimensions", () => {
-  it("are asked for where the model can", async () => {
+  it("are requested where the model supports it", async () => {
     const { provider, server } = await start();
     expect([1, 384, 1_536, 1_537, 0, 3.5].map((n) => provider.supportsDimensions(n))).toEqual([
       true,
@@ -106,7 +106,7 @@ describe("dimensions", () => {
     });
   });
 
-  it("of a model that is not known are learned by one request, and are the only ones", async () => {
+  it("of an unknown model are learned by one request, and no others are supported", async () => {
     const { provider, server } = await start({ dimensions: 77 }, { provider: "ollama", model: "custom" });
     expect(provider.dimensions).toBe(77);
     expect([77, 76].map((n) => provider.supportsDimensions(n))).toEqual([true, false]);
@@ -117,13 +117,13 @@ describe("dimensions", () => {
     ]);
   });
 
-  it("of known models need no request, of whichever tag", async () => {
+  it("of known models need no request, with any tag", async () => {
     const { provider, server } = await start({}, { provider: "ollama", model: "nomic-embed-text:latest" });
     expect(provider).toMatchObject({ model: "nomic-embed-text:latest", dimensions: 768 });
     expect(server.requests).toHaveLength(0);
   });
 
-  it("that are set are asked for, also of a model that is not known", async () => {
+  it("that are set are requested, also from an unknown model", async () => {
     const { provider, server } = await start(
       {},
       { provider: "tei", model: "some/matryoshka", dimensions: 256 },
@@ -133,7 +133,7 @@ describe("dimensions", () => {
     expect(server.requests).toMatchObject([{ dimensions: 256, model: "some/matryoshka" }]);
   });
 
-  it("that come out wrong stop the provider, and say the cure", async () => {
+  it("that come out wrong stop the provider, with a hint", async () => {
     const { provider, server } = await start({
       script: () => ({ change: (items) => items.map((item) => ({ ...item, embedding: [1, 2] })) }),
     });
@@ -148,7 +148,7 @@ describe("dimensions", () => {
 });
 
 describe("usage", () => {
-  it("is what the server says, and is reserved before by a count", async () => {
+  it("is what the server reports, and is reserved by a count before", async () => {
     const { provider } = await start({ tokens: () => 11 });
     const calls: unknown[] = [];
     const meter = {
@@ -164,7 +164,7 @@ describe("usage", () => {
     ]);
   });
 
-  it("of a request that was refused is none, of one without an answer what was counted", async () => {
+  it("is zero for a refused request, and the count for a request without an answer", async () => {
     const { provider } = await start({
       script: ({ number }) => [{ status: 500 }, { reset: "middle" as const }][number],
     });
@@ -179,7 +179,7 @@ describe("usage", () => {
     ]);
   });
 
-  it("that may not grow ends the call before its request", async () => {
+  it("over the limit ends the call before its request", async () => {
     const { provider, server } = await start();
     const limit = new Error("enough for today");
     await expect(provider.embed(TEXTS, { meter: { reserve: () => Promise.reject(limit) } })).rejects.toBe(

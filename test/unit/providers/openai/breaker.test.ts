@@ -5,7 +5,7 @@ import { createBreaker } from "#embedd/providers/openai/breaker.js";
 describe("the breaker", () => {
   const error = new EmbeddError("it is down", { kind: "provider", code: "unavailable", hint: "wait" });
 
-  it("opens after ten failures in a row, lets one through after a time, and closes on success", () => {
+  it("opens after ten failures in a row, lets one request through after a while, and closes on success", () => {
     let now = 0;
     const breaker = createBreaker(
       () => now,
@@ -37,7 +37,7 @@ describe("the breaker", () => {
     breaker.enter();
   });
 
-  it("opens at once where it is told to", () => {
+  it("opens at once on request", () => {
     let now = 0;
     const breaker = createBreaker(() => now);
     breaker.stop(error, 60_000);

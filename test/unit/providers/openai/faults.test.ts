@@ -1,11 +1,13 @@
 import { mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { inspect } from "node:util";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { apiError, seededRandom, startApiServer } from "../../../helpers/api-server.js";
 import type { ApiRequest, Reply } from "../../../helpers/api-server.js";
 import { cosine, hashVector } from "../../../helpers/providers.js";
+import { waitFor } from "../../../helpers/wait.js";
 import { failure, KEY, numbered, start } from "./start.js";
 
 const HTML = "<!doctype html><h1>Something went wrong</h1>";
@@ -17,7 +19,7 @@ const once =
   ({ number }: { number: number }): Reply | undefined =>
     number === 0 ? reply : undefined;
 
-describe("a passing fault is tried again, and charges nobody", () => {
+describe("a temporary fault is retried, and no row counts as failed:", () => {
   it.each<[string, Reply]>([
     ["500", apiError(500)],
     ["408", apiError(408)],
@@ -50,7 +52,7 @@ describe("a passing fault is tried again, and charges nobody", () => {
     expect(server.requests).toHaveLength(2);
   });
 
-  it("a server that is not there", async () => {
+  it("a server that is down", async () => {
     const gone = await startApiServer();
     await gone.stop();
     const { provider } = await start({}, { baseUrl: gone.url });
@@ -66,7 +68,7 @@ describe("Retry-After", () => {
     // A date has whole seconds.
     ["as a date", () => ({ "retry-after": new Date(Date.now() + 2_000).toUTCString() }), 900],
     ["in milliseconds", () => ({ "retry-after-ms": "700" }), 700],
-  ])("%s is waited for, by all calls", async (_, headers, ms) => {
+  ])("%s is respected by all calls", async (_, headers, ms) => {
     const arrivals: number[] = [];
     const { provider } = await start({
       script: ({ number }) => {
@@ -74,15 +76,20 @@ describe("Retry-After", () => {
         return number === 0 ? apiError(429, {}, headers()) : undefined;
       },
     });
+    const concurrency = provider.concurrency;
     const first = provider.embed(["a"]);
-    while (arrivals.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    // A 429 that the provider has read halves it.
+    await waitFor(() => provider.concurrency < concurrency, {
+      timeoutMs: 5_000,
+      what: "the 429",
+      intervalMs: 1,
+    });
     await Promise.all([first, provider.embed(["b"])]);
     expect(arrivals).toHaveLength(3);
     expect((arrivals[1] ?? 0) - (arrivals[0] ?? 0)).toBeGreaterThanOrEqual(ms - 20);
   });
 
-  it("of minutes is told to the caller, and nobody asks before", async () => {
+  it("of minutes is passed to the caller, and no request is made before", async () => {
     const { provider, server } = await start({ script: () => apiError(429, {}, { "retry-after": "120" }) });
     const limited = { kind: "provider", code: "rate_limited" };
     await expect(provider.embed(["a"])).rejects.toMatchObject({ ...limited, retryAfterMs: 120_000 });
@@ -113,7 +120,7 @@ describe("Retry-After", () => {
   });
 });
 
-describe("what a person has to mend stops the provider, and says what", () => {
+describe("a fault that a person has to fix stops the provider, with a hint:", () => {
   it.each<[string, Reply, string, RegExp]>([
     ["401", apiError(401, { code: "invalid_api_key" }), "unauthorized", /EMBEDD_API_KEY; .*platform\.openai/],
     ["403", apiError(403), "forbidden", /EMBEDD_API_KEY may not use text-embedding-3-small/],
@@ -124,7 +131,7 @@ describe("what a person has to mend stops the provider, and says what", () => {
       /EMBEDD_MODEL, EMBEDD_DEPLOYMENT or EMBEDD_BASE_URL/,
     ],
     ["405", apiError(405), "not_found", /EMBEDD_BASE_URL/],
-    ["418", apiError(418), "bad_request", /418/],
+    ["418", apiError(418), "bad_request", /answered 418\b/],
     ["400 of the model", apiError(400, { code: "model_not_found" }), "bad_request", /EMBEDD_MODEL/],
     ["400 of the dimensions", apiError(400, { param: "dimensions" }), "bad_request", /EMBEDD_DIMENSIONS/],
   ])("%s", async (_, reply, code, message) => {
@@ -136,7 +143,7 @@ describe("what a person has to mend stops the provider, and says what", () => {
     expect(server.requests).toHaveLength(1);
   });
 
-  it("400 for whatever text is no text's fault", async () => {
+  it("400 for every text charges no text", async () => {
     const { provider, server } = await start({ script: () => apiError(400) });
     await expect(provider.embed(numbered(8))).rejects.toMatchObject({
       kind: "provider",
@@ -145,7 +152,7 @@ describe("what a person has to mend stops the provider, and says what", () => {
     expect(server.requests.length).toBeLessThanOrEqual(3);
   });
 
-  it.each([401, 403])("a key file that was mended is read again on a refusal with %i", async (status) => {
+  it.each([401, 403])("a corrected key file is read again on a refusal with %i", async (status) => {
     const folder = await mkdtemp(join(tmpdir(), "embedd-key-"));
     onTestFinished(() => rm(folder, { recursive: true }));
     const file = join(folder, "key");
@@ -172,7 +179,7 @@ describe("what a person has to mend stops the provider, and says what", () => {
 });
 
 describe("a server that is down", () => {
-  it("is asked by one request at a time after a while, and used again once it is up", async () => {
+  it("is probed by one request at a time after a while, and used again once it is up", async () => {
     let down = true;
     const { provider, server } = await start({ script: () => (down ? apiError(503) : undefined) });
     const calls = Array.from({ length: 20 }, (_, i) => failure(provider.embed([`text ${i}`])));
@@ -181,20 +188,21 @@ describe("a server that is down", () => {
     // 8 in flight, and 10 failures in a row end it for all.
     expect(server.requests.length).toBeLessThanOrEqual(17);
     const before = server.requests.length;
+    // The time that an error names is what is tested, so these two waits are of that time.
     const refused = await failure(provider.embed(["a"]));
     expect(refused.retryAfterMs).toBeGreaterThan(0);
     expect(server.requests).toHaveLength(before);
-    await new Promise((resolve) => setTimeout(resolve, refused.retryAfterMs));
+    await sleep(refused.retryAfterMs);
     await Promise.all([failure(provider.embed(["a"])), failure(provider.embed(["b"]))]);
     expect(server.requests, "one probe, and the other is refused").toHaveLength(before + 1);
     down = false;
     const { retryAfterMs } = await failure(provider.embed(["a"]));
-    await new Promise((resolve) => setTimeout(resolve, retryAfterMs));
+    await sleep(retryAfterMs);
     await expect(provider.embed(["a"])).resolves.toHaveLength(1);
     await expect(Promise.all(numbered(20).map((text) => provider.embed([text])))).resolves.toHaveLength(20);
   });
 
-  it("failing 1 in 5 requests at random loses nothing and costs at most 1.35 times the requests", async () => {
+  it("1 in 5 times at random loses nothing and costs at most 1.35 times the requests", async () => {
     const random = seededRandom(20_260_101);
     const { provider, server } = await start(
       { script: () => (random() < 0.2 ? apiError(500) : undefined) },
@@ -230,7 +238,7 @@ describe("no error", () => {
       error.stack,
     ].join();
     expect(shown).not.toContain(KEY);
-    expect(shown).not.toContain("private");
+    expect(shown).not.toContain("a most private text");
     expect(inspect(provider, { depth: 20, showHidden: true })).not.toContain(KEY);
   });
 });

@@ -26,11 +26,11 @@ describe("headers", () => {
     [{ "retry-after": "Sat, 01 Jan 2099 00:00:00 GMT" }, 86_400_000],
     [{ "retry-after": "soon" }, null],
     [{}, null],
-  ])("%j is waited for %s ms", (headers, ms) => {
+  ])("%j mean a wait of %s ms", (headers, ms) => {
     expect(retryAfterMs(new Headers(headers as Record<string, string>), 10_000)).toBe(ms);
   });
 
-  it("of half a window are none", () => {
+  it("with only half of a limit are ignored", () => {
     expect(rateWindow(new Headers({ "x-ratelimit-remaining-tokens": "5" }), "tokens")).toBeNull();
     const all = {
       "x-ratelimit-remaining-tokens": "5",

@@ -25,7 +25,7 @@ describe("planning", () => {
 });
 
 describe("the limiter", () => {
-  it("halves on a 429, once for all that were in flight, and grows again", async () => {
+  it("halves on a 429, once for all requests in flight, and grows again", async () => {
     let now = 0;
     const limiter = createLimiter(8, "host", () => now);
     const slots = await Promise.all(Array.from({ length: 8 }, () => limiter.acquire(1, signal)));
@@ -53,7 +53,7 @@ describe("the limiter", () => {
     expect(limiter.limit).toBe(8);
   });
 
-  it("never goes below one, nor beyond its limit", async () => {
+  it("never goes below one or above its limit", async () => {
     let now = 0;
     const limiter = createLimiter(2, "host", () => now);
     for (let i = 0; i < 5; i++) {
@@ -90,7 +90,7 @@ describe("the limiter", () => {
     for (const slot of slots) slot.release();
   });
 
-  it("does not overdraw it when all of a burst hear the same", async () => {
+  it("does not overdraw it when a whole burst gets the same answer", async () => {
     const limiter = createLimiter(8, "host");
     const burst = await Promise.all(Array.from({ length: 8 }, () => limiter.acquire(1, signal)));
     const twoLeft = new Headers({
@@ -108,7 +108,7 @@ describe("the limiter", () => {
     expect(started).toBe(2);
   });
 
-  it("hears what a 429 says is left", async () => {
+  it("uses what a 429 says is left", async () => {
     const limiter = createLimiter(8, "host");
     const first = await limiter.acquire(1, signal);
     first.overloaded(
@@ -119,7 +119,7 @@ describe("the limiter", () => {
     await expect(limiter.acquire(1, signal)).rejects.toMatchObject({ code: "rate_limited" });
   });
 
-  it("tells whoever would have to wait for long", async () => {
+  it("refuses a call that would have to wait for long", async () => {
     const limiter = createLimiter(8, "host");
     const first = await limiter.acquire(1, signal);
     first.succeeded(
@@ -132,7 +132,7 @@ describe("the limiter", () => {
     });
   });
 
-  it("lets who is aborted leave the queue, and the next one in", async () => {
+  it("removes an aborted call from the queue, and lets the next one in", async () => {
     const limiter = createLimiter(1, "host");
     const held = await limiter.acquire(1, signal);
     const controller = new AbortController();
@@ -144,7 +144,7 @@ describe("the limiter", () => {
     (await next).release();
   });
 
-  it("follows a server that lets only so many through", async () => {
+  it("follows a server that accepts only a few requests at once", async () => {
     let inFlight = 0;
     const { provider, server } = await start(
       {

@@ -25,7 +25,7 @@ describe("an input that is refused", () => {
     expect(server.requests.length).toBeLessThanOrEqual(2 * k * Math.log2(512) + 2);
   });
 
-  it("costs the other requests of its call nothing", async () => {
+  it("adds no cost to the other requests of its call", async () => {
     const texts = numbered(512);
     const { provider, server } = await start(poisonous(new Set(["text 100"])), { requestInputs: 32 });
     const results = await embedTexts(provider, texts);
@@ -36,7 +36,7 @@ describe("an input that is refused", () => {
     expect(server.requests.length).toBeLessThanOrEqual(16 + 2 * Math.log2(32) + 2 + 4);
   });
 
-  it("413 and 422 are the same", async () => {
+  it("is recognized by 413 and 422 too", async () => {
     for (const status of [413, 422]) {
       const { provider } = await start({
         script: ({ texts }) => (texts.includes("bad") ? apiError(status, { param: "input" }) : undefined),
@@ -47,7 +47,7 @@ describe("an input that is refused", () => {
   });
 
   it("is never quoted", async () => {
-    const secretText = "the patient's name is Ada";
+    const secretText = "the patient's name is Ada Lovelace";
     const { provider } = await start({
       script: ({ texts }) =>
         texts.includes(secretText)
@@ -55,6 +55,6 @@ describe("an input that is refused", () => {
           : undefined,
     });
     const error = await failure(provider.embed([secretText]));
-    expect(inspect(error, { depth: 10, showHidden: true })).not.toContain("Ada");
+    expect(inspect(error, { depth: 10, showHidden: true })).not.toContain("Lovelace");
   });
 });

@@ -31,7 +31,7 @@ describe("one variable and a key", () => {
       0.02,
     ],
   ])(
-    "choose %s, and the rows say the same model",
+    "choose %s, and the rows name the same model",
     (provider, env, baseUrl, wireModel, requestTokens, usd) => {
       const settings = resolve({ EMBEDD_PROVIDER: provider, ...(env as Record<string, string>) });
       expect(settings).toMatchObject({
@@ -49,7 +49,7 @@ describe("one variable and a key", () => {
     },
   );
 
-  it("is enough without a key for servers of one's own", () => {
+  it("is enough, without the key, for your own server", () => {
     expect(resolve({ EMBEDD_PROVIDER: "ollama" })).toMatchObject({
       baseUrl: "http://127.0.0.1:11434/v1",
       model: "nomic-embed-text",
@@ -87,7 +87,7 @@ describe("settings", () => {
     );
   });
 
-  it("are refused all at once, and never repeated", () => {
+  it("are refused all together, and their values are never repeated", () => {
     const env = {
       EMBEDD_PROVIDER: "openai",
       EMBEDD_BASE_URL: "https://me:hunter2@host/v1",
@@ -110,13 +110,13 @@ describe("settings", () => {
     expect(message).not.toContain(KEY);
   });
 
-  it("take the first key of three, and a file before the provider's own variable", () => {
+  it("use the first key of three, and prefer a file to the provider's own variable", () => {
     const both = { EMBEDD_PROVIDER: "openai", EMBEDD_API_KEY: "first", OPENAI_API_KEY: "second" };
     expect(resolve(both).key).toMatchObject({ variable: "EMBEDD_API_KEY" });
     expect(loadConfig({}, { ...both, EMBEDD_API_KEY: "", EMBEDD_API_KEY_FILE: "/x" }).apiKey).toBeUndefined();
   });
 
-  it("can be dumped without their secrets", () => {
+  it("show no secrets when they are dumped", () => {
     const config = loadConfig(
       {},
       {
@@ -138,7 +138,7 @@ describe("settings", () => {
   });
 });
 
-describe("what is sent", () => {
+describe("a request", () => {
   it("has the key, the headers, and the host's name of the model", async () => {
     const { provider, server } = await start(
       {},
@@ -152,7 +152,7 @@ describe("what is sent", () => {
     });
   });
 
-  it("has a deployment's name, while the row has the model's", async () => {
+  it("names the deployment, while the row names the model", async () => {
     const { provider, server } = await start({}, { provider: "azure", deployment: "prod-embeddings" });
     await provider.embed(["a"], { dimensions: 384 });
     expect(server.requests[0]).toMatchObject({ model: "prod-embeddings", dimensions: 384 });
@@ -173,13 +173,16 @@ describe("what is sent", () => {
     expect(server.requests[1]?.url).toBe("/v1/openai/deployments/mine/embeddings?api-version=2024-10-21");
   });
 
-  it.each(["sk-abc…def", "sk-abc\ndef", "sk abc"])("is nothing where no header can carry %j", (apiKey) => {
-    const resolve = (): unknown => resolveSettings({ provider: "openai", apiKey });
-    expect(resolve).toThrow(/character that is never part of a key/);
-    expect(resolve).not.toThrow(apiKey);
-  });
+  it.each(["sk-abc…def", "sk-abc\ndef", "sk abc"])(
+    "is never sent with a key that no header can carry: %j",
+    (apiKey) => {
+      const resolve = (): unknown => resolveSettings({ provider: "openai", apiKey });
+      expect(resolve).toThrow(/character that is never part of a key/);
+      expect(resolve).not.toThrow(apiKey);
+    },
+  );
 
-  it("has no key where there is none, and nothing of OpenAI's own variables", async () => {
+  it("has no key if none is set, and nothing from OpenAI's own variables", async () => {
     for (const [name, value] of Object.entries({
       OPENAI_API_KEY: KEY,
       OPENAI_ORG_ID: "org-1",
@@ -210,7 +213,7 @@ describe("what is sent", () => {
     }
   });
 
-  it("goes over connections that are kept", async () => {
+  it("uses kept-alive connections", async () => {
     const { provider, server } = await start({ latencyMs: 20 }, { requestInputs: 1, concurrency: 6 });
     await provider.embed(Array.from({ length: 60 }, (_, i) => `text ${i}`));
     expect(server.maxInFlight).toBe(6);

@@ -29,7 +29,7 @@ describe("counting", () => {
     expect(await fitOne(text, null)).toEqual({ text, tokens, cut: false });
   });
 
-  it("in pieces counts as at once, for words with single spaces", async () => {
+  it("in pieces gives the same as at once, for words with single spaces", async () => {
     const word = fc
       .string({ unit: "grapheme", minLength: 1, maxLength: 12 })
       .map((s) => s.replace(/\s/gu, "_"));
@@ -42,7 +42,7 @@ describe("counting", () => {
     );
   });
 
-  it("is a few tokens too many at most where there are no spaces", async () => {
+  it("is at most a few tokens too high where there are no spaces", async () => {
     for (const text of [
       "漢字仮名交じり文".repeat(2_000),
       "x".repeat(20_000),
@@ -59,7 +59,7 @@ describe("counting", () => {
 });
 
 describe("cutting", () => {
-  it("leaves at most the limit, at a token's end, and half a character never", async () => {
+  it("ends at a token within the limit, and never splits a character", async () => {
     const text = fc.oneof(
       fc.string({ unit: "grapheme", maxLength: 400 }),
       fc.lorem({ maxCount: 80 }),
@@ -79,7 +79,7 @@ describe("cutting", () => {
     );
   });
 
-  it("of a long text keeps exactly the tokens that the model reads", async () => {
+  it("keeps exactly the tokens that the model reads of a long text", async () => {
     const whole = Array.from({ length: 12_000 }, (_, i) => `word${i % 7}`).join(" ");
     const { text } = await fitOne(whole, 8_191);
     expect(encode(text, plain)).toEqual(encode(whole, plain).slice(0, 8_191));
@@ -87,7 +87,7 @@ describe("cutting", () => {
 });
 
 describe("512 texts of 64,000 characters", () => {
-  it("of whatever kind never keep the main loop long", async () => {
+  it("of any kind never block the main loop for long", async () => {
     const random = (alphabet: string[]): string =>
       Array.from({ length: 64_000 }, (_, i) => alphabet[(i * i * 31 + i * 7) % alphabet.length] ?? "").join(
         "",
@@ -121,7 +121,7 @@ describe("512 texts of 64,000 characters", () => {
 describe("a text beyond the limit", () => {
   const long = "word ".repeat(9_000);
 
-  it("is cut, and that is said once", async () => {
+  it("is cut, which is logged once", async () => {
     const said: object[] = [];
     const log = { debug: () => undefined, warn: (details: object) => void said.push(details) };
     const { provider, server } = await start({}, { log });
@@ -132,7 +132,7 @@ describe("a text beyond the limit", () => {
     expect(await provider.countTokens(["short", long])).toEqual([1, 8_191]);
   });
 
-  it("is refused by itself where that is wanted, without a request", async () => {
+  it("is refused alone, without a request, if so configured", async () => {
     const { provider, server } = await start({}, { longText: "refuse" });
     await expect(provider.embed(["short", long])).rejects.toMatchObject({ kind: "row", code: "too_long" });
     await expect(provider.embed([long])).rejects.toMatchObject({ kind: "row", code: "too_long" });
@@ -142,7 +142,7 @@ describe("a text beyond the limit", () => {
 });
 
 describe("requests", () => {
-  it("are cut by inputs and by tokens", async () => {
+  it("are split by inputs and by tokens", async () => {
     const { provider, server } = await start(
       { latencyMs: 20 },
       { requestInputs: 30, requestTokens: 200, concurrency: 3 },
@@ -160,7 +160,7 @@ describe("requests", () => {
 });
 
 describe("the estimate for other models", () => {
-  it("is a token for every 3 bytes", async () => {
+  it("is one token for every 3 bytes", async () => {
     const [ascii, chinese] = await estimatingCounter().fit(["a".repeat(300), "漢".repeat(100)], null);
     expect([ascii?.tokens, chinese?.tokens]).toEqual([100, 100].map((n) => expect.closeTo(n, -1) as number));
   });

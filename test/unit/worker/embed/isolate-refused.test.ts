@@ -34,7 +34,7 @@ describe("embedding a batch", () => {
     expect(calls()).toBeLessThanOrEqual(2 * k * Math.log2(512) + 2);
   });
 
-  it("passes a fault on that is no row's", async () => {
+  it("passes on a fault that is not a row's", async () => {
     const fault = new EmbeddError("503", { kind: "provider", code: "unavailable" });
     const provider = { ...hashProvider(), embed: () => Promise.reject(fault) };
     await expect(embedTexts(provider, ["a", "b"])).rejects.toBe(fault);
@@ -50,7 +50,7 @@ describe("embedding a batch", () => {
   it.each([
     ["NaN", NaN, /not finite/],
     ["zero", 0, /zeros/],
-  ])("charges the one row whose vector is %s", async (_, value, message) => {
+  ])("charges only the row whose vector is %s", async (_, value, message) => {
     const bad = new Float32Array(384).fill(value);
     const provider = {
       ...hashProvider(),

@@ -1,23 +1,23 @@
 import { describe, expect, it } from "vitest";
 import { defaultTemplate, isBlank, parseTemplate, renderTemplate } from "#embedd/worker/embed/template.js";
 
-describe("templates", () => {
+describe("a template", () => {
   const columns = ["title", "body"];
   const render = (template: string, values: (string | null)[]) =>
     renderTemplate(parseTemplate(template, columns), values);
 
-  it("puts the columns where their names are", () => {
+  it("puts each column in the place of its name", () => {
     expect(render("{title}\\n\\n{body}", ["A", "b"])).toBe("A\n\nb");
     expect(render("{body} ({title})", ["A", "b"])).toBe("b (A)");
   });
 
-  it("leaves a NULL or blank column out with the literal before it", () => {
+  it("omits a NULL or blank column and the literal before it", () => {
     expect(render("Title: {title}\\nBody: {body}", [null, "b"])).toBe("Body: b");
     expect(render("Title: {title}\\nBody: {body}", ["A", " \u3000\n"])).toBe("Title: A");
     expect(render("{title}\\n\\n{body}.", [null, null])).toBe("");
   });
 
-  it("takes braces doubled", () => {
+  it("reads doubled braces as braces", () => {
     expect(render("{{{title}}}", ["A", null])).toBe("{A}");
   });
 
@@ -30,12 +30,12 @@ describe("templates", () => {
     expect(() => parseTemplate("{title", columns)).toThrow(/lone \{/);
   });
 
-  it("without a template, has the columns one below the other", () => {
+  it("is not needed: the columns are then joined line by line", () => {
     expect(renderTemplate(defaultTemplate(3), ["a", null, "c"])).toBe("a\nc");
     expect(renderTemplate(defaultTemplate(1), ["  as it is "])).toBe("  as it is ");
   });
 
-  it("knows blank as SQL does", () => {
+  it("defines blank as SQL does", () => {
     expect(["", " \t\r\n\f\v", "\u00a0\u2003\u3000\ufeff\u0085", null].map(isBlank)).toEqual([
       true,
       true,

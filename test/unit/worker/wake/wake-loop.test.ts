@@ -18,7 +18,7 @@ const wake: WakeEvent = { type: "wake" };
 const timeout: WakeEvent = { type: "timeout" };
 
 describe("the wake loop", () => {
-  it("sweeps as long as there are rows, then asks for the gate", () => {
+  it("sweeps while it finds rows, then asks for the gate", () => {
     expect(play([some, some]).action).toEqual({ type: "sweep" });
     expect(play([some, nothing]).action).toMatchObject({ type: "ask" });
   });
@@ -53,7 +53,7 @@ describe("the wake loop", () => {
     });
   });
 
-  it("gives the gate back before it sweeps again", () => {
+  it("releases the gate before it sweeps again", () => {
     expect(play([nothing, granted, some])).toMatchObject({ release: true, action: { type: "sweep" } });
     expect(play([nothing, granted, nothing, noMore, wake])).toMatchObject({
       release: true,
@@ -68,7 +68,7 @@ describe("the wake loop", () => {
     expect([1, 2, 3, 4, 5, 6, 50].map(refusalDelayMs)).toEqual([1, 2, 4, 8, 16, 25, 25]);
   });
 
-  it("does not sleep on a wake that came during the last sweep", () => {
+  it("does not sleep after a wake-up that came during the last sweep", () => {
     expect(play([nothing, granted, wake, nothing])).toMatchObject({
       release: true,
       action: { type: "sweep" },
@@ -209,7 +209,7 @@ function die(world: World, w: number): void {
 describe("the wake loop among writers and workers in any order", () => {
   const choices = fc.array(fc.nat(10_000), { minLength: 10, maxLength: 300 });
 
-  it.each([1, 2, 3])("leaves no row waiting (%i workers)", (workers) => {
+  it.each([1, 2, 3])("leaves no row pending (%i workers)", (workers) => {
     fc.assert(
       fc.property(choices, fc.boolean(), fc.nat(20), (sequence, dying, staleRows) => {
         const world = runWorld(workers, sequence, dying, staleRows);

@@ -1,12 +1,12 @@
 import { describe, expect, it } from "vitest";
-import { embedd, serve, withDocs } from "../../../helpers/api-docs.js";
-import { apiError, seededRandom } from "../../../helpers/api-server.js";
-import type { Reply } from "../../../helpers/api-server.js";
-import { useDatabase } from "../../../helpers/database.js";
-import type { Database } from "../../../helpers/database.js";
-import { spawnCli } from "../../../helpers/process.js";
-import { cosine, hashVector, parseVector } from "../../../helpers/providers.js";
-import { waitFor } from "../../../helpers/wait.js";
+import { spawnWithApi, startScriptedApi, createWatchedDocs } from "../../helpers/api-cli.js";
+import { apiError, seededRandom } from "../../helpers/api-server.js";
+import type { Reply } from "../../helpers/api-server.js";
+import { useDatabase } from "../../helpers/database.js";
+import type { Database } from "../../helpers/database.js";
+import { spawnCli } from "../../helpers/cli.js";
+import { cosine, hashVector, parseVector } from "../../helpers/providers.js";
+import { waitFor } from "../../helpers/wait.js";
 
 const db = useDatabase();
 const MODEL = "text-embedding-3-small";
@@ -19,29 +19,29 @@ async function expectEmbedded({ query }: Database, dimensions = 384): Promise<vo
   }
 }
 
-describe("EMBEDD_PROVIDER=openai and a key", () => {
+describe("embedd with the openai provider", () => {
   it("embeds a vector(384) column, searches it, and passes doctor", async () => {
-    const server = await serve();
-    const docs = await withDocs(db, 700);
-    const once = await embedd(docs, server, ["run", "--once"]).exited;
+    const server = await startScriptedApi();
+    const docs = await createWatchedDocs(db, 700);
+    const once = await spawnWithApi(docs, server, ["run", "--once"]).exited;
     expect(once, once.stderr).toMatchObject({ code: 0 });
     expect(once.stdout).toMatch(/^700 rows in /);
     await expectEmbedded(docs);
     expect(server.requests.every((r) => r.dimensions === 384 && r.model === MODEL)).toBe(true);
     expect(server.requests.length, "full batches").toBeLessThanOrEqual(2);
-    const search = await embedd(docs, server, ["search", "text 42", "--table", "docs", "--limit", "1"])
+    const search = await spawnWithApi(docs, server, ["search", "text 42", "--table", "docs", "--limit", "1"])
       .exited;
-    expect(search.stdout).toContain("text 42");
-    const doctor = await embedd(docs, server, ["doctor"]).exited;
+    expect(search.stdout).toMatch(/\btext 42$/m);
+    const doctor = await spawnWithApi(docs, server, ["doctor"]).exited;
     expect(doctor.stdout).toContain(
       "ok    model text-embedding-3-small: openai accepted the key and address",
     );
-    expect(doctor.stdout).not.toMatch(/FAIL.*docs/);
+    expect(doctor.stdout).not.toMatch(/^FAIL .*docs/m);
   });
 
-  it("loses nothing to 1 in 5 requests that fail at random", async () => {
+  it("loses no row when 1 in 5 requests fails at random", async () => {
     const random = seededRandom(7);
-    const server = await serve({
+    const server = await startScriptedApi({
       script: (): Reply | undefined => {
         const draw = random();
         if (draw < 0.05) return { reset: "middle" };
@@ -51,9 +51,9 @@ describe("EMBEDD_PROVIDER=openai and a key", () => {
         return undefined;
       },
     });
-    const docs = await withDocs(db, 1_000);
+    const docs = await createWatchedDocs(db, 1_000);
     const env = { EMBEDD_REQUEST_INPUTS: "10" };
-    const { code, stderr } = await embedd(docs, server, ["run", "--once"], env).exited;
+    const { code, stderr } = await spawnWithApi(docs, server, ["run", "--once"], env).exited;
     expect(code, stderr).toBe(0);
     await expectEmbedded(docs);
     const { rowCount } = await docs.query("select from embedd.failures");
@@ -61,14 +61,14 @@ describe("EMBEDD_PROVIDER=openai and a key", () => {
     expect(server.requests.length / 100).toBeLessThanOrEqual(1.35);
   });
 
-  it("waits for a server that is down when it has to be asked what its model makes", async () => {
-    const server = await serve({
+  it("waits for a server that is down and has to be asked for the model's dimensions", async () => {
+    const server = await startScriptedApi({
       dimensions: 384,
       script: ({ number }) => (number < 6 ? apiError(500) : undefined),
     });
-    const docs = await withDocs(db, 3);
+    const docs = await createWatchedDocs(db, 3);
     const env = { EMBEDD_PROVIDER: "tei", EMBEDD_MODEL: "their-model" };
-    const worker = embedd(docs, server, ["run"], env);
+    const worker = spawnWithApi(docs, server, ["run"], env);
     await waitFor(
       async () => (await docs.query("select from docs where embedding is not null")).rowCount === 3,
       { timeoutMs: 30_000, what: "the rows" },
@@ -78,23 +78,23 @@ describe("EMBEDD_PROVIDER=openai and a key", () => {
     expect(await worker.exited).toMatchObject({ code: 0 });
   });
 
-  it("cuts and counts what is longer than the model reads", async () => {
-    const server = await serve();
-    const docs = await withDocs(db, 3);
+  it("cuts texts at the model's limit and counts them", async () => {
+    const server = await startScriptedApi();
+    const docs = await createWatchedDocs(db, 3);
     await docs.query("update docs set body = id || repeat(' a word', 9000) where id < 2");
-    expect(await embedd(docs, server, ["run", "--once"]).exited).toMatchObject({ code: 0 });
-    const { stdout } = await embedd(docs, server, ["status"]).exited;
+    expect(await spawnWithApi(docs, server, ["run", "--once"]).exited).toMatchObject({ code: 0 });
+    const { stdout } = await spawnWithApi(docs, server, ["status"]).exited;
     expect(stdout).toMatch(
       /today {5}\d requests?, \d+ tokens, about \$0\.\d+, 2 texts cut at the model's limit/,
     );
   });
 
-  it("charges the one row that the server refuses", async () => {
-    const server = await serve({
+  it("charges only the row that the server refuses", async () => {
+    const server = await startScriptedApi({
       script: ({ texts }) => (texts.includes("text 77") ? apiError(400) : undefined),
     });
-    const docs = await withDocs(db, 200);
-    const { code, stderr } = await embedd(docs, server, ["run", "--once"], { EMBEDD_MAX_ATTEMPTS: "1" })
+    const docs = await createWatchedDocs(db, 200);
+    const { code, stderr } = await spawnWithApi(docs, server, ["run", "--once"], { EMBEDD_MAX_ATTEMPTS: "1" })
       .exited;
     expect(code, stderr).toBe(3);
     const { rows } = await docs.query("select key, dead, code from embedd.failures");
@@ -103,11 +103,11 @@ describe("EMBEDD_PROVIDER=openai and a key", () => {
     expect(left.rows).toEqual([{ id: 77 }]);
   });
 
-  it("refuses a column that the model cannot fill, and says the cure", async () => {
-    const server = await serve();
-    const docs = await withDocs(db, 1, "vector(2000)");
+  it("refuses a column that the model cannot fill, and says how to fix it", async () => {
+    const server = await startScriptedApi();
+    const docs = await createWatchedDocs(db, 1, "vector(2000)");
     for (const args of [["run", "--once"], ["doctor"]]) {
-      const { stdout, stderr } = await embedd(docs, server, args).exited;
+      const { stdout, stderr } = await spawnWithApi(docs, server, args).exited;
       expect(stdout + stderr).toMatch(
         /column embedding of (public\.)?docs is vector\(2000\), but text-embedding-3-small makes 1536 dimensions/,
       );
@@ -117,8 +117,8 @@ describe("EMBEDD_PROVIDER=openai and a key", () => {
     }
   });
 
-  it("without a key says which variable, and where to get one", async () => {
-    const docs = await withDocs(db, 1);
+  it("names the variable for a missing key, and where to get a key", async () => {
+    const docs = await createWatchedDocs(db, 1);
     for (const [provider, variable] of [
       ["openai", "OPENAI_API_KEY"],
       ["github", "GITHUB_TOKEN"],
@@ -132,10 +132,10 @@ describe("EMBEDD_PROVIDER=openai and a key", () => {
     }
   });
 
-  it("waits quietly for a quota, and says so in the status", async () => {
-    const server = await serve({ script: () => apiError(429, {}, { "retry-after": "24367" }) });
-    const docs = await withDocs(db, 3);
-    const worker = embedd(docs, server, ["run"]);
+  it("waits for a quota without further requests, and status shows it", async () => {
+    const server = await startScriptedApi({ script: () => apiError(429, {}, { "retry-after": "24367" }) });
+    const docs = await createWatchedDocs(db, 3);
+    const worker = spawnWithApi(docs, server, ["run"]);
     await waitFor(
       async () =>
         (

@@ -3,19 +3,24 @@ import { migrate } from "#embedd/admin/migrate.js";
 import { startApiServer } from "./api-server.js";
 import type { ApiServer, ApiServerOptions } from "./api-server.js";
 import type { Database, TestDatabase } from "./database.js";
-import { spawnCli } from "./process.js";
-import type { CliProcess } from "./process.js";
+import { spawnCli } from "./cli.js";
+import type { CliProcess } from "./cli.js";
 
 export const KEY = "sk-live-27182818284590452353";
 
-export async function serve(options: ApiServerOptions = {}): Promise<ApiServer> {
+/** Starts a scripted server; it stops when the test ends. */
+export async function startScriptedApi(options: ApiServerOptions = {}): Promise<ApiServer> {
   const server = await startApiServer(options);
   onTestFinished(() => server.stop());
   return server;
 }
 
-/** A database with a watched table of so many rows, `text 0` and on. */
-export async function withDocs(db: TestDatabase, rows: number, type = "vector(384)"): Promise<Database> {
+/** Creates a database with a watched table `docs` of `rows` rows: `text 0`, `text 1`, … */
+export async function createWatchedDocs(
+  db: TestDatabase,
+  rows: number,
+  type = "vector(384)",
+): Promise<Database> {
   const database = await db.createDatabase();
   await migrate(database.url);
   await database.query(`create table docs (id int primary key, body text, embedding ${type}, embedding_model text);
@@ -24,8 +29,8 @@ export async function withDocs(db: TestDatabase, rows: number, type = "vector(38
   return database;
 }
 
-/** A command whose provider is OpenAI's, at a scripted server. */
-export const embedd = (
+/** Starts `embedd …` with the openai provider at a scripted server. */
+export const spawnWithApi = (
   database: Database,
   server: { url: string },
   args: string[],

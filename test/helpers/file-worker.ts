@@ -4,10 +4,10 @@ import type { Worker } from "#embedd/worker/worker.js";
 import type { TestDatabase } from "./database.js";
 import { hashProvider } from "./providers.js";
 
-/** So rare that only what writers tell finds a row. */
+/** A poll so rare that a row is found only if its writer wakes the worker. */
 export const NO_POLL_MS = 3_600_000;
 
-/** A worker for all tests of a file, without a poll; call it after `useDatabase`. `texts` is what it has embedded. */
+/** One worker without a poll for all tests of a file; call it after `useDatabase`. `texts` is what it embedded. */
 export function useWorker(db: TestDatabase): { readonly texts: readonly string[] } {
   const provider = hashProvider();
   let worker: Worker | undefined;

@@ -33,7 +33,7 @@ async function expectVectors(source: string, texts: string[]): Promise<void> {
 }
 
 describeServer("psql", () => {
-  it("inserts a row and finds its vector in it", async () => {
+  it("inserts a row, which gets its vector", async () => {
     await startTestWorker(db, hashProvider(), { pollIntervalMs: 3_600_000 });
     await psql("-c", "insert into embedd.chunks (source, content) values ('psql', 'typed by hand')");
     await expectVectors("psql", ["typed by hand"]);

@@ -13,7 +13,7 @@ export interface CliExit {
 
 export interface CliProcess {
   child: ChildProcess;
-  /** What it has printed so far. */
+  /** Its output so far. */
   readonly stdout: string;
   readonly stderr: string;
   exited: Promise<CliExit>;
