@@ -1,5 +1,5 @@
---! Previous: sha1:35be460bba5bcb2311b334d189d6454429338f94
---! Hash: sha1:dd7409c25af723205929dfc0aea23d9431e6bede
+--! Previous: sha1:b3fe9a5971bd1441efa763c2333365be1b216257
+--! Hash: sha1:0c3cfea1dd2a8a3c177d67d9b328a50046b75b5a
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal

@@ -1,5 +1,5 @@
---! Previous: sha1:dd7409c25af723205929dfc0aea23d9431e6bede
---! Hash: sha1:3d447e81ce64ff14f4bc409e1d213113a371c2b8
+--! Previous: sha1:0c3cfea1dd2a8a3c177d67d9b328a50046b75b5a
+--! Hash: sha1:bfea7e1c3b710dfd2aaeab646176a1ba437196d9
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,
@@ -101,11 +101,12 @@ begin
     perform embedd.refuse('no_such_role', format('there is no role %I', role), format('CREATE ROLE %I LOGIN;', role));
   end if;
   execute format('grant usage on schema embedd to %s', target);
-  execute format('grant select on embedd.pipelines, embedd.grants, embedd.status, embedd.workers to %s', target);
+  execute format('grant select on embedd.pipelines, embedd.grants, embedd.status, embedd.workers, embedd.advisory_locks,
+    embedd.foreign_locks to %s', target);
   execute format('grant update (error, caught_up_at, served_model, served_by, wait_reason, wait_until, reembed)
     on embedd.pipelines to %s', target);
   execute format('grant select, insert, update, delete
-    on embedd.leases, embedd.failures, embedd.usage, embedd.vectors to %s', target);
+    on embedd.leases, embedd.failures, embedd.usage, embedd.vectors, embedd.locks, embedd.heartbeats to %s', target);
   execute format('grant usage on sequence embedd.worker_ids to %s', target);
   perform embedd.grant_pipeline(p, target)
   from embedd.pipelines p

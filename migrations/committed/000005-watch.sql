@@ -1,5 +1,5 @@
---! Previous: sha1:3d447e81ce64ff14f4bc409e1d213113a371c2b8
---! Hash: sha1:14ca6f65d60084ee8a0a59cf75f59bc634a3739e
+--! Previous: sha1:bfea7e1c3b710dfd2aaeab646176a1ba437196d9
+--! Hash: sha1:a6bb4af41c2252a03755866e911a6a00a2f81ca4
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.

@@ -1,5 +1,5 @@
---! Previous: sha1:14ca6f65d60084ee8a0a59cf75f59bc634a3739e
---! Hash: sha1:e214c0fe954b1a6de64135ea11d6727bc8909d07
+--! Previous: sha1:a6bb4af41c2252a03755866e911a6a00a2f81ca4
+--! Hash: sha1:1c2a7f9375dcb0ad2cc17c320b367893d24901ce
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.

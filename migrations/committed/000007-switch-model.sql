@@ -1,5 +1,5 @@
---! Previous: sha1:e214c0fe954b1a6de64135ea11d6727bc8909d07
---! Hash: sha1:c21c98b89ffb15768a700ab51cbccd184d05b64e
+--! Previous: sha1:1c2a7f9375dcb0ad2cc17c320b367893d24901ce
+--! Hash: sha1:6c7659ea786cc87e96a057cd3274f6919fc421f1
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one

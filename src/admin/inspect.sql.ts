@@ -112,9 +112,3 @@ export async function inspectServer(client: ClientBase): Promise<ServerInspectio
   const { ms, ...server } = row;
   return { ...server, clockAheadMs: ms - (before + Date.now()) / 2 };
 }
-
-/** The server process behind a connection. */
-export async function backendPid(client: ClientBase): Promise<number> {
-  const { rows } = await client.query<{ pid: number }>("select pg_backend_pid() as pid");
-  return rows[0]?.pid ?? 0;
-}

@@ -6,14 +6,13 @@ import { migrate as runMigrations } from "graphile-migrate";
 import { clearAllPools } from "graphile-migrate/dist/pgReal.js";
 import pg from "pg";
 import { configurationError } from "../errors.js";
+import { refusePooler } from "../database/inspect-connection.js";
 import { clientConfig } from "../database/pool.js";
 import { markBookkeeping, readBookkeeping } from "./bookkeeping.sql.js";
 import type { Bookkeeping } from "./bookkeeping.sql.js";
+import { takeMigrateLock } from "./migrate-lock.sql.js";
 
 const folder = fileURLToPath(new URL("../../migrations", import.meta.url));
-
-/** 'embs', so that a second migration waits for the first. */
-const MIGRATE_LOCK = 0x656d6273;
 
 /** duplicate_schema, duplicate_table, duplicate_column, duplicate_function, duplicate_object, unique_violation */
 const SOMEBODY_ELSE_DID = new Set(["42P06", "42P07", "42701", "42723", "42710", "23505"]);
@@ -49,14 +48,15 @@ export async function migrationScript(): Promise<string> {
 /**
  * Brings the schema `embedd` up to date. Idempotent; of two at once the second waits and finds nothing to do.
  * @returns the names of the migrations that were run
- * @throws EmbeddError of kind `configuration`: `no_pgvector`; `other_build`, `newer_schema` or `foreign_migrations`
+ * @throws EmbeddError of kind `configuration`: `pooler` if its locks would not last; `no_pgvector`; `other_build`, `newer_schema` or `foreign_migrations`
  * if another build of embedd, a newer one, or another application wrote the list of migrations
  */
 export async function migrate(connectionString: string): Promise<string[]> {
   const client = new pg.Client(clientConfig({ connectionString, applicationName: "embedd migrate" }));
   await client.connect();
   try {
-    await client.query("select pg_advisory_lock($1)", [MIGRATE_LOCK]);
+    await refusePooler(client, connectionString);
+    await takeMigrateLock(client);
     await checkPgvector(client);
     const committed = await committedMigrations();
     const known = committed.map(({ hash }) => hash);

@@ -4,18 +4,21 @@ import { MIN_PGVECTOR, MIN_POSTGRESQL } from "../supported-versions.js";
 import { dimensionMisfit } from "../worker/dimension-misfit.js";
 import type { Provider } from "../providers/provider.js";
 import { createProvider } from "../providers/create-provider.js";
-import { inspectConnection } from "../admin/inspect-connection.js";
+import { directUrl, inspectConnection } from "../database/inspect-connection.js";
 import { inspectPipelines, inspectServer } from "../admin/inspect.sql.js";
 import type { ServerInspection } from "../admin/inspect.sql.js";
 import { loadPipelines } from "../database/load-pipelines.sql.js";
 import { withOwnerClient } from "../database/pool.js";
+import { foreignLocks } from "../database/turns.sql.js";
 import { shellWord } from "../admin/shell-word.js";
 import { countWorkers } from "../admin/status.sql.js";
+import type { WorkerCounts } from "../admin/status.sql.js";
 import type { Context } from "./context.js";
 import { withContext } from "./context.js";
 import { checkPipeline } from "./doctor-pipeline.js";
 import type { Finding } from "./doctor-pipeline.js";
 import { EXIT } from "./exit.js";
+import { describeForeignLock } from "./text.js";
 
 export function addDoctor(program: Command): void {
   program
@@ -52,12 +55,12 @@ async function* diagnose({ databaseUrl, config }: Context): AsyncGenerator<Findi
           : null;
       found.push(...checkPipeline(pipeline, server.role, loaded === undefined, misfit));
     }
-    const workers = await countWorkers(client);
-    found.push(
-      workers > 0
-        ? { state: "ok", what: `workers connected: ${workers}` }
-        : { state: "warn", what: "no worker is connected", try: "embedd run" },
-    );
+    found.push(...checkWorkers(await countWorkers(client)));
+    for (const lock of await foreignLocks(client)) {
+      const end =
+        lock.pid === null ? "SELECT * FROM pg_prepared_xacts;" : `SELECT pg_terminate_backend(${lock.pid});`;
+      found.push({ state: "warn", what: describeForeignLock(lock), try: end });
+    }
     return found;
   });
   yield* findings;
@@ -88,6 +91,27 @@ async function checkModel(
       provider: null,
     };
   }
+}
+
+function checkWorkers({ live, frozen, deaf }: WorkerCounts): Finding[] {
+  const found: Finding[] = [
+    live > 0
+      ? { state: "ok", what: `workers connected: ${live}` }
+      : { state: "warn", what: "no worker is connected", try: "embedd run" },
+  ];
+  const look = "SELECT * FROM embedd.workers;";
+  if (frozen > 0) {
+    found.push({
+      state: "warn",
+      what: `workers connected but silent for 15 s or longer: ${frozen}`,
+      try: look,
+    });
+  }
+  if (deaf > 0) {
+    const what = `workers that no notification has reached for a minute, so they find rows by polling: ${deaf}`;
+    found.push({ state: "warn", what, try: look });
+  }
+  return found;
 }
 
 async function checkConnection(databaseUrl: string): Promise<Finding> {
@@ -145,13 +169,4 @@ function pgvectorFinding(version: string): Finding {
   return major > MIN_PGVECTOR[0] || (major === MIN_PGVECTOR[0] && minor >= MIN_PGVECTOR[1])
     ? { state: "ok", what: `pgvector ${version}` }
     : { state: "FAIL", what: `pgvector ${version} has no halfvec`, try: "ALTER EXTENSION vector UPDATE;" };
-}
-
-/** The address without its password, at PostgreSQL's default port. */
-function directUrl(databaseUrl: string): string {
-  if (!URL.canParse(databaseUrl)) return "postgres://postgres@localhost:5432/postgres";
-  const url = new URL(databaseUrl);
-  url.password = "";
-  url.port = "5432";
-  return url.toString();
 }

@@ -1,16 +1,21 @@
 import type { Command } from "commander";
 import { countWorkers, readStatus } from "../admin/status.sql.js";
-import type { PipelineStatus } from "../admin/status.sql.js";
+import type { PipelineStatus, WorkerCounts } from "../admin/status.sql.js";
+import { foreignLocks } from "../database/turns.sql.js";
+import type { ForeignLock } from "../database/turns.sql.js";
 import { withContext } from "./context.js";
 import { EXIT } from "./exit.js";
-import { counted, printResult } from "./text.js";
+import { counted, describeForeignLock, printResult } from "./text.js";
 
 export function addStatus(program: Command): void {
   program
     .command("status")
     .description("show pending rows, failures and models of every watched table")
     .option("--json", "print JSON")
-    .option("--require-worker", "only check for a connected worker; exit code 3 if there is none")
+    .option(
+      "--require-worker",
+      "only check for a connected worker; exit code 3 if there is none or all are frozen",
+    )
     .addHelpText("after", "\nExample:\n  embedd status --json | jq '.pipelines[].pending'")
     .action(async (flags: { json?: boolean; requireWorker?: boolean }, command: Command) => {
       await withContext(
@@ -18,19 +23,39 @@ export function addStatus(program: Command): void {
         async ({ pool }) => {
           const workers = await countWorkers(pool);
           if (flags.requireWorker === true) {
-            process.stdout.write(`${counted(workers, "worker")}\n`);
-            if (workers === 0) process.exitCode = EXIT.no;
+            process.stdout.write(`${workersLine(workers)}\n`);
+            if (workers.live === 0) process.exitCode = EXIT.no;
             return;
           }
-          printResult({ workers, pipelines: await readStatus(pool) }, flags.json, formatStatus);
+          const { live, frozen } = workers;
+          const strangers = await foreignLocks(pool);
+          printResult(
+            {
+              workers: live,
+              frozenWorkers: frozen,
+              foreignLocks: strangers,
+              pipelines: await readStatus(pool),
+            },
+            flags.json,
+            (status) => formatStatus(status, workers),
+          );
         },
         { quiet: true },
       );
     });
 }
 
-function formatStatus({ workers, pipelines }: { workers: number; pipelines: PipelineStatus[] }): string {
-  const lines = [`${counted(workers, "worker")} connected`];
+function workersLine({ live, frozen }: WorkerCounts): string {
+  return frozen === 0 ? counted(live, "worker") : `${counted(live, "worker")}, ${frozen} more frozen`;
+}
+
+interface Status {
+  foreignLocks: ForeignLock[];
+  pipelines: PipelineStatus[];
+}
+
+function formatStatus({ foreignLocks, pipelines }: Status, workers: WorkerCounts): string {
+  const lines = [`${workersLine(workers)} connected`, ...foreignLocks.map(describeForeignLock)];
   if (pipelines.length === 0) lines.push("no table is watched: embedd watch --help");
   for (const p of pipelines) {
     lines.push("", `${p.relation}.${p.embedding} (pipeline ${p.pipeline}${p.paused ? ", paused" : ""})`);

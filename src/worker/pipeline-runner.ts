@@ -9,7 +9,7 @@ import { isShapeError } from "./write/shape-error.js";
 import { sleep } from "../sleep.js";
 import { newSweepMemory, sweep } from "./sweep.js";
 import type { SweepOptions } from "./sweep.js";
-import { STANDBY_MS, nextWakeStep, startWakeLoop } from "./wake/wake-loop.js";
+import { LONG_REFUSALS, nextWakeStep, sleepMs, startWakeLoop } from "./wake/wake-loop.js";
 import type { WakeEvent, WakeStep } from "./wake/wake-loop.js";
 
 export interface RunnerOptions extends Omit<SweepOptions, "stopping"> {
@@ -25,8 +25,9 @@ export type RunnerState = "busy" | "asleep" | "waiting";
 
 /** `idle()` does not wait for delays this long. */
 const LONG_WAIT_MS = 30_000;
-/** The longest timer that Node.js has, about 25 days. */
-const LONGEST_SLEEP_MS = 2 ** 31 - 1;
+/** After this many wake-ups in a row that found nothing, the next ones wait: anyone can notify, and as often as they like. */
+const IDLE_WAKES = 8;
+const MAX_IDLE_WAKE_MS = 50;
 
 export interface PipelineRunner {
   wake(): void;
@@ -51,6 +52,9 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
   let woken = false;
   let faults = 0;
   let fruitless = 0;
+  /** Whether a wake-up caused the next sweep, and how many such sweeps in a row found nothing. */
+  let byWake = false;
+  let idleWakes = 0;
   /** Whether embedd.status may show a wait reason; at the start, one from an earlier worker. */
   let waitShown = true;
 
@@ -70,9 +74,13 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
     if (step.release) await presence.releaseGate(pipeline.id);
     switch (step.action.type) {
       case "sweep": {
+        if (byWake && idleWakes > IDLE_WAKES)
+          await sleep(Math.min(2 ** (idleWakes - IDLE_WAKES), MAX_IDLE_WAKE_MS), stopping.signal);
         // The sweep sees everything that caused an earlier wake-up.
         clearWake();
         const { claimed, settled } = await sweep(context, sweepOptions, memory);
+        idleWakes = byWake && claimed === 0 ? idleWakes + 1 : 0;
+        byWake = false;
         if (waitShown) {
           await clearWait(context.pool, pipeline.id);
           waitShown = false;
@@ -83,11 +91,12 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
         if (fruitless > 1) await sleep(Math.min(2 ** fruitless, 30_000), stopping.signal);
         return { type: "swept", found: claimed > 0 };
       }
-      case "ask":
-        return {
-          type: "gate",
-          answer: await presence.tryGate(pipeline.id, step.action.lookForSleeper),
-        };
+      case "ask": {
+        const answer = await presence.tryGate(pipeline.id, step.action.lookForSleeper);
+        if (answer === "refused" && step.state.phase === "asking" && step.state.refusals === LONG_REFUSALS)
+          await reportGateHolders();
+        return { type: "gate", answer };
+      }
       case "wait":
         return pause(step.action.ms);
       case "reembed": {
@@ -97,13 +106,22 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
       }
       case "sleep": {
         options.onState("asleep");
-        const holds = step.state.phase === "asleep" && step.state.holds;
-        const event = await pause(holds ? LONGEST_SLEEP_MS : STANDBY_MS);
+        const event = await pause(sleepMs(step.state));
         options.onState("busy");
         return event;
       }
       case "none":
         throw new Error("the wake loop waits for an outcome, but nothing is running");
+    }
+  }
+
+  /** An application's transaction that stays open is one; a role that cannot even write to the table may be another. */
+  async function reportGateHolders(): Promise<void> {
+    for (const { pid, role } of await presence.gateHolders(pipeline.id)) {
+      log.warn(
+        { pipeline: pipeline.id, relation: pipeline.relation, pid, role, cause: `pid ${pid ?? "none"}` },
+        "a session has held the gate for seconds; until it lets go, the worker sweeps ten times a second",
+      );
     }
   }
 
@@ -120,6 +138,7 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
         faults = 0;
         if (woken) {
           clearWake();
+          byWake = true;
           if (event.type !== "wake") step = nextWakeStep(step.state, { type: "wake" });
         }
         step = nextWakeStep(step.state, event);

@@ -1,5 +1,6 @@
 import type { Pool } from "pg";
 import { messageOf } from "../errors.js";
+import { sleep } from "../sleep.js";
 import type { Logger } from "../logger.js";
 import type { Provider } from "../providers/provider.js";
 import { loadPipelines } from "../database/load-pipelines.sql.js";
@@ -43,6 +44,8 @@ export interface PipelineSetOptions {
 
 /** When a pipeline is paused, changed or removed, a batch in flight has this long to end. */
 const PAUSE_GRACE_MS = 500;
+/** Between two refreshes: anyone can notify, and as often as they like. */
+const MIN_REFRESH_MS = 200;
 
 interface Running {
   runner: PipelineRunner;
@@ -62,7 +65,10 @@ export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
   const yielded = new Map<number, Yielded>();
   const idleWaiters = new Set<() => void>();
   let stopping = false;
+  const stopSignal = new AbortController();
   let refreshing: Promise<void> = Promise.resolve();
+  let refreshQueued = false;
+  let lastRefreshAt = -MIN_REFRESH_MS;
 
   async function refresh(): Promise<void> {
     const { pipelines, broken } = await loadPipelines(pool);
@@ -178,8 +184,14 @@ export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
   return {
     refresh,
     refreshSoon() {
+      if (refreshQueued) return;
+      refreshQueued = true;
       refreshing = refreshing.then(async () => {
+        const ms = Math.max(lastRefreshAt + MIN_REFRESH_MS - performance.now(), 0);
+        if (ms > 0) await sleep(ms, stopSignal.signal);
+        refreshQueued = false;
         if (stopping) return;
+        lastRefreshAt = performance.now();
         await refresh().catch((error: unknown) => {
           log.warn({ cause: messageOf(error) }, "could not read the pipelines");
         });
@@ -203,6 +215,7 @@ export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
       }),
     async stop() {
       stopping = true;
+      stopSignal.abort();
       await refreshing;
       await Promise.all([...running.values()].map(({ runner }) => runner.stop()));
     },

@@ -2,11 +2,12 @@ import pg from "pg";
 import type { Pool } from "pg";
 import { messageOf } from "../errors.js";
 import type { Logger } from "../logger.js";
+import { backendPid } from "../database/inspect-connection.js";
 import { buildIndex, vectorIndexState } from "../database/build-index.sql.js";
 import type { Pipeline } from "../database/pipeline.js";
-import { INDEX_CLASS } from "../database/advisory-locks.js";
 import { clientConfig } from "../database/pool.js";
 import type { ConnectOptions } from "../database/pool.js";
+import { takeJob } from "../database/turns.sql.js";
 
 /** Builds the vector indexes that pipelines ask for: CONCURRENTLY, one at a time, while rows are embedded. */
 export interface VectorIndexes {
@@ -39,12 +40,8 @@ export function createVectorIndexes(
     await client.connect();
     try {
       // One worker builds; the others check again when they next fall asleep.
-      const { rows } = await client.query<{ pid: number; free: boolean }>(
-        `select pg_backend_pid() as pid, pg_try_advisory_lock(${INDEX_CLASS}, $1::integer) as free`,
-        [pipeline.id],
-      );
-      if (rows[0]?.free !== true || stopping) return;
-      backend = rows[0].pid;
+      if (!(await takeJob(client, pipeline.id, "index")) || stopping) return;
+      backend = await backendPid(client);
       const started = performance.now();
       log.info({ pipeline: pipeline.id, relation: pipeline.relation }, "building the vector index");
       await buildIndex(client, pipeline.id, "vector");

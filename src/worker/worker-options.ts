@@ -35,5 +35,7 @@ export interface WorkerOptions {
   reuseMaxMb?: number;
   /** How long no worker of another model may be connected before this one takes over. @default 30000 */
   takeoverMs?: number;
+  /** How often the listener checks that notifications reach it. @default 15000 */
+  listenerProofMs?: number | undefined;
   onBatch?: (pipeline: Pipeline, outcome: BatchOutcome) => void;
 }

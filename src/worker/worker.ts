@@ -1,10 +1,14 @@
+import type { Pool } from "pg";
 import { DEFAULTS } from "../defaults.js";
 import { configurationError } from "../errors.js";
 import { limitRepeats, silentLogger } from "../logger.js";
 import { releaseWorker, renewLeases } from "./claim/leases.sql.js";
-import { connectionDropper, createPool } from "../database/pool.js";
+import { refusePooler } from "../database/inspect-connection.js";
+import { connectionDropper, createPool, onReadOnly } from "../database/pool.js";
 import type { ConnectOptions } from "../database/pool.js";
+import { foreignLockReporter } from "./foreign-locks.js";
 import { PIPELINES_CHANGED, openListener } from "./wake/listener.js";
+import type { Listener } from "./wake/listener.js";
 import { createHeldRows } from "./write/held-rows.js";
 import { createPipelineSet } from "./pipeline-set.js";
 import type { PipelineSet } from "./pipeline-set.js";
@@ -34,10 +38,15 @@ export interface Worker {
 
 /** How often to check what has fallen due: void leases, retries, pipelines that no worker serves. */
 const DUE_MS = 1_000;
+/** How often the worker says that it is alive. After 15 s of silence it counts as frozen. */
+const BEAT_MS = 3_000;
+/** How often to look for locks in the hands of strangers. */
+const FOREIGN_LOCKS_MS = 10_000;
 
 /**
  * Starts a worker in this process. It serves every pipeline of its provider's model until it is stopped.
- * @throws EmbeddError of kind `configuration` if none of the pipelines can be served as they stand
+ * @throws EmbeddError of kind `configuration` if none of the pipelines can be served as they stand, or with code
+ *   `pooler` if a transaction pooler stands between it and PostgreSQL
  * @throws the database's error if it cannot be reached; nothing is left open then
  */
 export async function createWorker(options: WorkerOptions): Promise<Worker> {
@@ -105,6 +114,7 @@ interface Parts {
 async function openParts(options: WorkerOptions, base: Base): Promise<Parts> {
   const { provider, takeoverMs = DEFAULTS.takeoverMs } = options;
   const { log, pool, stack, dropConnections } = base;
+  await requireSessions(options, pool);
   const sweepAll = () => {
     pipelines.refreshSoon();
     pipelines.wakeAll();
@@ -113,7 +123,16 @@ async function openParts(options: WorkerOptions, base: Base): Promise<Parts> {
     ...connectionOf(options, "presence"),
     log,
     onSilence: dropConnections,
-    onReconnect: sweepAll,
+    onReconnect: (wasReadOnly) => {
+      if (wasReadOnly) {
+        dropConnections();
+        listener.reopen("the server was read-only");
+      }
+      sweepAll();
+    },
+  });
+  onReadOnly(pool, (error) => {
+    presence.renew(error);
   });
   stack.push(() => presence.stop());
   stack.push(() => releaseWorker(pool, presence.workerId).catch(() => undefined));
@@ -155,25 +174,38 @@ async function openParts(options: WorkerOptions, base: Base): Promise<Parts> {
       else pipelines.wake(Number(payload));
     },
     onReconnect: sweepAll,
+    proofIntervalMs: options.listenerProofMs,
   });
   stack.push(() => listener.stop());
   await pipelines.refresh();
   if (pipelines.ids().length === 0 && pipelines.problems().length > 0 && !pipelines.waits()) {
     throw configurationError("no_pipeline", pipelines.problems().join("; "), "embedd status");
   }
-  startTimers(options, base, { presence, pipelines, leases, sweepAll });
+  startTimers(options, base, { presence, listener, pipelines, leases, sweepAll });
   return { presence, pipelines, indexes };
+}
+
+/** @throws EmbeddError with code `pooler` */
+async function requireSessions({ databaseUrl }: WorkerOptions, pool: Pool): Promise<void> {
+  const client = await pool.connect();
+  try {
+    await refusePooler(client, databaseUrl);
+  } finally {
+    // The pool is watched for read-only sessions from its next connection on.
+    client.release(true);
+  }
 }
 
 interface Timed {
   presence: Presence;
+  listener: Listener;
   pipelines: PipelineSet;
   leases: ReadonlySet<string>;
   sweepAll: () => void;
 }
 
-function startTimers(options: WorkerOptions, { pool, stack }: Base, timed: Timed): void {
-  const { presence, pipelines, leases, sweepAll } = timed;
+function startTimers(options: WorkerOptions, { log, pool, stack }: Base, timed: Timed): void {
+  const { presence, listener, pipelines, leases, sweepAll } = timed;
   const { leaseMs = DEFAULTS.leaseMs } = options;
   const every = (ms: number, work: () => void) => {
     const timer = setInterval(work, ms);
@@ -191,5 +223,11 @@ function startTimers(options: WorkerOptions, { pool, stack }: Base, timed: Timed
       })
       .catch(() => undefined);
   });
+  every(BEAT_MS, () => {
+    presence.beat(listener.heardMsAgo()).catch(() => undefined);
+  });
+  const reportForeignLocks = foreignLockReporter(pool, log);
+  void reportForeignLocks();
+  every(FOREIGN_LOCKS_MS, () => void reportForeignLocks());
   every(options.pollIntervalMs ?? DEFAULTS.pollIntervalMs, sweepAll);
 }

@@ -1,5 +1,4 @@
 import type { Pool } from "pg";
-import { CLAIM_CLASS } from "../../database/advisory-locks.js";
 import {
   bindKeys,
   hasOrderedKeys,
@@ -12,15 +11,16 @@ import { parameters } from "../../database/parameters.js";
 import type { Statement } from "../../database/parameters.js";
 import type { Pipeline } from "../../database/pipeline.js";
 import { inTransaction } from "../../database/transaction.js";
+import { takeTurn } from "../../database/turns.sql.js";
 import type { ClaimedRow } from "../rows.js";
 import { bindCommon, candidateColumns, isFree, leaseAndRead, unavailable } from "./claim-parts.sql.js";
 import type { ClaimOptions } from "./claim-parts.sql.js";
 
 /*
  * The claims. Invariant: a row is in at most one lease, and a lease is void once its worker is gone or it has
- * expired, unless its rows are being written at this moment. Two claims of one pipeline never overlap: an
- * advisory lock is taken before the statement's snapshot and held for the few milliseconds of the transaction,
- * so each claim sees what the claim before it leased.
+ * expired, unless its rows are being written at this moment. Two claims of one pipeline never overlap: a row of
+ * embedd.locks is locked before the statement's snapshot and for the few milliseconds of the transaction, so each
+ * claim sees what the claim before it leased.
  */
 
 export interface Claim {
@@ -155,9 +155,8 @@ interface ClaimResult {
 
 async function runClaim(pool: Pool, pipeline: Pipeline, statement: Statement): Promise<Claim | null> {
   const rows = await inTransaction(pool, async (client) => {
-    await client.query(
-      `set local search_path = pg_catalog; select pg_advisory_xact_lock(${CLAIM_CLASS}, ${pipeline.id})`,
-    );
+    await client.query("set local search_path = pg_catalog");
+    await takeTurn(client, pipeline.id, "claim");
     return (await client.query<ClaimResult>(statement.text, statement.values)).rows;
   });
   const [first] = rows;
