@@ -1,5 +1,5 @@
 --! Previous: sha1:b1da48d16910d650531af829d73d410d3fcc738e
---! Hash: sha1:b3fe9a5971bd1441efa763c2333365be1b216257
+--! Hash: sha1:3d20f7dd8bd66be09b941af22bd548ac1f438831
 --! Message: wake and serve
 
 -- Locks. Any role that can connect can take any advisory lock and hold it for as long as it likes, so nothing waits for
@@ -227,15 +227,17 @@ begin
 end $$;
 comment on function embedd.announce_worker() is 'Takes a new worker id and its presence lock, until the session ends.';
 
--- A frozen worker still serves: its vectors must not meet another model's when it thaws.
+-- A frozen worker still serves: its vectors must not meet another model's when it thaws. The view takes longer to plan
+-- than to read, and PL/pgSQL keeps the plan.
 create function embedd.is_served(pipeline_id integer, by_others boolean default false) returns boolean
-language sql as $$
-  select exists (
+language plpgsql as $$
+begin
+  return exists (
     select from embedd.heartbeats h
     join embedd.workers w on w.id = h.worker
     where pipeline_id = any (h.serves)
-      and not (by_others and w.pid = pg_backend_pid()))
-$$;
+      and not (by_others and w.pid = pg_backend_pid()));
+end $$;
 comment on function embedd.is_served is
   'Whether a connected worker serves the pipeline. Says nothing if all connections share one session.';
 
@@ -298,6 +300,8 @@ create view embedd.foreign_locks as
   from embedd.advisory_locks l
   left join pg_roles r on r.oid = l.role
   where l.granted
+    and l.role is not null
+    and current_setting('embedd.single_session', true) is distinct from 'on'
     and not embedd.may_work(l.role)
     and (l.class <> 'gate' or l.mode = 'ExclusiveLock' or not exists (
       select from embedd.pipelines p

@@ -1,5 +1,5 @@
---! Previous: sha1:b3fe9a5971bd1441efa763c2333365be1b216257
---! Hash: sha1:0c3cfea1dd2a8a3c177d67d9b328a50046b75b5a
+--! Previous: sha1:3d20f7dd8bd66be09b941af22bd548ac1f438831
+--! Hash: sha1:6d455eb80205dd1f5bafeb8ff8c18723297fbf4d
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal

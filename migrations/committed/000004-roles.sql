@@ -1,5 +1,5 @@
---! Previous: sha1:0c3cfea1dd2a8a3c177d67d9b328a50046b75b5a
---! Hash: sha1:bfea7e1c3b710dfd2aaeab646176a1ba437196d9
+--! Previous: sha1:6d455eb80205dd1f5bafeb8ff8c18723297fbf4d
+--! Hash: sha1:fe5270cf989c351486f44a3594f588a0028d2296
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,

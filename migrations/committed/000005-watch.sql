@@ -1,5 +1,5 @@
---! Previous: sha1:bfea7e1c3b710dfd2aaeab646176a1ba437196d9
---! Hash: sha1:a6bb4af41c2252a03755866e911a6a00a2f81ca4
+--! Previous: sha1:fe5270cf989c351486f44a3594f588a0028d2296
+--! Hash: sha1:2ad99b707cea5d860fd957bb1bc3984dbdea8c08
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.

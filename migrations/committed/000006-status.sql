@@ -1,5 +1,5 @@
---! Previous: sha1:a6bb4af41c2252a03755866e911a6a00a2f81ca4
---! Hash: sha1:1c2a7f9375dcb0ad2cc17c320b367893d24901ce
+--! Previous: sha1:2ad99b707cea5d860fd957bb1bc3984dbdea8c08
+--! Hash: sha1:6018092900e3ba3fcab7f76abb52cf7d7cd50493
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.

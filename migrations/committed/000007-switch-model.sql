@@ -1,5 +1,5 @@
---! Previous: sha1:1c2a7f9375dcb0ad2cc17c320b367893d24901ce
---! Hash: sha1:6c7659ea786cc87e96a057cd3274f6919fc421f1
+--! Previous: sha1:6018092900e3ba3fcab7f76abb52cf7d7cd50493
+--! Hash: sha1:0215e72257ffd0ff2ff3075e30f68e2be9faa98b
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
