@@ -56,8 +56,7 @@ describe("defaults", () => {
   );
 
   it.each([
-    "src/worker/worker.ts",
-    "src/worker/pipeline-set.ts",
+    "src/worker/worker-options.ts",
     "src/providers/local/index.ts",
     "src/providers/openai/settings.ts",
   ])("in the docstrings of %s are the ones that apply", async (path) => {
