@@ -57,7 +57,7 @@ ${command.createHelp().boxWrap(exitCodesLine(), HELP_COLUMNS)}
 Settings are environment variables; docs/reference.md lists them.
 
 Example:
-  embedd migrate && embedd watch docs --content body && embedd run`,
+  embedd migrate && embedd watch docs --content body --create-columns && embedd run`,
     );
 
   for (const add of [

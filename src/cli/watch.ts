@@ -19,6 +19,8 @@ interface WatchFlags {
 export function addWatch(program: Command): void {
   program
     .command("watch <table>")
+    // --content takes several columns, so the table has to come before it.
+    .usage("<table> [options]")
     .description("embed a table's rows, existing and new")
     .requiredOption("--content <column...>", "the columns that hold the text, in order")
     .option("--embedding <column>", "the vector(n) or halfvec(n) column", "embedding")
