@@ -23,6 +23,7 @@ function restrictImports(files, folders) {
   const patterns = [
     { regex: `^(\\.\\./)+(${folders.join("|")})/`, message: oneWayMessage },
     { regex: "^(\\.\\./)+index\\.js$", message: "The public entry is for applications." },
+    { regex: "^#embedd/", message: "This name is for tests; src imports by relative paths." },
   ];
   return { files, rules: { "no-restricted-imports": ["error", { patterns }] } };
 }
