@@ -82,7 +82,7 @@ export const SETTING_GROUPS = {
     EMBEDD_DATA_DIR: text().default(DEFAULTS.dataDir).describe("Directory of embedded PostgreSQL."),
     EMBEDD_PROVIDER: oneOf(PROVIDER_NAMES)
       .default(DEFAULTS.provider)
-      .describe("Who computes the vectors: this process, or an API."),
+      .describe("What computes the vectors: this process, or an API."),
   },
   "Local model": {
     EMBEDD_MODEL_PATH: text().optional().meta({

@@ -9,7 +9,7 @@ export interface ProviderOptions extends Omit<ApiProviderOptions, "provider"> {
   modelPath?: string | undefined;
   /** Local: threads per matrix product. @default all cores */
   threads?: number | undefined;
-  /** Local: tokens per micro-batch, padding included. */
+  /** Local: tokens per micro-batch, padding included. @default 512 */
   tokenBudget?: number | undefined;
 }
 
