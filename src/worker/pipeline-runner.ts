@@ -125,7 +125,7 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
         step = nextWakeStep(step.state, event);
       } catch (error) {
         await recover(error);
-        // Release the gate, whatever the fault was: while a worker holds it, every writer notifies.
+        // Release the gate after any fault: while a worker holds it, every writer notifies.
         await presence.releaseGate(pipeline.id).catch(() => undefined);
         step = startWakeLoop();
       }

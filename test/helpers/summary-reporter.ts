@@ -1,6 +1,6 @@
 import type { Reporter, TestModule } from "vitest/node";
 
-/** Says at the end of an embedded run how many tests were skipped, and what runs them. */
+/** Says at the end of an embedded run how many tests were skipped, and how to run them. */
 export function summaryReporter(): Reporter {
   return {
     onTestRunEnd(modules: readonly TestModule[]) {
