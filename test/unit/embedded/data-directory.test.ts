@@ -146,7 +146,7 @@ it("a start on a port in use names the port", async () => {
   const { port } = other.address() as AddressInfo;
   await expect(openEmbedded({ port })).rejects.toMatchObject({
     code: "port_in_use",
-    message: `port ${port} of 127.0.0.1 is in use by another program`,
+    message: `port ${port} on 127.0.0.1 is already in use`,
   });
 });
 
