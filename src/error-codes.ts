@@ -19,7 +19,7 @@ interface ErrorEntry {
 export const ERROR_CODES = {
   already_watched: { kind: "configuration", meaning: "The embedding column is already watched.", fix: "Run `embedd unwatch` first, or name another column with --embedding." },
   api_key: { kind: "configuration", meaning: "The provider's API key is missing, unreadable or malformed.", fix: "Set the variable that the message names." },
-  bad_request: { kind: "provider", meaning: "The server rejects the request itself; its texts do not matter.", fix: "Correct EMBEDD_MODEL or EMBEDD_DIMENSIONS." },
+  bad_request: { kind: "provider", meaning: "The server rejects the request regardless of its texts.", fix: "Correct EMBEDD_MODEL or EMBEDD_DIMENSIONS." },
   base_url: { kind: "configuration", meaning: "The provider has no default address.", fix: "Set EMBEDD_BASE_URL." },
   behind: { kind: "configuration", meaning: "Too many rows still lack a vector of the new model, so the columns were not swapped.", fix: "Keep `embedd run` of the new model running; `embedd switch-model` tries again." },
   blank: { kind: "row", meaning: "The part of the text that embedd reads is blank.", fix: "Change the text, or raise EMBEDD_MAX_CHARS." },

@@ -74,7 +74,7 @@ export async function migrate(connectionString: string): Promise<string[]> {
 
 /**
  * Where all connections share one session no lock keeps two migrations apart. Each file is a transaction,
- * so the second fails at a file that the first has just run, and goes on after it.
+ * so the second fails at a file that the first has just run, and continues after it.
  */
 async function runUntilNobodyElseDoes(connectionString: string): Promise<void> {
   for (let attempt = 1; ; attempt++) {

@@ -52,7 +52,7 @@ export function readConfig(command: Command): Config {
  * Opens the database of DATABASE_URL. Without that, starts embedded PostgreSQL in the data directory, migrates it and
  * prints its address on standard error, unless `quiet`, so that psql can connect.
  */
-export async function openContext(
+async function openContext(
   command: Command,
   { quiet = false, migrated = true }: ContextOptions = {},
 ): Promise<Context> {

@@ -31,7 +31,7 @@ const LONGEST_SLEEP_MS = 2 ** 31 - 1;
 export interface PipelineRunner {
   wake(): void;
   /**
-   * Stops claiming. After `graceMs`, rows that are still being computed are given back.
+   * Stops claiming. After `graceMs`, rows that are still being computed are released.
    * Resolves when nothing is running.
    */
   stop(graceMs?: number): Promise<void>;

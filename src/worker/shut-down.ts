@@ -16,7 +16,7 @@ export interface Base {
   dropConnections: () => void;
 }
 
-/** The share of the deadline for computing; the rest is for writing what is ready and giving back what is not. */
+/** The share of the deadline for computing; the rest is for writing what is ready and releasing what is not. */
 const COMPUTING_SHARE = 7 / 8;
 /** Closing connections takes some time, however short the deadline. */
 const MIN_CLOSE_MS = 1_000;

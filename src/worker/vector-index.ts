@@ -4,9 +4,9 @@ import { messageOf } from "../errors.js";
 import type { Logger } from "../logger.js";
 import { buildIndex, vectorIndexState } from "../database/build-index.sql.js";
 import type { Pipeline } from "../database/pipeline.js";
-import { INDEX_CLASS } from "../database/advisory-locks.js";
 import { clientConfig } from "../database/pool.js";
 import type { ConnectOptions } from "../database/pool.js";
+import { cancelBackend, tryLockIndex } from "./vector-index.sql.js";
 
 /** Builds the vector indexes that pipelines ask for: CONCURRENTLY, one at a time, while rows are embedded. */
 export interface VectorIndexes {
@@ -39,12 +39,9 @@ export function createVectorIndexes(
     await client.connect();
     try {
       // One worker builds; the others check again when they next fall asleep.
-      const { rows } = await client.query<{ pid: number; free: boolean }>(
-        `select pg_backend_pid() as pid, pg_try_advisory_lock(${INDEX_CLASS}, $1::integer) as free`,
-        [pipeline.id],
-      );
-      if (rows[0]?.free !== true || stopping) return;
-      backend = rows[0].pid;
+      const { pid, free } = await tryLockIndex(client, pipeline.id);
+      if (!free || stopping) return;
+      backend = pid;
       const started = performance.now();
       log.info({ pipeline: pipeline.id, relation: pipeline.relation }, "building the vector index");
       await buildIndex(client, pipeline.id, "vector");
@@ -85,8 +82,7 @@ export function createVectorIndexes(
     idle: () => building,
     async stop() {
       stopping = true;
-      if (backend !== null)
-        await pool.query("select pg_cancel_backend($1)", [backend]).catch(() => undefined);
+      if (backend !== null) await cancelBackend(pool, backend).catch(() => undefined);
       await building;
     },
   };

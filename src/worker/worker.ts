@@ -23,7 +23,10 @@ import type { VectorIndexes } from "./vector-index.js";
 export interface Worker {
   /** Changes when the connection is lost. */
   readonly id: number;
-  /** Stops claiming, finishes batches in flight before the deadline, gives the rest back. Safe to call twice. */
+  /**
+   * Stops claiming, finishes batches in flight before the deadline, releases the rest. Safe to call twice.
+   * @param options `deadlineMs`: milliseconds from now. @default 8000
+   */
   stop(options?: { deadlineMs?: number }): Promise<void>;
   /**
    * Resolves when every served pipeline has an empty backlog and its index is built, or has to wait for its

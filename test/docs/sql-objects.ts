@@ -49,7 +49,7 @@ export async function renderSqlObjects(query: Query): Promise<string> {
   ].join("\n\n");
 }
 
-/** A long one has a line per argument. */
+/** A long signature gets one line per argument. */
 function signature(heading: string): string {
   const text = heading.replaceAll("::text", "");
   if (text.length <= 100) return text;

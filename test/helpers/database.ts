@@ -109,7 +109,7 @@ function handle(
     },
     async checkLeaks() {
       let left: string[] = [];
-      // A backend goes a moment after its client.
+      // A backend ends a moment after its client.
       await waitFor(async () => (left = await others()).length === 0, {
         timeoutMs: 5_000,
         what: "leaks",
@@ -187,7 +187,7 @@ export function useDatabase(): TestDatabase {
   };
 }
 
-/** Said in the name of every test that is skipped on embedded PostgreSQL. */
+/** Part of the name of every test that is skipped on embedded PostgreSQL. */
 const NEEDS_SERVER = "[needs a PostgreSQL server: TEST_DATABASE_URL]";
 
 /** A group of tests that need a real server; on embedded PostgreSQL they are listed as skipped. */

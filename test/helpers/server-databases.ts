@@ -44,7 +44,7 @@ export async function dropServerDatabase(serverUrl: string, name: string): Promi
   await withAdmin(serverUrl, (admin) => admin.query(`drop database if exists "${name}" with (force)`));
 }
 
-/** Drops what failed tests of earlier runs have left, an hour after. */
+/** Drops what failed tests left behind more than an hour ago. */
 export async function dropOldDatabases(admin: pg.Client): Promise<void> {
   const { rows } = await admin.query<{ datname: string }>(
     "select datname from pg_database where starts_with(datname, $1)",

@@ -95,7 +95,7 @@ async function isolateRefused(
 const ROW_CLASSES = new Set(["22", "23", "09", "P0", "44"]);
 
 /** The SQLSTATE of an error that one row caused; null for any other error. */
-export function rowRefusal(error: unknown): string | null {
+function rowRefusal(error: unknown): string | null {
   const code = error instanceof pg.DatabaseError ? error.code : undefined;
   return code !== undefined && ROW_CLASSES.has(code.slice(0, 2)) ? code : null;
 }

@@ -32,7 +32,7 @@ it("a paused pipeline stops on all workers in the middle of its backlog, and res
   await waitFor(async () => (await leases(pipeline)) === 0, { ...NOTICED, what: "no lease" });
   const still = await done("paused");
   expect(still).toBeLessThan(4_000);
-  // Others are served, and the paused one is not, in the time that this takes.
+  // Meanwhile the other pipelines are served, and the paused one is not.
   await db.query("insert into other select i, 'text ' || i from generate_series(1, 200) i");
   await waitFor(async () => (await done("other")) === 200, { timeoutMs: 20_000, what: "the other table" });
   expect(await done("paused")).toBe(still);

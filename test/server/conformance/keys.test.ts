@@ -8,7 +8,7 @@ import { startTestWorker } from "../../helpers/worker.js";
 const db = useDatabase();
 const vectorColumns = "embedding vector(384), embedding_model text";
 
-/** By type, values that are hard for one that carries them as text or in arrays. */
+/** By type, values that are hard to carry as text or in arrays. */
 const types: [string, string[]][] = [
   ["smallint", ["-32768", "32767"]],
   ["integer", ["-2147483648", "2147483647"]],

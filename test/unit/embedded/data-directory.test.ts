@@ -107,7 +107,7 @@ it("a data directory opens after kill -9 during writes, with everything that was
   await query(again.connectionString, "insert into written values (100000)");
 });
 
-it("a data directory is opened by one of several processes that start at the same time", async () => {
+it("a data directory is opened by only one of several processes that start at the same time", async () => {
   const dataDir = join(await newDirectory(), "data");
   const all = await Promise.all([openElsewhere(dataDir), openElsewhere(dataDir), openEmbedded({ dataDir })]);
   const ours = all[2];

@@ -66,7 +66,7 @@ it.each([
     });
     await waitFor(async () => (await embedded()) === 123, { timeoutMs: 20_000, what: "the rows that fit" });
     expect((await chunks())?.tokensToday).toBe(1_230);
-    // Who only waits for the backlog, as run --once does, need not wait for the next day.
+    // `idle()`, which run --once uses, does not wait for the next day.
     await Promise.all(workers.map((worker) => worker.idle()));
     const midnight = new Date();
     midnight.setUTCHours(24, 0, 0, 0);

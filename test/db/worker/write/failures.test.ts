@@ -45,7 +45,7 @@ describe("a row that cannot be embedded", () => {
       { dead: 1, pending: 0 },
     ]);
     await db.query("update embedd.chunks set content = 'antidote' where content = 'poison'");
-    await waitFor(async () => (await pending("a")) === 0, { timeoutMs: 10_000, what: "the mended row" });
+    await waitFor(async () => (await pending("a")) === 0, { timeoutMs: 10_000, what: "the repaired row" });
     expect(await failures()).toEqual([]);
   });
 

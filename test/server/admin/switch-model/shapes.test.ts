@@ -76,7 +76,7 @@ const shapes: Record<string, Shape> = {
   },
 };
 
-/** The schema line by line in any order, of which the order of columns, embedd's own numbers and the model's name are no part. */
+/** The schema's lines, sorted, without the order of columns, embedd's own numbers and the model's name. */
 async function schemaLines(model: string, dimensions: number): Promise<string[]> {
   const { stdout } = await run("pg_dump", ["--schema-only", "--exclude-schema=embedd", db.url]);
   return stdout

@@ -133,7 +133,7 @@ describeServer(`with ${ROWS} rows`, () => {
         if (pipeline.relation === `public.${table}`) batches.push(outcome.written);
       },
     });
-    // Only the table that is looked at.
+    // Only this table is served.
     await db.query("update embedd.pipelines set paused = relation <> $1::regclass", [table]);
     const step = async () => {
       const before = batches.length;

@@ -9,14 +9,14 @@ import { waitFor } from "../../../helpers/wait.js";
 
 const db = useDatabase();
 
-/** The most memory that a process ever had. */
+/** A process's peak memory. */
 async function peakMegabytes(pid: number): Promise<number> {
   const status = await readFile(`/proc/${pid}/status`, "utf8");
   return Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1]) / 1024;
 }
 
 const LONG = 100;
-/** About a megabyte of words, another for each i. */
+/** About a megabyte of words, different for each i. */
 const longText = "repeat(md5(i::text) || ' and ' || i || ' more words of a very long text ', 15000)";
 
 describeServer("a backlog of a million rows with texts of 1 MB among them", () => {

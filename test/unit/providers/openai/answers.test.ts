@@ -29,7 +29,7 @@ describe("an answer", () => {
     const { provider, server } = await start({ base64: "refused" });
     expectRight(await provider.embed(TEXTS));
     expectRight(await provider.embed(TEXTS));
-    // Refused, a trial of a harmless text in base64, one in numbers, and then what was wanted.
+    // The refused request, a harmless text in base64, the same in numbers, and the request again.
     expect(server.requests.map((r) => r.encoding)).toEqual(["base64", "base64", "float", "float", "float"]);
   });
 
