@@ -1,6 +1,7 @@
 import pg from "pg";
 import type { Pool } from "pg";
 import type { Pipeline, WorkKind } from "../../database/pipeline.js";
+import { checkKeys } from "../claim/read-rows.sql.js";
 import { nextBatchRows } from "../pace.js";
 import type { EmbeddedRow, RefusedRow } from "../rows.js";
 import { completeRows } from "./complete.sql.js";
@@ -81,6 +82,8 @@ async function isolateRefused(
   } catch (error) {
     const code = rowRefusal(error);
     if (code === null) throw error;
+    // If a key no longer fits its column, no row is to blame.
+    await checkKeys(pool, pipeline, rows);
     // The server's message may quote the row.
     if (rows.length === 1)
       return { written: new Set(), refused: [{ row: first, code, message: "the table refused the UPDATE" }] };
@@ -91,8 +94,11 @@ async function isolateRefused(
   }
 }
 
-/** SQLSTATE classes about a row: data exception, integrity, triggered action, raised by a trigger, check option. */
-const ROW_CLASSES = new Set(["22", "23", "09", "P0", "44"]);
+/**
+ * SQLSTATE classes about a row: data exception, integrity, triggered action, raised by a trigger, check option, and
+ * those of a row that can no longer be read: a limit exceeded, damaged data.
+ */
+const ROW_CLASSES = new Set(["22", "23", "09", "P0", "44", "54", "XX"]);
 
 /** The SQLSTATE of an error that one row caused; null for any other error. */
 export function rowRefusal(error: unknown): string | null {
