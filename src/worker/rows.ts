@@ -31,6 +31,8 @@ export interface RowVersion {
   key: string[];
   /** SHA-256 of the content columns; of an unreadable row, its version. */
   hash: Buffer;
+  /** Its text takes long to hash, so it is written alone: a write keeps its rows locked until it ends. */
+  large?: boolean;
 }
 
 export interface ClaimedRow extends RowVersion {

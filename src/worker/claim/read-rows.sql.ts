@@ -29,8 +29,12 @@ export interface ReadResult {
   refused: RefusedRow[];
 }
 
+/** Hashing this many bytes takes about 50 ms. */
+const LARGE_BYTES = 10_000_000;
+
 interface ReadRow {
   position: number;
+  large: boolean;
   hash: Buffer;
   [content: `c${number}`]: string | null;
 }
@@ -44,7 +48,8 @@ export function readStatement(
   const { values, bind } = parameters();
   const arrays = bindKeys(pipeline, keys, bind);
   const p = { pipeline: bind(pipeline.id), maxChars: bind(maxChars), model: bind(model) };
-  const content = pipeline.content.map((column, i) => `left(t.${column}::text, ${p.maxChars}) as c${i + 1}`);
+  const content = pipeline.content.map((column, i) => `${start(column, p.maxChars)} as c${i + 1}`);
+  const bytes = pipeline.contentBytes.map((size) => `coalesce(${size}, 0)::bigint`);
   // OFFSET 0 keeps the planner from looking at the texts of other rows, which it does where it scans a small table.
   // The text condition has names without a table: inside the inner SELECT they are the table's.
   const text = `
@@ -54,7 +59,8 @@ from (
   from unnest(${arrays}) with ordinality as u (${keyNames(pipeline)}, position)
 ) as u
 cross join lateral (
-  select ${content.join(", ")}, ${contentHash(pipeline)} as hash
+  select ${content.join(", ")}, ${contentHash(pipeline)} as hash,
+    ${bytes.join(" + ")} > ${LARGE_BYTES} as large
   from (
     select ${pipeline.content.map((column) => `t.${column}`).join(", ")}
     from ${pipeline.relation} t
@@ -68,6 +74,16 @@ where ${p.model}::text is not null
   and ${shapeIsCurrent(pipeline, p.pipeline)}
 order by u.position`;
   return { text, values };
+}
+
+/**
+ * The first characters of a column's text. In a SQL_ASCII database a character is a byte, so where the text was cut,
+ * the last character is left out: it may be incomplete.
+ */
+function start(column: string, maxChars: string): string {
+  const text = `left(t.${column}::text, ${maxChars})`;
+  return `case when getdatabaseencoding() = 'SQL_ASCII' and octet_length(${text}) = ${maxChars}
+      then regexp_replace(${text}, '[\\u00c0-\\u00ff][\\u0080-\\u00bf]*$', '') else ${text} end`;
 }
 
 /**
@@ -109,7 +125,7 @@ async function readPart(
     const leased = keys[row.position - 1];
     if (leased === undefined) return [];
     const content = pipeline.content.map((_, i) => row[`c${i + 1}`] ?? null);
-    return [{ keyText: leased.keyText, key: leased.key, content, hash: row.hash }];
+    return [{ keyText: leased.keyText, key: leased.key, content, hash: row.hash, large: row.large }];
   });
 }
 

@@ -48,11 +48,11 @@ export async function writeRows(
   const refused: RefusedRow[] = [];
   for (let start = 0; start < rows.length;) {
     const size = writePace.rows;
-    const part = rows.slice(start, start + size);
+    const part = nextPart(rows, start, size);
     const started = performance.now();
     const outcome = await isolateRefused(context, leaseId, part);
     const ms = performance.now() - started;
-    if (part.length === size || ms > WRITE_MS) {
+    if (part[0]?.large !== true && (part.length === size || ms > WRITE_MS)) {
       const limits = { targetMs: WRITE_MS, maxRows: MAX_WRITE_ROWS };
       writePace.rows = nextBatchRows(size, { rows: part.length, ms }, limits);
     }
@@ -61,6 +61,13 @@ export async function writeRows(
     start += part.length;
   }
   return { written, refused };
+}
+
+/** Up to `size` rows from `start` on; a large row alone. */
+function nextPart(rows: readonly EmbeddedRow[], start: number, size: number): readonly EmbeddedRow[] {
+  const part = rows.slice(start, start + size);
+  const large = part.findIndex((row) => row.large);
+  return large < 0 ? part : part.slice(0, Math.max(large, 1));
 }
 
 /**
