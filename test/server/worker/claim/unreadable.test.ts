@@ -9,7 +9,7 @@ import { describeServer, useDatabase } from "../../../helpers/database.js";
 import type { Database } from "../../../helpers/database.js";
 import { hashProvider, hashVector } from "../../../helpers/providers.js";
 import { waitFor } from "../../../helpers/wait.js";
-import { expectVectors } from "../../../helpers/watched-table.js";
+import { createRole, expectVectors } from "../../../helpers/watched-table.js";
 import { startTestWorker } from "../../../helpers/worker.js";
 
 const db = useDatabase();
@@ -87,6 +87,43 @@ describeServer("a row that PostgreSQL cannot read", () => {
       "select pending::int, dead::int, done::int from embedd.status where relation = 'casts'",
     );
     expect(rows).toEqual([{ pending: 0, dead: 3, done: 297 }]);
+  });
+
+  it("is found by a role that may read the watched columns alone, and a longer text makes it claimable", async () => {
+    const { role, url } = await createRole(db);
+    await db.query(`
+      create type half as (word text);
+      create function half_text(half) returns text language plpgsql immutable strict as $$
+      begin
+        if $1.word = 'bad' then raise exception 'no text' using errcode = 'P0002'; end if;
+        return $1.word;
+      end $$;
+      create cast (half as text) with function half_text(half);
+      create table guarded (id int primary key, body half, ${columns});
+      select embedd.watch('guarded', '{body}'), embedd.grant_worker('${role}')`);
+    await db.query("insert into guarded values (1, row('one')), (2, row('bad')), (3, row('three'))");
+    const worker = await createWorker({
+      databaseUrl: url,
+      provider: hashProvider(),
+      reuse: false,
+      maxAttempts: 1,
+    });
+    try {
+      await untilDead("guarded", 1);
+      expect(await failuresOf("guarded")).toEqual([
+        { key: "2", code: "P0002", dead: true, unreadable: true, stale: false },
+      ]);
+      // The trigger for edits would compare the old text.
+      await db.query(`
+        alter table guarded disable trigger user;
+        update guarded set body = row('a longer text') where id = 2;
+        alter table guarded enable trigger user;
+        select pg_notify('embedd', id::text) from embedd.pipelines where relation = 'guarded'::regclass`);
+      await expectVectors(db, "guarded", { 1: "one", 2: "a longer text", 3: "three" });
+    } finally {
+      await worker.stop();
+      await db.query(`select embedd.revoke_worker('${role}')`);
+    }
   });
 
   it("because its TOAST value is damaged stops neither its neighbors nor status, estimates and later rows", async () => {
