@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:b1da48d16910d650531af829d73d410d3fcc738e
+--! Hash: sha1:9c05f791ce0480599653534eb6f8223bfbb06392
 --! Message: tables
 
 -- Tables. embedd keeps its state here and writes only vectors and model names to a user's table: an UPDATE there
@@ -94,6 +94,7 @@ create table embedd.failures (
   next_attempt_at timestamptz not null,
   dead boolean not null default false,
   stale boolean not null default false,
+  unreadable boolean not null default false,
   primary key (pipeline_id, key)
 );
 create index on embedd.failures (pipeline_id, next_attempt_at) where not dead;
@@ -103,6 +104,8 @@ comment on column embedd.failures.code is 'A literal code of the error, for scri
 comment on column embedd.failures.error is 'The message of the last error.';
 comment on column embedd.failures.dead is 'The row is no longer retried; embedd retry tries it again.';
 comment on column embedd.failures.content_hash is 'SHA-256 of the content columns that failed. Never the text.';
+comment on column embedd.failures.unreadable is
+  'PostgreSQL could not read the text, so content_hash identifies the version of the row instead.';
 comment on column embedd.failures.stale is
   'The row has a vector from another model, and re-embedding it failed.';
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b1da48d16910d650531af829d73d410d3fcc738e
---! Hash: sha1:35be460bba5bcb2311b334d189d6454429338f94
+--! Previous: sha1:9c05f791ce0480599653534eb6f8223bfbb06392
+--! Hash: sha1:874c329f66f128591f5d2e8f0c8d04926d1bdbd7
 --! Message: wake and serve
 
 -- The first half of an advisory lock is its class, the bytes of four letters; the second half is the id of a pipeline

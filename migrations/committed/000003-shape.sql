@@ -1,5 +1,5 @@
---! Previous: sha1:35be460bba5bcb2311b334d189d6454429338f94
---! Hash: sha1:dd7409c25af723205929dfc0aea23d9431e6bede
+--! Previous: sha1:874c329f66f128591f5d2e8f0c8d04926d1bdbd7
+--! Hash: sha1:5105a34ffce9bcd57bcf7a4c66803709777c7654
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal

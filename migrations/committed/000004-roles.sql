@@ -1,5 +1,5 @@
---! Previous: sha1:dd7409c25af723205929dfc0aea23d9431e6bede
---! Hash: sha1:3d447e81ce64ff14f4bc409e1d213113a371c2b8
+--! Previous: sha1:5105a34ffce9bcd57bcf7a4c66803709777c7654
+--! Hash: sha1:dc5e1168de9996e72a1210bd5e0a758bf505e077
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,

@@ -1,5 +1,5 @@
---! Previous: sha1:3d447e81ce64ff14f4bc409e1d213113a371c2b8
---! Hash: sha1:14ca6f65d60084ee8a0a59cf75f59bc634a3739e
+--! Previous: sha1:dc5e1168de9996e72a1210bd5e0a758bf505e077
+--! Hash: sha1:52d8920817330d2b8075251b9a2ccfef5a58c8bc
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.

@@ -1,8 +1,24 @@
---! Previous: sha1:14ca6f65d60084ee8a0a59cf75f59bc634a3739e
---! Hash: sha1:e214c0fe954b1a6de64135ea11d6727bc8909d07
+--! Previous: sha1:52d8920817330d2b8075251b9a2ccfef5a58c8bc
+--! Hash: sha1:71d1d49dc35a132a850bed55b53618de74dc139e
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.
+
+create function embedd.count_pending(pipeline embedd.pipelines) returns bigint
+language plpgsql stable
+set enable_seqscan = off
+set enable_bitmapscan = off as $$
+declare
+  counted bigint;
+begin
+  execute format('select count(*) from %s where %s',
+    pipeline.relation,
+    embedd.pending_predicate(pipeline.relation, pipeline.content_columns, pipeline.embedding_column))
+  into counted;
+  return counted;
+end $$;
+comment on function embedd.count_pending(embedd.pipelines) is
+  'Counts pending rows in their index, which reads no text.';
 
 create function embedd.count_rows(
   pipeline embedd.pipelines,
@@ -11,11 +27,8 @@ create function embedd.count_rows(
   out blank bigint,
   out done_by_model jsonb)
 language plpgsql stable as $$
-begin
-  if not embedd.pipeline_is_whole(pipeline) then
-    return;
-  end if;
-  execute format($sql$
+declare
+  statement constant text := $sql$
     select
       sum(n) filter (where pending),
       sum(n) filter (where embedded),
@@ -26,12 +39,22 @@ begin
       from %4$s
       group by 1, 2, 3
     ) as counts (model, embedded, pending, n)
-    $sql$,
-    pipeline.model_column,
-    pipeline.embedding_column,
-    embedd.pending_predicate(pipeline.relation, pipeline.content_columns, pipeline.embedding_column),
-    pipeline.relation)
-  into pending, done, blank, done_by_model;
+    $sql$;
+begin
+  if not embedd.pipeline_is_whole(pipeline) then
+    return;
+  end if;
+  begin
+    execute format(statement, pipeline.model_column, pipeline.embedding_column,
+      embedd.pending_predicate(pipeline.relation, pipeline.content_columns, pipeline.embedding_column), pipeline.relation)
+    into pending, done, blank, done_by_model;
+  exception when data_exception or program_limit_exceeded or internal_error then
+    -- A text cannot be read, so count without reading texts.
+    execute format(statement, pipeline.model_column, pipeline.embedding_column, 'false', pipeline.relation)
+    into pending, done, blank, done_by_model;
+    pending := embedd.count_pending(pipeline);
+    blank := blank - pending;
+  end;
   pending := coalesce(pending, 0);
   done := coalesce(done, 0);
   blank := coalesce(blank, 0);

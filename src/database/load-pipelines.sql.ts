@@ -19,6 +19,8 @@ select
     p.relation::text) as relation,
   c.oid::bigint::float8 as "relationOid",
   c.relkind <> 'p' and has_column_privilege(c.oid, 'ctid', 'SELECT') as "ctidReadable",
+  has_column_privilege(c.oid, 'ctid', 'SELECT') and has_column_privilege(c.oid, 'xmin', 'SELECT')
+    as "versionReadable",
   p.template,
   p.model,
   p.paused,
@@ -34,6 +36,20 @@ select
     select array_agg(quote_ident(name) order by ord)
     from unnest(p.content_columns) with ordinality u (name, ord)
   ) as content,
+  (
+    -- octet_length does not read a long value of these types. Others are measured as stored, because their text
+    -- form would have to be computed.
+    select array_agg(format(
+      case
+        when coalesce(nullif(ty.typbasetype, 0), ty.oid) in ('text'::regtype, 'varchar'::regtype)
+          or (ty.typname = 'citext' and ty.typcategory = 'S') then 'octet_length(t.%I::text)'
+        when ty.oid = 'bpchar'::regtype then 'octet_length(t.%I)'
+        else 'pg_column_size(t.%I)'
+      end, name) order by ord)
+    from unnest(p.content_columns) with ordinality u (name, ord)
+    join pg_attribute a on a.attrelid = p.relation and a.attname = name and not a.attisdropped
+    join pg_type ty on ty.oid = a.atttypid
+  ) as "contentBytes",
   quote_ident(p.embedding_column) as embedding,
   quote_ident(p.model_column) as "modelColumn",
   format_type(e.atttypid, e.atttypmod) as "embeddingType",
@@ -49,10 +65,10 @@ select
     select jsonb_agg(jsonb_build_object(
       'column', quote_ident(k.name),
       -- Claims have no search path, so a type outside pg_catalog is named with its schema.
-      'arrayType', case
-        when ty.typnamespace = 'pg_catalog'::regnamespace then format_type(a.atttypid, -1)
+      'type', case
+        when ty.typnamespace = 'pg_catalog'::regnamespace then format_type(ty.oid, -1)
         else format('%I.%I', tn.nspname, ty.typname)
-      end || '[]',
+      end,
       'equals', format('operator(%I.=)', coalesce((
         select opn.nspname
         from pg_index i
@@ -64,11 +80,16 @@ select
           and ao.amoprighttype = oc.opcintype
         join pg_operator o on o.oid = ao.amopopr
         join pg_namespace opn on opn.oid = o.oprnamespace
-        where i.indrelid = p.relation and i.indisprimary and u.attnum = a.attnum), 'pg_catalog'))
+        where i.indexrelid = key_index.oid and u.attnum = a.attnum), 'pg_catalog'))
     ) order by k.ord)
     from unnest(p.key_columns) with ordinality k (name, ord)
     join pg_attribute a on a.attrelid = p.relation and a.attname = k.name and not a.attisdropped
-    join pg_type ty on ty.oid = a.atttypid
+    join pg_type ty on ty.oid = (
+      with recursive below (oid, base) as (
+        select d.oid, d.typbasetype from pg_type d where d.oid = a.atttypid
+        union all
+        select d.oid, d.typbasetype from pg_type d join below b on d.oid = b.base)
+      select b.oid from below b where b.base = 0)
     join pg_namespace tn on tn.oid = ty.typnamespace
   ) as keys,
   case
@@ -79,6 +100,11 @@ select
       where not exists (
         select from pg_attribute a
         where a.attrelid = p.relation and a.attname = u.name and a.attnum > 0 and not a.attisdropped))
+    when key_index.oid is null
+      then format(
+        '(%s) is no longer a unique key of NOT NULL columns: embedd unwatch %s, then watch it again',
+        (select string_agg(quote_ident(name), ', ' order by ord) from unnest(p.key_columns) with ordinality u (name, ord)),
+        p.relation)
     when e.atttypmod < 1
       or not exists (
         select from pg_type t
@@ -103,6 +129,23 @@ left join pg_class c on c.oid = p.relation
 left join pg_namespace n on n.oid = c.relnamespace
 left join pg_attribute e
   on e.attrelid = p.relation and e.attname = p.embedding_column and not e.attisdropped
+left join lateral (
+  -- src/database/key-sql.ts has the same condition for statements.
+  select i.indexrelid as oid
+  from pg_index i
+  where i.indrelid = p.relation
+    and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null
+    and i.indnkeyatts = cardinality(p.key_columns)
+    and (
+      select count(*)
+      from pg_attribute a
+      where a.attrelid = i.indrelid
+        and a.attnum = any ((i.indkey::smallint[])[0:i.indnkeyatts - 1])
+        and a.attnotnull
+        and a.attname = any (p.key_columns)) = cardinality(p.key_columns)
+  order by i.indisprimary desc
+  limit 1
+) as key_index on true
 cross join lateral (
   select t.oid, vn.nspname
   from pg_type t

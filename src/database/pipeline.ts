@@ -3,8 +3,8 @@ export type QuotedName = string;
 
 export interface KeyColumn {
   column: QuotedName;
-  /** The column's type as an array, such as `bigint[]`. */
-  arrayType: string;
+  /** The column's type, such as `bigint`; of a domain, the type below it. */
+  type: string;
   /** Its btree equality, such as `operator(pg_catalog.=)`. */
   equals: string;
 }
@@ -17,10 +17,14 @@ export interface Pipeline {
   relationOid: number;
   /** Whether rows can be found by their position (`ctid`): the table is not partitioned, and we may read it. */
   ctidReadable: boolean;
+  /** Whether we may read the system columns that tell one version of a row from the next. */
+  versionReadable: boolean;
   keys: KeyColumn[];
   /** The unquoted names, for templates. */
   contentNames: string[];
   content: QuotedName[];
+  /** By content column: an estimate of its text's bytes that PostgreSQL makes without reading the text. */
+  contentBytes: string[];
   template: string | null;
   embedding: QuotedName;
   /** `vector(384)` or `halfvec(384)`, with its schema where needed. */

@@ -34,9 +34,14 @@ export async function createServerDatabase(
   serverUrl: string,
   name: string,
   template?: string,
+  encoding = "UTF8",
 ): Promise<void> {
+  // Locale C goes with every encoding.
+  const locale = encoding === "UTF8" ? "" : "locale 'C'";
   await withAdmin(serverUrl, (admin) =>
-    admin.query(`create database "${name}" template "${template ?? "template0"}" encoding 'UTF8'`),
+    admin.query(
+      `create database "${name}" template "${template ?? "template0"}" encoding '${encoding}' ${locale}`,
+    ),
   );
 }
 

@@ -60,8 +60,8 @@ export async function embedRows(
     if ("error" in result) refused.push({ row, code: result.error.code, message: result.error.message });
     else {
       // Without the text: a held row may wait for a long time.
-      const { keyText, key, hash } = row;
-      embedded.push({ keyText, key, hash, embedding: result.embedding });
+      const { keyText, key, hash, large = false } = row;
+      embedded.push({ keyText, key, hash, large, embedding: result.embedding });
     }
   });
   return { embedded, refused, computed, cache };

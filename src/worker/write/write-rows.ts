@@ -1,6 +1,7 @@
 import pg from "pg";
 import type { Pool } from "pg";
 import type { Pipeline, WorkKind } from "../../database/pipeline.js";
+import { checkKeys } from "../claim/read-rows.sql.js";
 import { nextBatchRows } from "../pace.js";
 import type { EmbeddedRow, RefusedRow } from "../rows.js";
 import { completeRows } from "./complete.sql.js";
@@ -47,11 +48,11 @@ export async function writeRows(
   const refused: RefusedRow[] = [];
   for (let start = 0; start < rows.length;) {
     const size = writePace.rows;
-    const part = rows.slice(start, start + size);
+    const part = nextPart(rows, start, size);
     const started = performance.now();
     const outcome = await isolateRefused(context, leaseId, part);
     const ms = performance.now() - started;
-    if (part.length === size || ms > WRITE_MS) {
+    if (part[0]?.large !== true && (part.length === size || ms > WRITE_MS)) {
       const limits = { targetMs: WRITE_MS, maxRows: MAX_WRITE_ROWS };
       writePace.rows = nextBatchRows(size, { rows: part.length, ms }, limits);
     }
@@ -60,6 +61,13 @@ export async function writeRows(
     start += part.length;
   }
   return { written, refused };
+}
+
+/** Up to `size` rows from `start` on; a large row alone. */
+function nextPart(rows: readonly EmbeddedRow[], start: number, size: number): readonly EmbeddedRow[] {
+  const part = rows.slice(start, start + size);
+  const large = part.findIndex((row) => row.large);
+  return large < 0 ? part : part.slice(0, Math.max(large, 1));
 }
 
 /**
@@ -81,6 +89,8 @@ async function isolateRefused(
   } catch (error) {
     const code = rowRefusal(error);
     if (code === null) throw error;
+    // If a key no longer fits its column, no row is to blame.
+    await checkKeys(pool, pipeline, rows);
     // The server's message may quote the row.
     if (rows.length === 1)
       return { written: new Set(), refused: [{ row: first, code, message: "the table refused the UPDATE" }] };
@@ -91,8 +101,11 @@ async function isolateRefused(
   }
 }
 
-/** SQLSTATE classes about a row: data exception, integrity, triggered action, raised by a trigger, check option. */
-const ROW_CLASSES = new Set(["22", "23", "09", "P0", "44"]);
+/**
+ * SQLSTATE classes about a row: data exception, integrity, triggered action, raised by a trigger, check option, and
+ * those of a row that can no longer be read: a limit exceeded, damaged data.
+ */
+const ROW_CLASSES = new Set(["22", "23", "09", "P0", "44", "54", "XX"]);
 
 /** The SQLSTATE of an error that one row caused; null for any other error. */
 function rowRefusal(error: unknown): string | null {

@@ -31,8 +31,8 @@ describe("embedding claimed rows", () => {
       10,
     );
     expect(embedded).toEqual([
-      { keyText: "1", key: ["1"], hash: Buffer.from([1]), embedding: hashVector("a") },
-      { keyText: "2", key: ["2"], hash: Buffer.from([2]), embedding: hashVector("b") },
+      { keyText: "1", key: ["1"], hash: Buffer.from([1]), large: false, embedding: hashVector("a") },
+      { keyText: "2", key: ["2"], hash: Buffer.from([2]), large: false, embedding: hashVector("b") },
     ]);
     expect(refused).toEqual([]);
     expect(computed).toBe(2);
