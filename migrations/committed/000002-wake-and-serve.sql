@@ -1,5 +1,5 @@
 --! Previous: sha1:b1da48d16910d650531af829d73d410d3fcc738e
---! Hash: sha1:35be460bba5bcb2311b334d189d6454429338f94
+--! Hash: sha1:c9c4f773f9ff153d747aa50a79f79d702caebe67
 --! Message: wake and serve
 
 -- The first half of an advisory lock is its class, the bytes of four letters; the second half is the id of a pipeline
@@ -10,6 +10,7 @@ language sql immutable parallel safe as $$
     when 'gate' then 1701667431 /* 'embg' */
     when 'presence' then 1701667440 /* 'embp' */
     when 'serve' then 1701667446 /* 'embv' */
+    when 'index' then 1701667433 /* 'embi' */
   end
 $$;
 comment on function embedd.lock_class(text) is 'The class of an advisory lock, by name.';

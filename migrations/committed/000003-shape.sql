@@ -1,5 +1,5 @@
---! Previous: sha1:35be460bba5bcb2311b334d189d6454429338f94
---! Hash: sha1:dd7409c25af723205929dfc0aea23d9431e6bede
+--! Previous: sha1:c9c4f773f9ff153d747aa50a79f79d702caebe67
+--! Hash: sha1:adcc5b89d7d710a8e1337b869ac5533d8742e853
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal

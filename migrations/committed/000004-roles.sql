@@ -1,5 +1,5 @@
---! Previous: sha1:dd7409c25af723205929dfc0aea23d9431e6bede
---! Hash: sha1:3d447e81ce64ff14f4bc409e1d213113a371c2b8
+--! Previous: sha1:adcc5b89d7d710a8e1337b869ac5533d8742e853
+--! Hash: sha1:8631f82d82a7d67674e2bbcd9bd4220986e4fff6
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,

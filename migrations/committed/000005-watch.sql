@@ -1,5 +1,5 @@
---! Previous: sha1:3d447e81ce64ff14f4bc409e1d213113a371c2b8
---! Hash: sha1:14ca6f65d60084ee8a0a59cf75f59bc634a3739e
+--! Previous: sha1:8631f82d82a7d67674e2bbcd9bd4220986e4fff6
+--! Hash: sha1:31c60df5ee4a6eedd3458c1313fa6bcc33058b3a
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.

@@ -1,5 +1,5 @@
---! Previous: sha1:e214c0fe954b1a6de64135ea11d6727bc8909d07
---! Hash: sha1:c21c98b89ffb15768a700ab51cbccd184d05b64e
+--! Previous: sha1:81436b72c7f28ab3de00ca2adbeea2d9c43231a0
+--! Hash: sha1:e2e8ff6fe33e5124fae894593c127f9d689acd20
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
