@@ -1,5 +1,5 @@
 --! Previous: sha1:9c05f791ce0480599653534eb6f8223bfbb06392
---! Hash: sha1:874c329f66f128591f5d2e8f0c8d04926d1bdbd7
+--! Hash: sha1:fc9672aa7294ae78650c4d946762afca43a4ab75
 --! Message: wake and serve
 
 -- The first half of an advisory lock is its class, the bytes of four letters; the second half is the id of a pipeline
@@ -10,6 +10,7 @@ language sql immutable parallel safe as $$
     when 'gate' then 1701667431 /* 'embg' */
     when 'presence' then 1701667440 /* 'embp' */
     when 'serve' then 1701667446 /* 'embv' */
+    when 'index' then 1701667433 /* 'embi' */
   end
 $$;
 comment on function embedd.lock_class(text) is 'The class of an advisory lock, by name.';

@@ -1,5 +1,5 @@
---! Previous: sha1:874c329f66f128591f5d2e8f0c8d04926d1bdbd7
---! Hash: sha1:5105a34ffce9bcd57bcf7a4c66803709777c7654
+--! Previous: sha1:fc9672aa7294ae78650c4d946762afca43a4ab75
+--! Hash: sha1:42b82d6aa469eba4e3c4825cdf2c65efb2ae225d
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal

@@ -1,5 +1,5 @@
---! Previous: sha1:5105a34ffce9bcd57bcf7a4c66803709777c7654
---! Hash: sha1:dc5e1168de9996e72a1210bd5e0a758bf505e077
+--! Previous: sha1:42b82d6aa469eba4e3c4825cdf2c65efb2ae225d
+--! Hash: sha1:64144486d418e9b728c9e2c057b99acf75a5fa6f
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,

@@ -1,5 +1,5 @@
---! Previous: sha1:dc5e1168de9996e72a1210bd5e0a758bf505e077
---! Hash: sha1:52d8920817330d2b8075251b9a2ccfef5a58c8bc
+--! Previous: sha1:64144486d418e9b728c9e2c057b99acf75a5fa6f
+--! Hash: sha1:c102177e2e9c4a980bfb0884e506686f29abc206
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.

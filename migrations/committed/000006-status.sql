@@ -1,5 +1,5 @@
---! Previous: sha1:52d8920817330d2b8075251b9a2ccfef5a58c8bc
---! Hash: sha1:71d1d49dc35a132a850bed55b53618de74dc139e
+--! Previous: sha1:c102177e2e9c4a980bfb0884e506686f29abc206
+--! Hash: sha1:af12f36f198d7008bfbba58788487d685ccb81f0
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.
@@ -63,16 +63,31 @@ end $$;
 comment on function embedd.count_rows is
   'Reads the whole table. All counts are NULL if the table no longer has the pipeline''s columns.';
 
+-- Whoever builds a vector index holds this lock. Where all connections share one session, the lock says nothing.
+create function embedd.builds_index(pipeline_id integer) returns boolean
+language sql stable as $$
+  select exists (
+    select from pg_locks l
+    where l.locktype = 'advisory'
+      and l.classid = embedd.lock_class('index')::oid
+      and l.objid = pipeline_id::oid
+      and l.objsubid = 2
+      and l.granted
+      and l.database = (select oid from pg_database where datname = current_database()))
+$$;
+comment on function embedd.builds_index(integer) is 'Whether a session is building the vector index of a pipeline.';
+
 create function embedd.vector_index_state(pipeline embedd.pipelines) returns text
 language sql stable as $$
   select case when pipeline.index_method is null then null else coalesce((
-    select case when i.indisvalid then 'ready' else 'building' end
+    select case when i.indisvalid then 'ready' when embedd.builds_index(pipeline.id) then 'building' else 'failed' end
     from pg_index i
     join pg_class x on x.oid = i.indexrelid
     where i.indrelid = pipeline.relation and x.relname = embedd.vector_index_name(pipeline.id)), 'queued') end
 $$;
 comment on function embedd.vector_index_state(embedd.pipelines) is
-  'queued (until the backlog is done), building or ready; NULL if the pipeline has no vector index.';
+  'queued (until the backlog is done), building, ready, or failed: an earlier build left an invalid index, which slows '
+  'writers, and no session is building it. NULL if the pipeline has no vector index.';
 
 -- A dead row that is stale has a vector, so it is not pending.
 create view embedd.status as

@@ -1,5 +1,5 @@
---! Previous: sha1:71d1d49dc35a132a850bed55b53618de74dc139e
---! Hash: sha1:58c7379dc4c14c06bbc439b5fc525c38a2b8de18
+--! Previous: sha1:af12f36f198d7008bfbba58788487d685ccb81f0
+--! Hash: sha1:ba7fa25e6297e16ad399b3d420a67bcad7f90b1f
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one

@@ -1,4 +1,5 @@
 import type { ClientBase } from "pg";
+import type { IndexState } from "../database/build-index.sql.js";
 
 /** What keeps a role from working on one pipeline; null or empty where nothing does. */
 export interface PipelineInspection {
@@ -19,6 +20,7 @@ export interface PipelineInspection {
   /** Disabled, or (before_update) not enabled for replicated changes. */
   disabledTriggers: string[] | null;
   pendingIndex: "ready" | "missing" | "invalid";
+  vectorIndex: IndexState | null;
 }
 
 const selectPipelines = `
@@ -50,7 +52,8 @@ select p.id,
     from pg_index i
     join pg_class x on x.oid = i.indexrelid
     where i.indrelid = p.relation
-      and x.relname = embedd.pending_index_name(p.id)), 'missing') as "pendingIndex"
+      and x.relname = embedd.pending_index_name(p.id)), 'missing') as "pendingIndex",
+  embedd.vector_index_state(p) as "vectorIndex"
 from embedd.pipelines p
 left join pg_class c on c.oid = p.relation
 cross join lateral (

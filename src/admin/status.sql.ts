@@ -1,4 +1,5 @@
 import type { ClientBase, Pool } from "pg";
+import type { IndexState } from "../database/build-index.sql.js";
 
 /** One row of embedd.status. Counts are of rows; null: the table or a column is gone. */
 export interface PipelineStatus {
@@ -18,7 +19,7 @@ export interface PipelineStatus {
   done: number | null;
   doneByModel: Record<string, number> | null;
   blank: number | null;
-  vectorIndex: "queued" | "building" | "ready" | null;
+  vectorIndex: IndexState | null;
   /** The model that serves it; rows of other models are stale. */
   currentModel: string | null;
   stale: number | null;

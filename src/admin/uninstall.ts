@@ -1,6 +1,7 @@
 import type { ClientBase } from "pg";
 import { configurationError } from "../errors.js";
 import { callSchema } from "../database/call-schema.js";
+import { withoutTimeLimits } from "../database/maintenance.sql.js";
 import { dropBookkeeping } from "./bookkeeping.sql.js";
 import { inClientTransaction } from "./client-transaction.js";
 import { committedMigrations } from "./migrate.js";
@@ -40,5 +41,5 @@ export async function uninstall(
     );
     return tables;
   };
-  return callSchema(() => inClientTransaction(client, remove));
+  return withoutTimeLimits(client, () => callSchema(() => inClientTransaction(client, remove)));
 }

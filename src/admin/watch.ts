@@ -1,6 +1,7 @@
 import type { ClientBase } from "pg";
 import { buildIndex } from "../database/build-index.sql.js";
 import { callSchema } from "../database/call-schema.js";
+import { withoutTimeLimits } from "../database/maintenance.sql.js";
 import { inClientTransaction } from "./client-transaction.js";
 import { addColumns, createPipeline, dropPipelines } from "./watch.sql.js";
 import type { WatchOptions } from "./watch.sql.js";
@@ -13,20 +14,22 @@ export type { WatchOptions } from "./watch.sql.js";
  * @returns the pipeline's id
  * @throws EmbeddError of kind `configuration` if the table cannot be watched; nothing was changed
  */
-export async function watch(
+export function watch(
   client: ClientBase,
   options: WatchOptions,
   onIndex: () => void = () => undefined,
 ): Promise<number> {
-  const id = await callSchema(() => attach(client, options));
-  onIndex();
-  try {
-    await buildIndex(client, id, "pending");
-  } catch (error) {
-    await unwatch(client, options.relation, { embedding: options.embedding });
-    throw error;
-  }
-  return id;
+  return withoutTimeLimits(client, async () => {
+    const id = await callSchema(() => attach(client, options));
+    onIndex();
+    try {
+      await buildIndex(client, id, "pending");
+    } catch (error) {
+      await unwatch(client, options.relation, { embedding: options.embedding });
+      throw error;
+    }
+    return id;
+  });
 }
 
 function attach(client: ClientBase, options: WatchOptions): Promise<number> {
@@ -48,5 +51,7 @@ export async function unwatch(
   relation: string,
   { embedding, dropColumns = false }: { embedding?: string | undefined; dropColumns?: boolean } = {},
 ): Promise<number> {
-  return callSchema(() => dropPipelines(client, relation, { embedding, dropColumns }));
+  return withoutTimeLimits(client, () =>
+    callSchema(() => dropPipelines(client, relation, { embedding, dropColumns })),
+  );
 }

@@ -42,6 +42,12 @@ export function checkPipeline(
   }
   if (p.pendingIndex !== "ready" && !broken)
     fail(`the index of pending rows is ${p.pendingIndex}`, rewatchCommand(p));
+  if (p.vectorIndex === "failed") {
+    fail(
+      "the vector index is invalid, slows writers, and no session is building it",
+      "embedd run --once  # as the table's owner: drops it and builds it again",
+    );
+  }
   return found.length > 0
     ? found
     : [{ state: "ok", what: `${name}: columns, privileges, triggers and index` }];

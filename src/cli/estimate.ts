@@ -9,6 +9,7 @@ import type { Estimate } from "../admin/estimate.js";
 import { createUsage } from "../worker/embed/usage.js";
 import { wholeNumber, wholeNumberOrZero } from "./arguments.js";
 import { withContext } from "./context.js";
+import { EXIT } from "./exit.js";
 import { counted, matchesTable, notWatched, printResult } from "./text.js";
 
 interface EstimateFlags {
@@ -94,6 +95,7 @@ async function backlog(
       process.stderr.write(
         `not estimated: ${counted(rows, "pending row")} of ${pipeline.relation}, which only ${pipeline.model} may embed\n`,
       );
+      process.exitCode = EXIT.no;
       return [];
     }
     return [{ pipeline, rows }];

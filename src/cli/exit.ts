@@ -4,9 +4,13 @@ import { EmbeddError, messageOf } from "../errors.js";
 /** The exit codes, for scripts. `embedd --help`, README and docs/reference.md print them from here. */
 export const EXIT_CODES = [
   { code: 0, name: "ok", meaning: "success" },
-  { code: 1, name: "fault", meaning: "a provider or a statement failed" },
+  { code: 1, name: "fault", meaning: "a provider or a statement failed, or a signal stopped the command" },
   { code: 2, name: "usage", meaning: "invalid settings or usage, nothing changed" },
-  { code: 3, name: "no", meaning: "it ran but found a problem (failed rows, no worker, nothing found)" },
+  {
+    code: 3,
+    name: "no",
+    meaning: "it ran but found a problem (failed rows, a table that is not served, no worker, nothing found)",
+  },
   { code: 4, name: "unreachable", meaning: "the database is unreachable" },
 ] as const;
 
@@ -29,6 +33,7 @@ const UNREACHABLE = new Set([
   "ETIMEDOUT",
   "ENOENT",
   "EAI_AGAIN",
+  "53300",
   "57P03",
   "3D000",
   "28P01",

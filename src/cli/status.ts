@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { countWorkers, readStatus } from "../admin/status.sql.js";
 import type { PipelineStatus } from "../admin/status.sql.js";
+import type { IndexState } from "../database/build-index.sql.js";
 import { withContext } from "./context.js";
 import { EXIT } from "./exit.js";
 import { counted, printResult } from "./text.js";
@@ -8,7 +9,9 @@ import { counted, printResult } from "./text.js";
 export function addStatus(program: Command): void {
   program
     .command("status")
-    .description("show pending rows, failures and models of every watched table")
+    .description(
+      "show pending rows, failures and models of every watched table; exit code 3 if rows failed or a table is not served",
+    )
     .option("--json", "print JSON")
     .option("--require-worker", "only check for a connected worker; exit code 3 if there is none")
     .addHelpText("after", "\nExample:\n  embedd status --json | jq '.pipelines[].pending'")
@@ -22,12 +25,22 @@ export function addStatus(program: Command): void {
             if (workers === 0) process.exitCode = EXIT.no;
             return;
           }
-          printResult({ workers, pipelines: await readStatus(pool) }, flags.json, formatStatus);
+          const pipelines = await readStatus(pool);
+          printResult({ workers, pipelines }, flags.json, formatStatus);
+          if (pipelines.some(hasProblem)) process.exitCode = EXIT.no;
         },
         { quiet: true },
       );
     });
 }
+
+const INDEX_HINT: Partial<Record<IndexState, string>> = {
+  failed: "; build it again with: embedd run --once, as the table's owner",
+};
+
+/** Whether somebody has to act. A pipeline that waits for its provider or a daily limit resumes on its own. */
+const hasProblem = ({ error, failed, dead, vectorIndex }: PipelineStatus): boolean =>
+  error !== null || failed + dead > 0 || vectorIndex === "failed";
 
 function formatStatus({ workers, pipelines }: { workers: number; pipelines: PipelineStatus[] }): string {
   const lines = [`${counted(workers, "worker")} connected`];
@@ -45,7 +58,7 @@ function formatStatus({ workers, pipelines }: { workers: number; pipelines: Pipe
       `  failed    ${p.failed} backing off, ${p.dead} dead`,
       `  blank     ${p.blank ?? "?"}`,
     );
-    if (p.vectorIndex !== null) lines.push(`  index     ${p.vectorIndex}`);
+    if (p.vectorIndex !== null) lines.push(`  index     ${p.vectorIndex}${INDEX_HINT[p.vectorIndex] ?? ""}`);
     if (p.waitReason !== null)
       lines.push(`  waiting   ${p.waitReason}, until ${p.waitUntil?.toISOString() ?? "?"}`);
     if (p.requestsToday > 0) lines.push(`  today     ${spentToday(p)}`);

@@ -85,12 +85,12 @@ async function dropInvalid(client: ClientBase, table: Table, name: string): Prom
   if (rowCount !== 0) await client.query(`drop index concurrently ${table.schema}.${name}`);
 }
 
-/** Whether a pipeline's vector index exists; null: it asks for none. */
-export async function vectorIndexState(
-  pool: Pool,
-  pipelineId: number,
-): Promise<"queued" | "building" | "ready" | null> {
-  const { rows } = await pool.query<{ state: "queued" | "building" | "ready" | null }>(
+/** `failed`: an index that an earlier build left unfinished, and no session builds. */
+export type IndexState = "queued" | "building" | "failed" | "ready";
+
+/** The state of a pipeline's vector index; null: it asks for none. */
+export async function vectorIndexState(pool: Pool, pipelineId: number): Promise<IndexState | null> {
+  const { rows } = await pool.query<{ state: IndexState | null }>(
     "select embedd.vector_index_state(p) as state from embedd.pipelines p where id = $1",
     [pipelineId],
   );

@@ -4,7 +4,7 @@ import type { Reuse } from "./embed/reuse.js";
 import { templateOf } from "./embed/template.js";
 import type { Usage } from "./embed/usage.js";
 import { runPipeline } from "./pipeline-runner.js";
-import type { PipelineRunner, RunnerState } from "./pipeline-runner.js";
+import type { OnState, PipelineRunner } from "./pipeline-runner.js";
 import type { Base } from "./shut-down.js";
 import type { VectorIndexes } from "./vector-index.js";
 import type { Presence } from "./wake/presence.js";
@@ -29,7 +29,7 @@ export interface Shared {
 export function runnerStarter(options: WorkerOptions, { pool, log, abort }: Base, shared: Shared) {
   const { provider, leaseMs = DEFAULTS.leaseMs } = options;
   const { presence, usage, reuse, leases, held, indexes, onShapeError } = shared;
-  return (pipeline: Pipeline, onState: (state: RunnerState) => void): PipelineRunner =>
+  return (pipeline: Pipeline, onState: OnState): PipelineRunner =>
     runPipeline(
       {
         pool,
@@ -61,9 +61,9 @@ export function runnerStarter(options: WorkerOptions, { pool, log, abort }: Base
         maxClaimChars: options.maxClaimChars ?? DEFAULTS.maxClaimChars,
         onBatch: (outcome) => options.onBatch?.(pipeline, outcome),
         onShapeError,
-        onState: (state) => {
+        onState: (state, error) => {
           if (state === "asleep") indexes.request(pipeline);
-          onState(state);
+          onState(state, error);
         },
       },
     );

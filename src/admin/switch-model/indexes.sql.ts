@@ -21,7 +21,7 @@ select x.relname as replaces,
   substr(pg_get_indexdef(x.oid), length(format('CREATE INDEX %I ON %s%I.%I ',
     x.relname, case t.relkind when 'p' then 'ONLY ' else '' end, n.nspname, t.relname)) + 1) as definition,
   coalesce((
-    select case when ni.indisvalid then 'ready' else 'building' end
+    select case when ni.indisvalid then 'ready' when embedd.builds_index(s.id) then 'building' else 'failed' end
     from pg_index ni
     join pg_class nx on nx.oid = ni.indexrelid
     where ni.indrelid = t.oid

@@ -17,6 +17,7 @@ const healthy: PipelineInspection = {
   missingTriggers: null,
   disabledTriggers: null,
   pendingIndex: "ready",
+  vectorIndex: null,
 };
 
 const fixes = (change: Partial<PipelineInspection>, broken = false): (string | undefined)[] =>
