@@ -1,5 +1,5 @@
---! Previous: sha1:b1da48d16910d650531af829d73d410d3fcc738e
---! Hash: sha1:35be460bba5bcb2311b334d189d6454429338f94
+--! Previous: sha1:d98bccb833dae35f16f5c8f3082ca691a2c67b12
+--! Hash: sha1:9114ffd8a56494b48564a573e76807708d45c7ff
 --! Message: wake and serve
 
 -- The first half of an advisory lock is its class, the bytes of four letters; the second half is the id of a pipeline

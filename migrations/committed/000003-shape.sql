@@ -1,5 +1,5 @@
---! Previous: sha1:35be460bba5bcb2311b334d189d6454429338f94
---! Hash: sha1:dd7409c25af723205929dfc0aea23d9431e6bede
+--! Previous: sha1:9114ffd8a56494b48564a573e76807708d45c7ff
+--! Hash: sha1:147fd68d9b91c116712b96b97b48505d8723bf97
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal

@@ -1,5 +1,5 @@
---! Previous: sha1:dd7409c25af723205929dfc0aea23d9431e6bede
---! Hash: sha1:3d447e81ce64ff14f4bc409e1d213113a371c2b8
+--! Previous: sha1:147fd68d9b91c116712b96b97b48505d8723bf97
+--! Hash: sha1:55bd54538398ea4222d7c4bc7776559dc4a136fe
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,

@@ -1,5 +1,5 @@
---! Previous: sha1:3d447e81ce64ff14f4bc409e1d213113a371c2b8
---! Hash: sha1:14ca6f65d60084ee8a0a59cf75f59bc634a3739e
+--! Previous: sha1:55bd54538398ea4222d7c4bc7776559dc4a136fe
+--! Hash: sha1:b96b5de63857b585dddc5ec61061c8cdca24eea8
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.

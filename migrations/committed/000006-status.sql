@@ -1,5 +1,5 @@
---! Previous: sha1:14ca6f65d60084ee8a0a59cf75f59bc634a3739e
---! Hash: sha1:e214c0fe954b1a6de64135ea11d6727bc8909d07
+--! Previous: sha1:b96b5de63857b585dddc5ec61061c8cdca24eea8
+--! Hash: sha1:0336bfdade6f6a2da24f6471ccf99816b88852aa
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.
@@ -80,6 +80,7 @@ create view embedd.status as
     usage.requests_today,
     usage.tokens_today,
     usage.usd_today,
+    usage.texts_today,
     usage.cut_texts_today
   from embedd.pipelines p
   cross join lateral embedd.count_rows(p) as counts
@@ -95,6 +96,7 @@ create view embedd.status as
       coalesce(sum(u.requests), 0)::bigint as requests_today,
       coalesce(sum(u.tokens + u.reserved_tokens), 0)::bigint as tokens_today,
       coalesce(sum(u.usd), 0) as usd_today,
+      coalesce(sum(u.texts), 0)::bigint as texts_today,
       coalesce(sum(u.cut_texts), 0)::bigint as cut_texts_today
     from embedd.usage u
     where u.pipeline_id = p.id and u.day = (now() at time zone 'UTC')::date) as usage;

@@ -1,5 +1,5 @@
---! Previous: sha1:e214c0fe954b1a6de64135ea11d6727bc8909d07
---! Hash: sha1:c21c98b89ffb15768a700ab51cbccd184d05b64e
+--! Previous: sha1:0336bfdade6f6a2da24f6471ccf99816b88852aa
+--! Hash: sha1:7053b9dd582d6f54e9f3d90b1b9f1118839243ea
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one

@@ -9,6 +9,7 @@ import type { Estimate } from "../admin/estimate.js";
 import { createUsage } from "../worker/embed/usage.js";
 import { wholeNumber, wholeNumberOrZero } from "./arguments.js";
 import { withContext } from "./context.js";
+import { CUT_ADVICE, cutShareText } from "./cut-texts.js";
 import { counted, matchesTable, notWatched, printResult } from "./text.js";
 
 interface EstimateFlags {
@@ -110,11 +111,17 @@ function formatEstimates(estimates: readonly TableEstimate[], stale: boolean): s
       return (
         `${e.relation}.${e.embedding}  ${counted(e.rows, "row")} with ${e.model}\n` +
         `  tokens  ${e.tokens}${margin} (from ${counted(e.sampledRows, "sampled row")})\n` +
+        cutLine(e) +
         `  time    ${time}\n` +
         `  price   ${price(e.usd)}\n`
       );
     })
     .join("");
+}
+
+function cutLine({ sampledCut, sampledRows }: TableEstimate): string {
+  if (sampledCut === 0) return "";
+  return `  cut     ${cutShareText(sampledCut, sampledRows)} of the sampled rows, at the model's limit; ${CUT_ADVICE}\n`;
 }
 
 function price(usd: number | null): string {
