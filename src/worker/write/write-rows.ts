@@ -4,6 +4,8 @@ import type { Pipeline, WorkKind } from "../../database/pipeline.js";
 import { nextBatchRows } from "../pace.js";
 import type { EmbeddedRow, RefusedRow } from "../rows.js";
 import { completeRows } from "./complete.sql.js";
+import { functionsIn, namedObjects } from "./refusal-cause.js";
+import { findFunctions } from "./triggers.sql.js";
 
 export interface WriteContext {
   pool: Pool;
@@ -81,14 +83,31 @@ async function isolateRefused(
   } catch (error) {
     const code = rowRefusal(error);
     if (code === null) throw error;
-    // The server's message may quote the row.
-    if (rows.length === 1)
-      return { written: new Set(), refused: [{ row: first, code, message: "the table refused the UPDATE" }] };
+    if (rows.length === 1) {
+      const message = await refusalMessage(context, error);
+      return { written: new Set(), refused: [{ row: first, code, message }] };
+    }
     const half = Math.ceil(rows.length / 2);
     const a = await isolateRefused(context, leaseId, rows.slice(0, half));
     const b = await isolateRefused(context, leaseId, rows.slice(half));
     return { written: new Set([...a.written, ...b.written]), refused: [...a.refused, ...b.refused] };
   }
+}
+
+/** Names the trigger, constraint or type that refused the row. The server's own message may quote the row. */
+async function refusalMessage({ pool, pipeline }: WriteContext, error: unknown): Promise<string> {
+  const what = "the table refused the UPDATE";
+  if (!(error instanceof pg.DatabaseError)) return what;
+  const names = functionsIn(error);
+  // Without an answer, the objects that the error names must do.
+  const functions = names.length === 0 ? [] : await findFunctions(pool, pipeline, names).catch(() => []);
+  const causes = [
+    ...namedObjects(error),
+    ...functions.map(({ name, triggers }) =>
+      triggers === null ? `function ${name}` : `trigger ${triggers} (function ${name})`,
+    ),
+  ];
+  return causes.length === 0 ? what : `${what}: ${causes.join(", ")}`;
 }
 
 /** SQLSTATE classes about a row: data exception, integrity, triggered action, raised by a trigger, check option. */
