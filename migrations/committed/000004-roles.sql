@@ -1,5 +1,5 @@
---! Previous: sha1:147fd68d9b91c116712b96b97b48505d8723bf97
---! Hash: sha1:55bd54538398ea4222d7c4bc7776559dc4a136fe
+--! Previous: sha1:04c0f0c6caae4e9eecc9f1e3c3b64dfca44cc6ab
+--! Hash: sha1:79f17e8278518826b1bd52f0bae2bd48527d2693
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,

@@ -1,5 +1,5 @@
---! Previous: sha1:55bd54538398ea4222d7c4bc7776559dc4a136fe
---! Hash: sha1:b96b5de63857b585dddc5ec61061c8cdca24eea8
+--! Previous: sha1:79f17e8278518826b1bd52f0bae2bd48527d2693
+--! Hash: sha1:84a7603c16f29e5348007526e29384c328b27fdf
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.

@@ -1,5 +1,5 @@
---! Previous: sha1:b96b5de63857b585dddc5ec61061c8cdca24eea8
---! Hash: sha1:0336bfdade6f6a2da24f6471ccf99816b88852aa
+--! Previous: sha1:84a7603c16f29e5348007526e29384c328b27fdf
+--! Hash: sha1:9f5cd26b0740153f654a8654fd78b747dc8ee782
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.
@@ -9,10 +9,19 @@ create function embedd.count_rows(
   out pending bigint,
   out done bigint,
   out blank bigint,
-  out done_by_model jsonb)
-language plpgsql stable as $$
+  out done_by_model jsonb,
+  out problem text)
+language plpgsql stable
+set lock_timeout = '1s' as $$
+declare
+  context text;
+  raised_in text;
 begin
   if not embedd.pipeline_is_whole(pipeline) then
+    return;
+  end if;
+  problem := embedd.hidden_rows(pipeline.relation);
+  if problem is not null then
     return;
   end if;
   execute format($sql$
@@ -36,9 +45,25 @@ begin
   done := coalesce(done, 0);
   blank := coalesce(blank, 0);
   done_by_model := coalesce(done_by_model, '{}');
+exception when others then
+  -- No table may break the status of the others. The server's message may quote a row, so it is not repeated.
+  get stacked diagnostics context = pg_exception_context;
+  raised_in := substring(context from 'PL/pgSQL function ([^\s()]+\([^()]*\))');
+  pending := null;
+  done := null;
+  blank := null;
+  done_by_model := null;
+  problem := 'counts unavailable: ' || case
+    when sqlstate = '55P03' then 'another transaction holds its table locked'
+    when sqlstate in ('42P01', '42703') then 'its table or a column was dropped meanwhile'
+    when sqlstate = '42501' then format('role %I may not read its columns, or a policy refuses it', current_user)
+    else format('reading its table failed with SQLSTATE %s', sqlstate)
+      || case when raised_in like 'embedd.count\_rows(%' then '' else coalesce(' in ' || raised_in, '') end
+  end;
 end $$;
 comment on function embedd.count_rows is
-  'Reads the whole table. All counts are NULL if the table no longer has the pipeline''s columns.';
+  'Reads the whole table. All counts are NULL if the table no longer has the pipeline''s columns, or cannot be read within '
+  'a second of waiting for its lock; problem says why. It never raises.';
 
 create function embedd.vector_index_state(pipeline embedd.pipelines) returns text
 language sql stable as $$
@@ -59,8 +84,8 @@ create view embedd.status as
     p.embedding_column,
     p.model,
     p.paused,
-    p.error,
-    greatest(counts.pending - failures.dead_pending, 0) as pending,
+    coalesce(p.error, counts.problem) as error,
+    case when counts.pending is not null then greatest(counts.pending - failures.dead_pending, 0) end as pending,
     case when counts.pending - failures.dead_pending > 0 then now() - coalesce(p.caught_up_at, p.created_at) end
       as oldest_pending_age,
     coalesce((select sum(cardinality(l.keys)) from embedd.leases l where l.pipeline_id = p.id), 0)::bigint as in_flight,
@@ -103,6 +128,7 @@ create view embedd.status as
 comment on view embedd.status is
   'The backlog per pipeline. pending: rows that will get a vector, including rows in flight and rows backing off. '
   'oldest_pending_age: an upper bound, the time since a worker last found no pending row. '
+  'error: why no worker can serve the pipeline, or why its rows could not be counted. '
   'blank: rows with NULL or white space, never embedded. stale: rows whose vector is not from current_model.';
 
 create function embedd.model_of(

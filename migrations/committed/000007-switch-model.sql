@@ -1,5 +1,5 @@
---! Previous: sha1:0336bfdade6f6a2da24f6471ccf99816b88852aa
---! Hash: sha1:7053b9dd582d6f54e9f3d90b1b9f1118839243ea
+--! Previous: sha1:9f5cd26b0740153f654a8654fd78b747dc8ee782
+--! Hash: sha1:f8a6425b168f1dbba18167c17106216291d37313
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one

@@ -87,7 +87,9 @@ async function backlog(
   const named = pipelines.filter((p) => matchesTable(p.relation, table));
   if (named.length === 0 && table !== undefined) throw notWatched(table);
   return named.flatMap((pipeline) => {
-    const { pending, doneByModel } = status.get(pipeline.id) ?? {};
+    const { pending, doneByModel, error } = status.get(pipeline.id) ?? {};
+    if (pending === null)
+      process.stderr.write(`not estimated: ${pipeline.relation}: ${error ?? "its rows cannot be counted"}\n`);
     const others = Object.entries(doneByModel ?? {}).filter(([name]) => name !== model);
     const rows = stale ? others.reduce((sum, [, count]) => sum + count, 0) : (pending ?? 0);
     if (rows === 0) return [];
