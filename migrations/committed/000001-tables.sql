@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:9c05f791ce0480599653534eb6f8223bfbb06392
+--! Hash: sha1:d6f084fe67b81dd4f41472ee8e753b49ccfe5b50
 --! Message: tables
 
 -- Tables. embedd keeps its state here and writes only vectors and model names to a user's table: an UPDATE there
@@ -125,16 +125,21 @@ create table embedd.usage (
   pipeline_id integer not null,
   day date not null,
   model text not null,
+  local boolean not null default false,
   requests bigint not null default 0,
   tokens bigint not null default 0,
+  texts bigint not null default 0,
   cut_texts bigint not null default 0,
   reserved_tokens bigint not null default 0,
   usd numeric not null default 0,
-  primary key (day, pipeline_id, model)
+  primary key (day, pipeline_id, model, local)
 );
 comment on table embedd.usage is
-  'Requests to API providers per pipeline and day (UTC). usd is an estimate from the model''s list price.';
-comment on column embedd.usage.cut_texts is 'Texts that were truncated at the model''s limit.';
+  'What models read, per pipeline and day (UTC). usd is an estimate from the model''s list price.';
+comment on column embedd.usage.local is 'The model ran in the worker: it sent no requests, and daily limits do not count it.';
+comment on column embedd.usage.texts is 'Texts that the model embedded. A text that reuses a cached vector does not count.';
+comment on column embedd.usage.cut_texts is
+  'Those of them that were truncated, at the model''s limit or at EMBEDD_MAX_CHARS.';
 comment on column embedd.usage.reserved_tokens is
   'Tokens of requests in flight. If a worker dies, its reserved tokens count as used.';
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9c05f791ce0480599653534eb6f8223bfbb06392
---! Hash: sha1:fc9672aa7294ae78650c4d946762afca43a4ab75
+--! Previous: sha1:d6f084fe67b81dd4f41472ee8e753b49ccfe5b50
+--! Hash: sha1:b680c10f76dce99a5a2440b7e29bf4a3ba0519c6
 --! Message: wake and serve
 
 -- The first half of an advisory lock is its class, the bytes of four letters; the second half is the id of a pipeline

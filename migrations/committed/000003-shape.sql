@@ -1,5 +1,5 @@
---! Previous: sha1:fc9672aa7294ae78650c4d946762afca43a4ab75
---! Hash: sha1:42b82d6aa469eba4e3c4825cdf2c65efb2ae225d
+--! Previous: sha1:b680c10f76dce99a5a2440b7e29bf4a3ba0519c6
+--! Hash: sha1:02662007e7229a03b7b17ee12e7ae39aeecea439
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal
@@ -255,3 +255,34 @@ language sql stable as $$
 $$;
 comment on function embedd.content_changed(regclass, text[]) is
   'SQL condition for the WHEN of a trigger: the UPDATE changed the text. Names are quoted.';
+
+-- A policy for PUBLIC, such as one on a tenant setting, was not made for a worker: it may hide rows without a word. A
+-- permissive policy that names the role was. Restrictive policies for PUBLIC narrow even that one.
+create function embedd.hidden_rows(relation regclass) returns text
+language sql stable as $$
+  select format('%s from role %I: ALTER ROLE %2$I BYPASSRLS, or create a policy for it: '
+      'CREATE POLICY %3$I ON %4$s TO %2$I USING (true)',
+    case
+      when policies.public > 0 then 'a row-level security policy for PUBLIC may hide its rows'
+      else 'row-level security hides its rows'
+    end,
+    current_user, 'embedd_' || current_user, relation)
+  from pg_class c
+  cross join lateral (
+    select
+      count(*) filter (where 0 = any (l.polroles)) as public,
+      count(*) filter (where 0 = any (l.polroles) and not l.polpermissive) as narrowing,
+      count(*) filter (where own.named and l.polcmd in ('*', 'r')) as to_read,
+      count(*) filter (where own.named and l.polcmd in ('*', 'w')) as to_write
+    from pg_policy l
+    cross join lateral (
+      select l.polpermissive and exists (
+        select from pg_roles r where r.oid = any (l.polroles) and r.rolname = current_user) as named) as own
+    where l.polrelid = c.oid) as policies
+  where c.oid = relation
+    and row_security_active(c.oid)
+    and (policies.to_read = 0 or policies.to_write = 0 or policies.narrowing > 0)
+$$;
+comment on function embedd.hidden_rows(regclass) is
+  'Why row-level security may hide rows of the table from the current role, and what to type; NULL: it does not. '
+  'A policy that names the role, for reading and updating, counts as the owner''s consent; one for PUBLIC does not.';

@@ -1,5 +1,5 @@
---! Previous: sha1:42b82d6aa469eba4e3c4825cdf2c65efb2ae225d
---! Hash: sha1:64144486d418e9b728c9e2c057b99acf75a5fa6f
+--! Previous: sha1:02662007e7229a03b7b17ee12e7ae39aeecea439
+--! Hash: sha1:a43bfbb1fcf5fa0848686d4764b5931d299cdaf8
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,

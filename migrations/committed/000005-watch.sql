@@ -1,5 +1,5 @@
---! Previous: sha1:64144486d418e9b728c9e2c057b99acf75a5fa6f
---! Hash: sha1:c102177e2e9c4a980bfb0884e506686f29abc206
+--! Previous: sha1:a43bfbb1fcf5fa0848686d4764b5931d299cdaf8
+--! Hash: sha1:e54c8e6ee7b4c6f852b98440e422d96865eac177
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.

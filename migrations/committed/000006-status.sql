@@ -1,5 +1,5 @@
---! Previous: sha1:c102177e2e9c4a980bfb0884e506686f29abc206
---! Hash: sha1:af12f36f198d7008bfbba58788487d685ccb81f0
+--! Previous: sha1:e54c8e6ee7b4c6f852b98440e422d96865eac177
+--! Hash: sha1:1e1175eb9423a0a5b2923aa708d71d54cff57cfd
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.
@@ -25,9 +25,13 @@ create function embedd.count_rows(
   out pending bigint,
   out done bigint,
   out blank bigint,
-  out done_by_model jsonb)
-language plpgsql stable as $$
+  out done_by_model jsonb,
+  out problem text)
+language plpgsql stable
+set lock_timeout = '1s' as $$
 declare
+  context text;
+  raised_in text;
   statement constant text := $sql$
     select
       sum(n) filter (where pending),
@@ -42,6 +46,10 @@ declare
     $sql$;
 begin
   if not embedd.pipeline_is_whole(pipeline) then
+    return;
+  end if;
+  problem := embedd.hidden_rows(pipeline.relation);
+  if problem is not null then
     return;
   end if;
   begin
@@ -59,9 +67,25 @@ begin
   done := coalesce(done, 0);
   blank := coalesce(blank, 0);
   done_by_model := coalesce(done_by_model, '{}');
+exception when others then
+  -- No table may break the status of the others. The server's message may quote a row, so it is not repeated.
+  get stacked diagnostics context = pg_exception_context;
+  raised_in := substring(context from 'PL/pgSQL function ([^\s()]+\([^()]*\))');
+  pending := null;
+  done := null;
+  blank := null;
+  done_by_model := null;
+  problem := 'counts unavailable: ' || case
+    when sqlstate = '55P03' then 'another transaction holds its table locked'
+    when sqlstate in ('42P01', '42703') then 'its table or a column was dropped meanwhile'
+    when sqlstate = '42501' then format('role %I may not read its columns, or a policy refuses it', current_user)
+    else format('reading its table failed with SQLSTATE %s', sqlstate)
+      || case when raised_in like 'embedd.count\_%' then '' else coalesce(' in ' || raised_in, '') end
+  end;
 end $$;
 comment on function embedd.count_rows is
-  'Reads the whole table. All counts are NULL if the table no longer has the pipeline''s columns.';
+  'Reads the whole table. All counts are NULL if the table no longer has the pipeline''s columns, or cannot be read within '
+  'a second of waiting for its lock; problem says why. It never raises.';
 
 -- Whoever builds a vector index holds this lock. Where all connections share one session, the lock says nothing.
 create function embedd.builds_index(pipeline_id integer) returns boolean
@@ -97,8 +121,8 @@ create view embedd.status as
     p.embedding_column,
     p.model,
     p.paused,
-    p.error,
-    greatest(counts.pending - failures.dead_pending, 0) as pending,
+    coalesce(p.error, counts.problem) as error,
+    case when counts.pending is not null then greatest(counts.pending - failures.dead_pending, 0) end as pending,
     case when counts.pending - failures.dead_pending > 0 then now() - coalesce(p.caught_up_at, p.created_at) end
       as oldest_pending_age,
     coalesce((select sum(cardinality(l.keys)) from embedd.leases l where l.pipeline_id = p.id), 0)::bigint as in_flight,
@@ -118,6 +142,7 @@ create view embedd.status as
     usage.requests_today,
     usage.tokens_today,
     usage.usd_today,
+    usage.texts_today,
     usage.cut_texts_today
   from embedd.pipelines p
   cross join lateral embedd.count_rows(p) as counts
@@ -133,12 +158,14 @@ create view embedd.status as
       coalesce(sum(u.requests), 0)::bigint as requests_today,
       coalesce(sum(u.tokens + u.reserved_tokens), 0)::bigint as tokens_today,
       coalesce(sum(u.usd), 0) as usd_today,
+      coalesce(sum(u.texts), 0)::bigint as texts_today,
       coalesce(sum(u.cut_texts), 0)::bigint as cut_texts_today
     from embedd.usage u
     where u.pipeline_id = p.id and u.day = (now() at time zone 'UTC')::date) as usage;
 comment on view embedd.status is
   'The backlog per pipeline. pending: rows that will get a vector, including rows in flight and rows backing off. '
   'oldest_pending_age: an upper bound, the time since a worker last found no pending row. '
+  'error: why no worker can serve the pipeline, or why its rows could not be counted. '
   'blank: rows with NULL or white space, never embedded. stale: rows whose vector is not from current_model.';
 
 create function embedd.model_of(

@@ -1,5 +1,5 @@
---! Previous: sha1:af12f36f198d7008bfbba58788487d685ccb81f0
---! Hash: sha1:ba7fa25e6297e16ad399b3d420a67bcad7f90b1f
+--! Previous: sha1:1e1175eb9423a0a5b2923aa708d71d54cff57cfd
+--! Hash: sha1:3304d2a33b8a6e9032f7aef5ae62775b08300945
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one

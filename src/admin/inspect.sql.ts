@@ -44,7 +44,7 @@ select p.id,
       select unnest(array[p.embedding_column, p.model_column]), 'UPDATE') as needed (name, privilege)
     join pg_attribute a on a.attrelid = p.relation and a.attname = needed.name and not a.attisdropped
     where not has_column_privilege(p.relation, a.attnum, needed.privilege)) as "missingPrivileges",
-  coalesce(row_security_active(c.oid), false) as "rowSecurity",
+  embedd.hidden_rows(c.oid) is not null as "rowSecurity",
   triggers.missing as "missingTriggers",
   triggers.disabled as "disabledTriggers",
   coalesce((

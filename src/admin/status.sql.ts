@@ -31,7 +31,9 @@ export interface PipelineStatus {
   requestsToday: number;
   tokensToday: number;
   usdToday: number;
-  /** Texts truncated at the model's limit. */
+  /** Texts the model embedded today. */
+  textsToday: number;
+  /** Those of them that were truncated, at the model's limit or at EMBEDD_MAX_CHARS. */
   cutTextsToday: number;
 }
 
@@ -61,9 +63,34 @@ select pipeline_id as pipeline,
   requests_today::float8 as "requestsToday",
   tokens_today::float8 as "tokensToday",
   usd_today::float8 as "usdToday",
+  texts_today::float8 as "textsToday",
   cut_texts_today::float8 as "cutTextsToday"
 from embedd.status
 order by pipeline_id`);
+  return rows;
+}
+
+export interface CutToday {
+  relation: string;
+  embedding: string;
+  /** Texts embedded since midnight UTC, and how many of them were truncated. */
+  texts: number;
+  cutTexts: number;
+}
+
+/** Sums up, per pipeline, the texts that were embedded today. Reads no watched table. */
+export async function cutToday(db: Pool | ClientBase): Promise<CutToday[]> {
+  const { rows } = await db.query<CutToday>(`
+select p.relation::text as relation,
+  p.embedding_column as embedding,
+  sum(u.texts)::float8 as texts,
+  sum(u.cut_texts)::float8 as "cutTexts"
+from embedd.usage u
+join embedd.pipelines p on p.id = u.pipeline_id
+where u.day = (now() at time zone 'UTC')::date
+group by p.id
+having sum(u.texts) > 0
+order by p.id`);
   return rows;
 }
 

@@ -1,6 +1,8 @@
 import pg from "pg";
 import type { PipelineInspection } from "../admin/inspect.sql.js";
 import { shellWord } from "../admin/shell-word.js";
+import type { CutToday } from "../admin/status.sql.js";
+import { CUT_ADVICE, NOTABLE_CUT_SHARE, cutShareText } from "./cut-texts.js";
 
 /** One line of the diagnosis. `try` is a command for a shell, or a statement for psql. */
 export interface Finding {
@@ -51,6 +53,18 @@ export function checkPipeline(
   return found.length > 0
     ? found
     : [{ state: "ok", what: `${name}: columns, privileges, triggers and index` }];
+}
+
+/** One line per table whose texts were cut today: a warning where many were. */
+export function checkCutTexts(today: readonly CutToday[]): Finding[] {
+  return today
+    .filter(({ cutTexts }) => cutTexts > 0)
+    .map(({ relation, embedding, texts, cutTexts }) => {
+      const what = `${relation}.${embedding}: ${cutShareText(cutTexts, texts)} of today's texts were cut at the model's limit`;
+      return cutTexts < NOTABLE_CUT_SHARE * texts
+        ? { state: "ok", what }
+        : { state: "warn", what: `${what}; ${CUT_ADVICE}` };
+    });
 }
 
 /** Watches a table with the settings that it has now; content columns that are gone are left out. */

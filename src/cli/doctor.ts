@@ -11,10 +11,10 @@ import type { ServerInspection } from "../admin/inspect.sql.js";
 import { loadPipelines } from "../database/load-pipelines.sql.js";
 import { withOwnerClient } from "../database/pool.js";
 import { shellWord } from "../admin/shell-word.js";
-import { countWorkers } from "../admin/status.sql.js";
+import { countWorkers, cutToday } from "../admin/status.sql.js";
 import type { Context } from "./context.js";
 import { withContext } from "./context.js";
-import { checkPipeline } from "./doctor-pipeline.js";
+import { checkCutTexts, checkPipeline } from "./doctor-pipeline.js";
 import type { Finding } from "./doctor-pipeline.js";
 import { EXIT } from "./exit.js";
 import { stopSignal } from "./signals.js";
@@ -58,6 +58,7 @@ async function* diagnose({ databaseUrl, config }: Context): AsyncGenerator<Findi
             : null;
         found.push(...checkPipeline(pipeline, server.role, loaded === undefined, misfit));
       }
+      found.push(...checkCutTexts(await cutToday(client)));
       const workers = await countWorkers(client);
       found.push(
         workers > 0

@@ -3,6 +3,7 @@ import { countWorkers, readStatus } from "../admin/status.sql.js";
 import type { PipelineStatus } from "../admin/status.sql.js";
 import type { IndexState } from "../database/build-index.sql.js";
 import { withContext } from "./context.js";
+import { CUT_ADVICE, cutShareText } from "./cut-texts.js";
 import { EXIT } from "./exit.js";
 import { counted, printResult } from "./text.js";
 
@@ -61,7 +62,8 @@ function formatStatus({ workers, pipelines }: { workers: number; pipelines: Pipe
     if (p.vectorIndex !== null) lines.push(`  index     ${p.vectorIndex}${INDEX_HINT[p.vectorIndex] ?? ""}`);
     if (p.waitReason !== null)
       lines.push(`  waiting   ${p.waitReason}, until ${p.waitUntil?.toISOString() ?? "?"}`);
-    if (p.requestsToday > 0) lines.push(`  today     ${spentToday(p)}`);
+    if (p.requestsToday + p.tokensToday > 0) lines.push(`  today     ${spentToday(p)}`);
+    if (p.cutTextsToday > 0) lines.push(`  cut       ${describeCut(p)}`);
     const models = Object.entries(p.doneByModel ?? {});
     lines.push(
       `  done      ${p.done ?? "?"}${models.map(([m, n]) => `\n    ${m === "" ? "(no name)" : m}: ${n}`).join("")}`,
@@ -73,8 +75,13 @@ function formatStatus({ workers, pipelines }: { workers: number; pipelines: Pipe
 
 function spentToday({ requestsToday, tokensToday, usdToday, cutTextsToday }: PipelineStatus): string {
   const price = usdToday > 0 ? `, about $${usdToday.toFixed(usdToday < 0.01 ? 6 : 2)}` : "";
+  const requests = requestsToday > 0 ? `${counted(requestsToday, "request")}, ` : "";
   const cut = cutTextsToday > 0 ? `, ${counted(cutTextsToday, "text")} cut at the model's limit` : "";
-  return `${counted(requestsToday, "request")}, ${counted(tokensToday, "token")}${price}${cut}`;
+  return `${requests}${counted(tokensToday, "token")}${price}${cut}`;
+}
+
+function describeCut({ cutTextsToday, textsToday }: PipelineStatus): string {
+  return `${cutShareText(cutTextsToday, textsToday)} of today's texts; ${CUT_ADVICE}`;
 }
 
 function describeStale({ currentModel, reembed }: PipelineStatus, stale: number): string {

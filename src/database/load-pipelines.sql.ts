@@ -114,15 +114,7 @@ select
       then format(
         'a BEFORE UPDATE trigger runs after embedd''s and could change the text unseen: %s; rename it',
         embedd.later_triggers(c.oid))
-    when row_security_active(c.oid)
-      and not exists (
-        select from pg_policies l
-        where l.schemaname = n.nspname
-          and l.tablename = c.relname
-          and l.roles && array['public', current_user]::name[])
-      then format(
-        'row-level security hides its rows from role %I: ALTER ROLE %1$I BYPASSRLS, or create a policy for it',
-        current_user)
+    else embedd.hidden_rows(c.oid)
   end as broken
 from embedd.pipelines p
 left join pg_class c on c.oid = p.relation

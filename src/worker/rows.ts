@@ -36,7 +36,7 @@ export interface RowVersion {
 }
 
 export interface ClaimedRow extends RowVersion {
-  /** Text form of each content column, cut at `maxChars`; null where the column is null. */
+  /** Text form of each content column, cut one character after `maxChars`; null where the column is null. */
   content: (string | null)[];
 }
 

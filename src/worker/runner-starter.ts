@@ -29,6 +29,7 @@ export interface Shared {
 export function runnerStarter(options: WorkerOptions, { pool, log, abort }: Base, shared: Shared) {
   const { provider, leaseMs = DEFAULTS.leaseMs } = options;
   const { presence, usage, reuse, leases, held, indexes, onShapeError } = shared;
+  const maxChars = options.maxChars ?? DEFAULTS.maxChars;
   return (pipeline: Pipeline, onState: OnState): PipelineRunner =>
     runPipeline(
       {
@@ -39,6 +40,7 @@ export function runnerStarter(options: WorkerOptions, { pool, log, abort }: Base
         model: provider.model,
         meter: usage.meter(pipeline.id),
         reuse,
+        maxChars,
         writePace: newWritePace(),
         signal: abort.signal,
         template: templateOf(pipeline),
@@ -57,7 +59,8 @@ export function runnerStarter(options: WorkerOptions, { pool, log, abort }: Base
         workerId: () => presence.workerId,
         maxBatchRows: options.maxBatchRows ?? Math.max(DEFAULTS.maxBatchRows, provider.minBatchRows ?? 0),
         batchMs: options.batchMs ?? DEFAULTS.batchMs,
-        maxChars: options.maxChars ?? DEFAULTS.maxChars,
+        // The character beyond what is embedded tells whether a text is cut.
+        maxChars: maxChars + 1,
         maxClaimChars: options.maxClaimChars ?? DEFAULTS.maxClaimChars,
         onBatch: (outcome) => options.onBatch?.(pipeline, outcome),
         onShapeError,

@@ -5,6 +5,8 @@ import { checkKeys } from "../claim/read-rows.sql.js";
 import { nextBatchRows } from "../pace.js";
 import type { EmbeddedRow, RefusedRow } from "../rows.js";
 import { completeRows } from "./complete.sql.js";
+import { functionsIn, namedObjects } from "./refusal-cause.js";
+import { findFunctions } from "./triggers.sql.js";
 
 export interface WriteContext {
   pool: Pool;
@@ -91,14 +93,31 @@ async function isolateRefused(
     if (code === null) throw error;
     // If a key no longer fits its column, no row is to blame.
     await checkKeys(pool, pipeline, rows);
-    // The server's message may quote the row.
-    if (rows.length === 1)
-      return { written: new Set(), refused: [{ row: first, code, message: "the table refused the UPDATE" }] };
+    if (rows.length === 1) {
+      const message = await refusalMessage(context, error);
+      return { written: new Set(), refused: [{ row: first, code, message }] };
+    }
     const half = Math.ceil(rows.length / 2);
     const a = await isolateRefused(context, leaseId, rows.slice(0, half));
     const b = await isolateRefused(context, leaseId, rows.slice(half));
     return { written: new Set([...a.written, ...b.written]), refused: [...a.refused, ...b.refused] };
   }
+}
+
+/** Names the trigger, constraint or type that refused the row. The server's own message may quote the row. */
+async function refusalMessage({ pool, pipeline }: WriteContext, error: unknown): Promise<string> {
+  const what = "the table refused the UPDATE";
+  if (!(error instanceof pg.DatabaseError)) return what;
+  const names = functionsIn(error);
+  // Without an answer, the objects that the error names must do.
+  const functions = names.length === 0 ? [] : await findFunctions(pool, pipeline, names).catch(() => []);
+  const causes = [
+    ...namedObjects(error),
+    ...functions.map(({ name, triggers }) =>
+      triggers === null ? `function ${name}` : `trigger ${triggers} (function ${name})`,
+    ),
+  ];
+  return causes.length === 0 ? what : `${what}: ${causes.join(", ")}`;
 }
 
 /**

@@ -160,7 +160,7 @@ describe("usage", () => {
     await provider.embed(TEXTS, { meter });
     expect(calls).toEqual([
       ["reserve", 15],
-      ["settle", { requests: 1, tokens: 55, cutTexts: 0 }],
+      ["settle", { requests: 1, tokens: 55, texts: 5, cutTexts: 0 }],
     ]);
   });
 
@@ -175,7 +175,7 @@ describe("usage", () => {
     expect(settled).toEqual([
       { requests: 1, tokens: 0 },
       { requests: 1, tokens: 15 },
-      { requests: 1, tokens: 10, cutTexts: 0 },
+      { requests: 1, tokens: 10, texts: 5, cutTexts: 0 },
     ]);
   });
 

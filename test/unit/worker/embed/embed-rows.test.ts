@@ -13,7 +13,7 @@ const meter: UsageMeter = { reserve: () => Promise.resolve({ settle: () => undef
 
 function contextOf(provider: Provider, signal = new AbortController().signal): EmbedContext {
   const pipeline = { dimensions: 384 } as Pipeline;
-  return { pipeline, provider, template: defaultTemplate(1), meter, reuse: noReuse, signal };
+  return { pipeline, provider, template: defaultTemplate(1), meter, reuse: noReuse, maxChars: 100, signal };
 }
 
 const row = (id: number, text: string | null): ClaimedRow => ({
