@@ -8,6 +8,6 @@ const SHAPE_ERRORS = new Set(["42P01", "42703", "42804", "42704", "42883", "42P1
  * where they happen, so one that gets this far is of our own casts, such as of keys to a column's former type.
  */
 export const isShapeError = (error: unknown): boolean => {
-  const code = error instanceof pg.DatabaseError ? (error.code ?? "") : "";
-  return code.startsWith("22") || SHAPE_ERRORS.has(code);
+  const sqlState = error instanceof pg.DatabaseError ? (error.code ?? "") : "";
+  return sqlState.startsWith("22") || SHAPE_ERRORS.has(sqlState);
 };
