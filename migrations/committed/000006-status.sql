@@ -1,5 +1,5 @@
---! Previous: sha1:14ca6f65d60084ee8a0a59cf75f59bc634a3739e
---! Hash: sha1:e214c0fe954b1a6de64135ea11d6727bc8909d07
+--! Previous: sha1:a7c85f1e04aaff90e0d3a08e089a5160c69eb0fc
+--! Hash: sha1:44c74e50a8e7ecc27cad2448a9d8807078e67f54
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.

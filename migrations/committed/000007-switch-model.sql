@@ -1,5 +1,5 @@
---! Previous: sha1:e214c0fe954b1a6de64135ea11d6727bc8909d07
---! Hash: sha1:c21c98b89ffb15768a700ab51cbccd184d05b64e
+--! Previous: sha1:44c74e50a8e7ecc27cad2448a9d8807078e67f54
+--! Hash: sha1:ab1b8633f8bb42c70319da726e511b0eea90c8b9
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
@@ -45,6 +45,7 @@ language sql stable as $$
         and t.tgname in (
           format('zzz_embedd_%s__after_insert', p.id),
           format('zzz_embedd_%s__before_update', p.id),
+          format('zzz_embedd_%s__before_save', p.id),
           format('zzz_embedd_%s__after_update', p.id))))
     and (f.oid is null or f.adnum <> a.attnum)
     and not (d.classid = 'pg_class'::regclass and d.objid = r and d.objsubid in (0, a.attnum))

@@ -1,4 +1,4 @@
-import type { ClientBase } from "pg";
+import type { ClientBase, Pool } from "pg";
 
 /** What keeps a role from working on one pipeline; null or empty where nothing does. */
 export interface PipelineInspection {
@@ -57,7 +57,7 @@ cross join lateral (
   select array_agg(needed.event) filter (where c.oid is not null and t.oid is null) as missing,
     array_agg(needed.event) filter (
       where t.tgenabled <> 'A' and (t.tgenabled <> 'O' or needed.event = 'before_update')) as disabled
-  from unnest(array['after_insert', 'before_update', 'after_update']) as needed (event)
+  from unnest(array['after_insert', 'before_update', 'before_save', 'after_update']) as needed (event)
   left join pg_trigger t on t.tgrelid = p.relation
     and t.tgname = format('zzz_embedd_%s__%s', p.id, needed.event)) as triggers
 order by p.id`;
@@ -66,6 +66,14 @@ order by p.id`;
 export async function inspectPipelines(client: ClientBase): Promise<PipelineInspection[]> {
   const { rows } = await client.query<PipelineInspection>(selectPipelines);
   return rows;
+}
+
+/** Lists tables, as SQL names them, that have triggers of embedd without a pipeline. */
+export async function tablesWithStrays(db: Pool | ClientBase): Promise<string[]> {
+  const { rows } = await db.query<{ relation: string }>(
+    "select distinct relation::text from embedd.stray_triggers() order by 1",
+  );
+  return rows.map(({ relation }) => relation);
 }
 
 export interface ServerInspection {

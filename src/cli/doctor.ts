@@ -5,7 +5,7 @@ import { dimensionMisfit } from "../worker/dimension-misfit.js";
 import type { Provider } from "../providers/provider.js";
 import { createProvider } from "../providers/create-provider.js";
 import { inspectConnection } from "../admin/inspect-connection.js";
-import { inspectPipelines, inspectServer } from "../admin/inspect.sql.js";
+import { inspectPipelines, inspectServer, tablesWithStrays } from "../admin/inspect.sql.js";
 import type { ServerInspection } from "../admin/inspect.sql.js";
 import { loadPipelines } from "../database/load-pipelines.sql.js";
 import { withOwnerClient } from "../database/pool.js";
@@ -16,6 +16,7 @@ import { withContext } from "./context.js";
 import { checkPipeline } from "./doctor-pipeline.js";
 import type { Finding } from "./doctor-pipeline.js";
 import { EXIT } from "./exit.js";
+import { strayTable } from "./text.js";
 
 export function addDoctor(program: Command): void {
   program
@@ -51,6 +52,14 @@ async function* diagnose({ databaseUrl, config }: Context): AsyncGenerator<Findi
           ? dimensionMisfit(loaded, model.provider)
           : null;
       found.push(...checkPipeline(pipeline, server.role, loaded === undefined, misfit));
+    }
+    for (const table of await tablesWithStrays(client)) {
+      const word = shellWord(table);
+      found.push({
+        state: "warn",
+        what: strayTable(table),
+        try: `embedd unwatch ${word}  # or: embedd watch ${word} --content body`,
+      });
     }
     const workers = await countWorkers(client);
     found.push(

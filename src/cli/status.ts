@@ -1,9 +1,10 @@
 import type { Command } from "commander";
+import { tablesWithStrays } from "../admin/inspect.sql.js";
 import { countWorkers, readStatus } from "../admin/status.sql.js";
 import type { PipelineStatus } from "../admin/status.sql.js";
 import { withContext } from "./context.js";
 import { EXIT } from "./exit.js";
-import { counted, printResult } from "./text.js";
+import { counted, printResult, strayTable } from "./text.js";
 
 export function addStatus(program: Command): void {
   program
@@ -22,14 +23,23 @@ export function addStatus(program: Command): void {
             if (workers === 0) process.exitCode = EXIT.no;
             return;
           }
-          printResult({ workers, pipelines: await readStatus(pool) }, flags.json, formatStatus);
+          const pipelines = await readStatus(pool);
+          const strayTables = await tablesWithStrays(pool);
+          printResult({ workers, pipelines, strayTables }, flags.json, formatStatus);
         },
         { quiet: true },
       );
     });
 }
 
-function formatStatus({ workers, pipelines }: { workers: number; pipelines: PipelineStatus[] }): string {
+interface Status {
+  workers: number;
+  pipelines: PipelineStatus[];
+  /** Tables with triggers of embedd and no pipeline. */
+  strayTables: string[];
+}
+
+function formatStatus({ workers, pipelines, strayTables }: Status): string {
   const lines = [`${counted(workers, "worker")} connected`];
   if (pipelines.length === 0) lines.push("no table is watched: embedd watch --help");
   for (const p of pipelines) {
@@ -55,6 +65,7 @@ function formatStatus({ workers, pipelines }: { workers: number; pipelines: Pipe
     );
     if (p.stale !== null && p.stale > 0) lines.push(`  stale     ${describeStale(p, p.stale)}`);
   }
+  for (const table of strayTables) lines.push("", strayTable(table));
   return `${lines.join("\n")}\n`;
 }
 
