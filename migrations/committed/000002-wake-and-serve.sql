@@ -1,5 +1,5 @@
---! Previous: sha1:b1da48d16910d650531af829d73d410d3fcc738e
---! Hash: sha1:35be460bba5bcb2311b334d189d6454429338f94
+--! Previous: sha1:3b63cd12a357e0d766907c4da0de4115a026b712
+--! Hash: sha1:25a97a019cad6336a9e954eb49af9c31343bfabf
 --! Message: wake and serve
 
 -- The first half of an advisory lock is its class, the bytes of four letters; the second half is the id of a pipeline
@@ -47,7 +47,7 @@ end $$;
 comment on function embedd.tg_pipelines__after_write() is 'Tells workers to reload the list of pipelines.';
 create trigger pipelines__after_write
   after insert or delete or update of
-    relation, key_columns, content_columns, template, embedding_column, model_column, model, paused, reembed
+    relation, key_columns, content_columns, template, embedding_column, model_column, model, paused, reembed, gap
   on embedd.pipelines
   for each statement
   execute function embedd.tg_pipelines__after_write();

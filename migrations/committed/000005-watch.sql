@@ -1,5 +1,5 @@
---! Previous: sha1:3d447e81ce64ff14f4bc409e1d213113a371c2b8
---! Hash: sha1:a7c85f1e04aaff90e0d3a08e089a5160c69eb0fc
+--! Previous: sha1:1aaaa7ed724b72b6290e806569600d7e77ea2338
+--! Hash: sha1:1c4233ef7a53d9d330c9c16bd563efad99b6ff0f
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.
@@ -19,31 +19,46 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp as $$
 declare
-  usual constant boolean := tg_argv[0] = 'embedding' and tg_argv[1] = 'embedding_model';
+  names text[] := array[tg_argv[0], tg_argv[1]];
+  fits boolean;
+  usual boolean;
   named_before text;
   named text;
 begin
-  if 2 <> (
-    select count(*)
+  for attempt in 1 .. 2 loop
+    select count(*) = 2 into fits
     from pg_attribute a
     join pg_type t on t.oid = a.atttypid
     where a.attrelid = tg_relid
       and (
-        (a.attname = tg_argv[0]
+        (a.attname = names[1]
           and t.typname in ('vector', 'halfvec')
           and t.typnamespace = (select e.extnamespace from pg_extension e where e.extname = 'vector'))
-        or (a.attname = tg_argv[1] and t.oid in ('text'::regtype, 'varchar'::regtype)))) then
+        or (a.attname = names[2] and t.oid in ('text'::regtype, 'varchar'::regtype)));
+    exit when fits;
+    -- The columns were renamed.
+    select coalesce(
+        case when p.relation_identity = embedd.table_identity(p.relation)
+          then embedd.column_names(p.relation, array[p.embedding_attnum, p.model_attnum]) end,
+        array[p.embedding_column, p.model_column])
+    into names
+    from embedd.pipelines p
+    where p.id::text = substring(tg_name from '^zzz_embedd_([0-9]+)__')
+      and (p.relation = tg_relid or p.relation in (select pg_partition_ancestors(tg_relid)));
+  end loop;
+  if fits is not true then
     return new;
   end if;
+  usual := names[1] = 'embedding' and names[2] = 'embedding_model';
   if usual then
     named_before := old.embedding_model;
     named := new.embedding_model;
   else
-    execute format('select ($1).%1$I, ($2).%1$I', tg_argv[1]) into named_before, named using old, new;
+    execute format('select ($1).%1$I, ($2).%1$I', names[2]) into named_before, named using old, new;
   end if;
   if named <> coalesce(named_before, '') and not exists (
     select from embedd.pipelines p
-    where p.embedding_column = tg_argv[0]
+    where p.embedding_column in (names[1], tg_argv[0])
       and coalesce(p.model, p.served_model) = named
       and (p.relation = tg_relid or p.relation in (select pg_partition_ancestors(tg_relid)))) then
     return new;
@@ -52,7 +67,7 @@ begin
     new.embedding := null;
     new.embedding_model := null;
   else
-    new := jsonb_populate_record(new, jsonb_build_object(tg_argv[0], null, tg_argv[1], null));
+    new := jsonb_populate_record(new, jsonb_build_object(names[1], null, names[2], null));
   end if;
   return new;
 exception when others then
@@ -148,6 +163,23 @@ end $$;
 comment on function embedd.drop_strays(regclass) is
   'Drops embedd''s triggers and indexes of pending rows that belong to no pipeline of the table, and returns their number.';
 
+create function embedd.drop_ghosts(relation regclass) returns void
+language plpgsql as $$
+declare
+  ghost embedd.pipelines;
+begin
+  for ghost in
+    select p.*
+    from embedd.pipelines p
+    join pg_class c on c.oid = drop_ghosts.relation and c.relname = p.relation_name
+    join pg_namespace n on n.oid = c.relnamespace and n.nspname = p.relation_schema
+    where not exists (select from pg_class live where live.oid = p.relation)
+  loop
+    perform embedd.unwatch(ghost.relation::oid::text, ghost.embedding_column);
+  end loop;
+end $$;
+comment on function embedd.drop_ghosts(regclass) is 'Drops the pipelines of a dropped table that had this table''s name.';
+
 create function embedd.drop_triggers(pipeline embedd.pipelines) returns void
 language plpgsql as $$
 declare
@@ -164,12 +196,6 @@ begin
   end loop;
 end $$;
 comment on function embedd.drop_triggers(embedd.pipelines) is 'Drops the triggers of a pipeline.';
-
-create function embedd.pending_index_name(pipeline_id integer) returns text
-language sql immutable as $$
-  select format('embedd_%s_pending', pipeline_id)
-$$;
-comment on function embedd.pending_index_name(integer) is 'The name of the index of pending rows.';
 
 create function embedd.pending_index_definition(pipeline embedd.pipelines) returns text
 language sql stable as $$
@@ -244,6 +270,7 @@ begin
         target, embedd.later_triggers(target)),
       format('ALTER TRIGGER ... ON %s RENAME TO a_name_that_sorts_before_zzz_embedd;', target));
   end if;
+  perform embedd.drop_ghosts(target);
   select * into existing
   from embedd.pipelines p
   where p.relation = target and p.embedding_column = watch.embedding_column;
@@ -279,7 +306,7 @@ language plpgsql
 set lock_timeout = '10s'
 set client_min_messages = warning as $$
 declare
-  target regclass := embedd.resolve(relation);
+  target regclass := embedd.resolve_watched(relation);
   schema_name name := (
     select n.nspname
     from pg_class c
@@ -308,6 +335,9 @@ begin
   loop
     perform embedd.revoke_pipeline(pipeline);
     delete from embedd.pipelines p where p.id = pipeline.id;
+    dropped := dropped + 1;
+    -- The table is gone.
+    continue when schema_name is null;
     perform embedd.drop_triggers(pipeline);
     execute format('drop index if exists %1$I.%2$I, %1$I.%3$I',
       schema_name, embedd.pending_index_name(pipeline.id), embedd.vector_index_name(pipeline.id));
@@ -315,7 +345,6 @@ begin
       execute format('alter table %s drop column if exists %I, drop column if exists %I',
         target, pipeline.embedding_column, pipeline.model_column);
     end if;
-    dropped := dropped + 1;
   end loop;
   if embedd.drop_strays(target) + dropped = 0 then
     perform embedd.refuse('not_watched',
@@ -327,5 +356,84 @@ end $$;
 comment on function embedd.unwatch is
   'Unwatches a table: drops embedd''s triggers and indexes and revokes its grants. The vectors stay, unless drop_columns. '
   'Returns the number of pipelines removed.';
+
+create function embedd.resolve_gap(pipeline_id integer, existing text) returns void
+language plpgsql as $$
+declare
+  pipeline embedd.pipelines;
+begin
+  if existing is null or existing not in ('keep', 'refresh') then
+    perform embedd.refuse('existing_vectors',
+      format('there is no choice %L for existing vectors', existing),
+      'keep trusts them, refresh embeds their rows again');
+  end if;
+  update embedd.pipelines p set gap = null where p.id = resolve_gap.pipeline_id returning * into pipeline;
+  if existing = 'refresh' then
+    execute format('update %s set %2$I = null, %3$I = null where %2$I is not null',
+      pipeline.relation, pipeline.embedding_column, pipeline.model_column);
+  end if;
+end $$;
+comment on function embedd.resolve_gap(integer, text) is
+  'Ends a gap. keep: every vector that is there is trusted from now on. refresh: workers embed all rows again.';
+
+-- The pipelines that a name means: those of the table that has it, otherwise those of the table that had it.
+create function embedd.repair(relation text, embedding_column text default null, existing text default null)
+returns setof integer
+language plpgsql
+set lock_timeout = '10s'
+set client_min_messages = warning as $$
+declare
+  target regclass;
+  pipeline embedd.pipelines;
+  last_name text;
+  problem text;
+  filled boolean;
+begin
+  perform embedd.follow_names();
+  target := embedd.resolve(relation);
+  for pipeline in
+    select *
+    from embedd.pipelines p
+    where p.relation = embedd.resolve_watched(repair.relation)
+      and p.embedding_column = coalesce(repair.embedding_column, p.embedding_column)
+    order by p.id
+  loop
+    last_name := format('%I.%I', pipeline.relation_schema, pipeline.relation_name);
+    problem := coalesce(pipeline.gap, embedd.table_problem(pipeline), embedd.find_gap(pipeline));
+    perform embedd.check_relation(target);
+    perform embedd.check_content_columns(target, pipeline.content_columns,
+      array[pipeline.embedding_column, pipeline.model_column]);
+    perform embedd.check_embedding_column(target, pipeline.embedding_column);
+    perform embedd.check_model_column(target, pipeline.model_column);
+    execute format('select exists (select from %s where %I is not null)', target, pipeline.embedding_column) into filled;
+    if problem is not null and filled and existing is null then
+      perform embedd.refuse('existing_vectors',
+        format('vectors of %s may belong to earlier texts: %s', target, problem),
+        format('embedd repair %s --existing refresh; or --existing keep to trust them', embedd.shell_word(target::text)));
+    end if;
+    if pipeline.relation <> target then
+      perform embedd.revoke_pipeline(pipeline);
+      perform embedd.drop_triggers(pipeline);
+    end if;
+    update embedd.pipelines p
+    set relation = target, key_columns = embedd.primary_key(target), error = null
+    where p.id = pipeline.id
+    returning * into pipeline;
+    perform embedd.drop_triggers(pipeline);
+    perform embedd.create_triggers(pipeline);
+    perform embedd.grant_pipeline(pipeline, role) from embedd.worker_roles() as role;
+    perform embedd.resolve_gap(pipeline.id, case when filled and existing is not null then existing else 'keep' end);
+    return next pipeline.id;
+  end loop;
+  if not found then
+    perform embedd.refuse('not_watched',
+      format('%s is not watched', target),
+      'SELECT relation, embedding_column FROM embedd.pipelines;');
+  end if;
+end $$;
+comment on function embedd.repair(text, text, text) is
+  'Restores the triggers and privileges of a watched table, also after it was replaced by another with the same name. '
+  'Where vectors exist after a gap, existing is required: keep trusts them, refresh embeds their rows again. '
+  'Returns the pipelines, whose indexes "embedd repair" builds.';
 
 select embedd.watch('embedd.chunks', array['content']);

@@ -1,5 +1,5 @@
---! Previous: sha1:a7c85f1e04aaff90e0d3a08e089a5160c69eb0fc
---! Hash: sha1:44c74e50a8e7ecc27cad2448a9d8807078e67f54
+--! Previous: sha1:1c4233ef7a53d9d330c9c16bd563efad99b6ff0f
+--! Hash: sha1:4a0440088609213c23146615ae46aea051c8a6be
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.
@@ -55,7 +55,7 @@ comment on function embedd.vector_index_state(embedd.pipelines) is
 create view embedd.status as
   select
     p.id as pipeline_id,
-    p.relation::text as relation,
+    embedd.relation_text(p) as relation,
     p.embedding_column,
     p.model,
     p.paused,

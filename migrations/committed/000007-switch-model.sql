@@ -1,5 +1,5 @@
---! Previous: sha1:44c74e50a8e7ecc27cad2448a9d8807078e67f54
---! Hash: sha1:ab1b8633f8bb42c70319da726e511b0eea90c8b9
+--! Previous: sha1:4a0440088609213c23146615ae46aea051c8a6be
+--! Hash: sha1:c5487429154cd55322357fb473b4f410bdcb20d8
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
@@ -315,7 +315,7 @@ begin
       where g.pipeline_id = pipeline.id
         and g.grantee = acl.grantee
         and g.privilege = acl.privilege_type
-        and g.column_name = u.old_name)
+        and g.object_name = u.old_name)
   loop
     execute given.statement;
   end loop;
@@ -400,11 +400,11 @@ begin
     shadow.relation, shadow.model_column, pipeline.model_column);
 
   update embedd.grants g
-  set column_name = case g.column_name
+  set object_name = case g.object_name
     when shadow.embedding_column then pipeline.embedding_column
     else pipeline.model_column end
   where g.pipeline_id = shadow_id
-    and g.column_name in (shadow.embedding_column, shadow.model_column);
+    and g.object_name in (shadow.embedding_column, shadow.model_column);
   update embedd.pipelines p
   set
     embedding_column = pipeline.embedding_column,

@@ -4,7 +4,14 @@ import { callSchema } from "../database/call-schema.js";
 import { dropBookkeeping } from "./bookkeeping.sql.js";
 import { inClientTransaction } from "./client-transaction.js";
 import { committedMigrations } from "./migrate.js";
-import { countChunks, dropSchema, limitUninstall, revokeWorkers, watchedTables } from "./uninstall.sql.js";
+import {
+  countChunks,
+  dropSchema,
+  dropStrays,
+  limitUninstall,
+  revokeWorkers,
+  watchedTables,
+} from "./uninstall.sql.js";
 import { dropPipelines } from "./watch.sql.js";
 
 /**
@@ -33,6 +40,7 @@ export async function uninstall(
     await revokeWorkers(client);
     const tables = await watchedTables(client);
     for (const table of tables) await dropPipelines(client, table, { embedding: undefined, dropColumns });
+    await dropStrays(client);
     await dropSchema(client);
     await dropBookkeeping(
       client,

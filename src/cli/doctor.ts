@@ -7,7 +7,7 @@ import { createProvider } from "../providers/create-provider.js";
 import { inspectConnection } from "../admin/inspect-connection.js";
 import { inspectPipelines, inspectServer, tablesWithStrays } from "../admin/inspect.sql.js";
 import type { ServerInspection } from "../admin/inspect.sql.js";
-import { loadPipelines } from "../database/load-pipelines.sql.js";
+import { followNames, loadPipelines } from "../database/load-pipelines.sql.js";
 import { withOwnerClient } from "../database/pool.js";
 import { shellWord } from "../admin/shell-word.js";
 import { countWorkers } from "../admin/status.sql.js";
@@ -44,6 +44,7 @@ async function* diagnose({ databaseUrl, config }: Context): AsyncGenerator<Findi
     const server = await inspectServer(client);
     const found = checkServer(server);
     if (!server.migrated || !server.ownTables) return found;
+    await followNames(client);
     const { pipelines } = await loadPipelines(client);
     for (const pipeline of await inspectPipelines(client)) {
       const loaded = pipelines.find(({ id }) => id === pipeline.id);
