@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:d6f084fe67b81dd4f41472ee8e753b49ccfe5b50
+--! Hash: sha1:a584ab2515e65a615e88641de388b78876d7f928
 --! Message: tables
 
 -- Tables. embedd keeps its state here and writes only vectors and model names to a user's table: an UPDATE there
@@ -40,9 +40,27 @@ create table embedd.pipelines (
   reembed boolean not null default false,
   shadow_of integer unique references embedd.pipelines,
   model_before text,
+  relation_schema text,
+  relation_name text,
+  relation_identity text,
+  key_attnums smallint[],
+  content_attnums smallint[],
+  embedding_attnum smallint,
+  model_attnum smallint,
+  gap text,
   unique (relation, embedding_column)
 );
 comment on table embedd.pipelines is 'One row per watched embedding column. Written by embedd.watch and embedd.unwatch.';
+comment on column embedd.pipelines.relation_schema is 'The table''s schema when it was last seen.';
+comment on column embedd.pipelines.relation_name is 'The table''s name when it was last seen.';
+comment on column embedd.pipelines.relation_identity is
+  'Server, database and OID of the table that the column numbers are from. A restored dump has other numbers.';
+comment on column embedd.pipelines.key_attnums is 'Numbers of the key columns, which survive a rename.';
+comment on column embedd.pipelines.content_attnums is 'Numbers of the content columns.';
+comment on column embedd.pipelines.embedding_attnum is 'Number of the embedding column.';
+comment on column embedd.pipelines.model_attnum is 'Number of the model column.';
+comment on column embedd.pipelines.gap is
+  'Why vectors may not belong to their texts; NULL: embedd watched every change. embedd repair clears it.';
 comment on column embedd.pipelines.key_columns is 'The columns of the primary key, in order.';
 comment on column embedd.pipelines.content_columns is 'The columns that the text is made of, in order.';
 comment on column embedd.pipelines.template is
@@ -113,12 +131,13 @@ create table embedd.grants (
   pipeline_id integer not null references embedd.pipelines on delete cascade,
   grantee regrole not null,
   privilege text not null check (privilege in ('USAGE', 'SELECT', 'UPDATE')),
-  column_name text
+  object_name text not null,
+  -- A publication for all tables refuses DELETE on a table without a key.
+  primary key (pipeline_id, grantee, privilege, object_name)
 );
-create unique index on embedd.grants (pipeline_id, grantee, privilege, coalesce(column_name, ''));
 comment on table embedd.grants is
   'The privileges that embedd granted on users'' tables and schemas, so that unwatch revokes exactly those.';
-comment on column embedd.grants.column_name is 'NULL: USAGE on the table''s schema.';
+comment on column embedd.grants.object_name is 'A column; for USAGE, the schema.';
 
 -- No foreign key to pipelines: usage stays on record after a table is unwatched.
 create table embedd.usage (

@@ -1,5 +1,5 @@
---! Previous: sha1:d6f084fe67b81dd4f41472ee8e753b49ccfe5b50
---! Hash: sha1:b680c10f76dce99a5a2440b7e29bf4a3ba0519c6
+--! Previous: sha1:a584ab2515e65a615e88641de388b78876d7f928
+--! Hash: sha1:b40d42994ab43d37a6abe88bcb038ade695687eb
 --! Message: wake and serve
 
 -- The first half of an advisory lock is its class, the bytes of four letters; the second half is the id of a pipeline
@@ -48,7 +48,7 @@ end $$;
 comment on function embedd.tg_pipelines__after_write() is 'Tells workers to reload the list of pipelines.';
 create trigger pipelines__after_write
   after insert or delete or update of
-    relation, key_columns, content_columns, template, embedding_column, model_column, model, paused, reembed
+    relation, key_columns, content_columns, template, embedding_column, model_column, model, paused, reembed, gap
   on embedd.pipelines
   for each statement
   execute function embedd.tg_pipelines__after_write();

@@ -1,5 +1,5 @@
---! Previous: sha1:e54c8e6ee7b4c6f852b98440e422d96865eac177
---! Hash: sha1:1e1175eb9423a0a5b2923aa708d71d54cff57cfd
+--! Previous: sha1:1b853f06b6c144f6c0e41aae079f291a6223dfac
+--! Hash: sha1:ba52bef78810106099d80d600b255a9c3d540424
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.
@@ -117,7 +117,7 @@ comment on function embedd.vector_index_state(embedd.pipelines) is
 create view embedd.status as
   select
     p.id as pipeline_id,
-    p.relation::text as relation,
+    embedd.relation_text(p) as relation,
     p.embedding_column,
     p.model,
     p.paused,

@@ -1,5 +1,5 @@
---! Previous: sha1:1e1175eb9423a0a5b2923aa708d71d54cff57cfd
---! Hash: sha1:3304d2a33b8a6e9032f7aef5ae62775b08300945
+--! Previous: sha1:ba52bef78810106099d80d600b255a9c3d540424
+--! Hash: sha1:f2eea37f5588c2e8840a4a224a40831fa2b6dbcd
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
@@ -45,6 +45,7 @@ language sql stable as $$
         and t.tgname in (
           format('zzz_embedd_%s__after_insert', p.id),
           format('zzz_embedd_%s__before_update', p.id),
+          format('zzz_embedd_%s__before_save', p.id),
           format('zzz_embedd_%s__after_update', p.id))))
     and (f.oid is null or f.adnum <> a.attnum)
     and not (d.classid = 'pg_class'::regclass and d.objid = r and d.objsubid in (0, a.attnum))
@@ -314,7 +315,7 @@ begin
       where g.pipeline_id = pipeline.id
         and g.grantee = acl.grantee
         and g.privilege = acl.privilege_type
-        and g.column_name = u.old_name)
+        and g.object_name = u.old_name)
   loop
     execute given.statement;
   end loop;
@@ -399,11 +400,11 @@ begin
     shadow.relation, shadow.model_column, pipeline.model_column);
 
   update embedd.grants g
-  set column_name = case g.column_name
+  set object_name = case g.object_name
     when shadow.embedding_column then pipeline.embedding_column
     else pipeline.model_column end
   where g.pipeline_id = shadow_id
-    and g.column_name in (shadow.embedding_column, shadow.model_column);
+    and g.object_name in (shadow.embedding_column, shadow.model_column);
   update embedd.pipelines p
   set
     embedding_column = pipeline.embedding_column,

@@ -5,7 +5,14 @@ import { withoutTimeLimits } from "../database/maintenance.sql.js";
 import { dropBookkeeping } from "./bookkeeping.sql.js";
 import { inClientTransaction } from "./client-transaction.js";
 import { committedMigrations } from "./migrate.js";
-import { countChunks, dropSchema, limitUninstall, revokeWorkers, watchedTables } from "./uninstall.sql.js";
+import {
+  countChunks,
+  dropSchema,
+  dropStrays,
+  limitUninstall,
+  revokeWorkers,
+  watchedTables,
+} from "./uninstall.sql.js";
 import { dropPipelines } from "./watch.sql.js";
 
 /**
@@ -34,6 +41,7 @@ export async function uninstall(
     await revokeWorkers(client);
     const tables = await watchedTables(client);
     for (const table of tables) await dropPipelines(client, table, { embedding: undefined, dropColumns });
+    await dropStrays(client);
     await dropSchema(client);
     await dropBookkeeping(
       client,

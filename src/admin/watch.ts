@@ -1,9 +1,11 @@
 import type { ClientBase } from "pg";
+import { configurationError } from "../errors.js";
 import { buildIndex } from "../database/build-index.sql.js";
 import { callSchema } from "../database/call-schema.js";
 import { withoutTimeLimits } from "../database/maintenance.sql.js";
 import { inClientTransaction } from "./client-transaction.js";
-import { addColumns, createPipeline, dropPipelines } from "./watch.sql.js";
+import { namingHolders } from "./name-holders.js";
+import { addColumns, createPipeline, dropPipelines, findPipeline } from "./watch.sql.js";
 import type { WatchOptions } from "./watch.sql.js";
 
 export type { WatchOptions } from "./watch.sql.js";
@@ -20,7 +22,7 @@ export function watch(
   onIndex: () => void = () => undefined,
 ): Promise<number> {
   return withoutTimeLimits(client, async () => {
-    const id = await callSchema(() => attach(client, options));
+    const id = await namingHolders(client, options.relation, () => callSchema(() => attach(client, options)));
     onIndex();
     try {
       await buildIndex(client, id, "pending");
@@ -52,6 +54,25 @@ export async function unwatch(
   { embedding, dropColumns = false }: { embedding?: string | undefined; dropColumns?: boolean } = {},
 ): Promise<number> {
   return withoutTimeLimits(client, () =>
-    callSchema(() => dropPipelines(client, relation, { embedding, dropColumns })),
+    namingHolders(client, relation, () =>
+      callSchema(() => dropPipelines(client, relation, { embedding, dropColumns })),
+    ),
   );
+}
+
+/**
+ * Stops watching by the number of a pipeline, which works for any table, even one that is gone.
+ * @throws EmbeddError with code `not_watched`
+ */
+export async function unwatchPipeline(
+  client: ClientBase,
+  pipeline: number,
+  { dropColumns = false }: { dropColumns?: boolean } = {},
+): Promise<string> {
+  const found = await callSchema(() => findPipeline(client, pipeline));
+  if (found === undefined) {
+    throw configurationError("not_watched", `there is no pipeline ${pipeline}`, "embedd status");
+  }
+  await unwatch(client, found.name, { embedding: found.embedding, dropColumns });
+  return found.relation;
 }

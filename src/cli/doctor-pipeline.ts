@@ -23,27 +23,24 @@ export function checkPipeline(
   const fail = (what: string, fix: string): void => {
     found.push({ state: "FAIL", what: `${name}: ${what}`, try: fix });
   };
-  if (broken) fail(p.error ?? "its table or a column is gone", watchCommand(p));
+  const repair = `embedd repair ${shellWord(p.relation)}`;
+  if (p.tableProblem !== null) {
+    const [what, fix] = splitAdvice(p.tableProblem);
+    return [{ state: "FAIL", what: `${name}: ${what}`, try: fix }];
+  }
+  if (p.rolesWithoutSchema !== null) {
+    for (const lacking of p.rolesWithoutSchema)
+      fail(`${lacking} lacks USAGE on schema ${p.schema ?? "?"}`, `embedd grant ${shellWord(lacking)}`);
+  } else if (broken) fail(p.error ?? "its table or a column is gone", watchCommand(p));
   if (misfit !== null) fail(misfit.what, misfit.cure);
   if (p.missingPrivileges !== null) {
     fail(`${role} lacks ${p.missingPrivileges.join(", ")}`, `embedd grant ${shellWord(role)}`);
   }
   if (p.rowSecurity)
     fail(`row-level security hides rows from ${role}`, `ALTER ROLE ${quoted(role)} BYPASSRLS;`);
-  if (p.missingTriggers !== null) {
-    fail(`triggers are missing: ${p.missingTriggers.join(", ")}`, rewatchCommand(p));
-  }
-  if (p.disabledTriggers !== null) {
-    const enable = p.disabledTriggers.map(
-      (event) => `ENABLE ${event === "before_update" ? "ALWAYS " : ""}TRIGGER zzz_embedd_${p.id}__${event}`,
-    );
-    fail(
-      `triggers are disabled: ${p.disabledTriggers.join(", ")}`,
-      `ALTER TABLE ${p.relation} ${enable.join(", ")};`,
-    );
-  }
-  if (p.pendingIndex !== "ready" && !broken)
-    fail(`the index of pending rows is ${p.pendingIndex}`, rewatchCommand(p));
+  if (p.gap !== null)
+    fail(`vectors may belong to earlier texts: ${p.gap}`, `${repair} --existing refresh  # or keep`);
+  if (p.pendingIndex !== "ready" && !broken) fail(`the index of pending rows is ${p.pendingIndex}`, repair);
   if (p.vectorIndex === "failed") {
     fail(
       "the vector index is invalid, slows writers, and no session is building it",
@@ -84,8 +81,10 @@ function watchCommand(p: PipelineInspection): string {
   return `embedd watch ${shellWord(p.relation)} ${given.join(" ")}`;
 }
 
-function rewatchCommand(p: PipelineInspection): string {
-  return `embedd unwatch ${shellWord(p.relation)} --embedding ${shellWord(p.embedding)} && ${watchCommand(p)}`;
+/** Splits `what is wrong; what to type`. */
+function splitAdvice(problem: string): [string, string] {
+  const at = problem.indexOf("; ");
+  return [problem.slice(0, at), problem.slice(at + 2)];
 }
 
 const quoted = (role: string): string => (/^[a-z_][a-z0-9_]*$/.test(role) ? role : pg.escapeIdentifier(role));

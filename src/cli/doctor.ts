@@ -6,9 +6,9 @@ import { dimensionMisfit } from "../worker/dimension-misfit.js";
 import type { Provider } from "../providers/provider.js";
 import { createProvider } from "../providers/create-provider.js";
 import { inspectConnection } from "../admin/inspect-connection.js";
-import { inspectPipelines, inspectServer } from "../admin/inspect.sql.js";
+import { inspectPipelines, inspectServer, tablesWithStrays } from "../admin/inspect.sql.js";
 import type { ServerInspection } from "../admin/inspect.sql.js";
-import { loadPipelines } from "../database/load-pipelines.sql.js";
+import { followNames, loadPipelines } from "../database/load-pipelines.sql.js";
 import { withOwnerClient } from "../database/pool.js";
 import { shellWord } from "../admin/shell-word.js";
 import { countWorkers, cutToday } from "../admin/status.sql.js";
@@ -18,6 +18,7 @@ import { checkCutTexts, checkPipeline } from "./doctor-pipeline.js";
 import type { Finding } from "./doctor-pipeline.js";
 import { EXIT } from "./exit.js";
 import { stopSignal } from "./signals.js";
+import { strayTable } from "./text.js";
 
 export function addDoctor(program: Command): void {
   program
@@ -49,6 +50,7 @@ async function* diagnose({ databaseUrl, config }: Context): AsyncGenerator<Findi
       const server = await inspectServer(client);
       const found = checkServer(server);
       if (!server.migrated || !server.ownTables) return found;
+      await followNames(client);
       const { pipelines } = await loadPipelines(client);
       for (const pipeline of await inspectPipelines(client)) {
         const loaded = pipelines.find(({ id }) => id === pipeline.id);
@@ -57,6 +59,14 @@ async function* diagnose({ databaseUrl, config }: Context): AsyncGenerator<Findi
             ? dimensionMisfit(loaded, model.provider)
             : null;
         found.push(...checkPipeline(pipeline, server.role, loaded === undefined, misfit));
+      }
+      for (const table of await tablesWithStrays(client)) {
+        const word = shellWord(table);
+        found.push({
+          state: "warn",
+          what: strayTable(table),
+          try: `embedd unwatch ${word}  # or: embedd watch ${word} --content body`,
+        });
       }
       found.push(...checkCutTexts(await cutToday(client)));
       const workers = await countWorkers(client);

@@ -1,4 +1,5 @@
 import pg from "pg";
+import { isSchemaMissing } from "../database/call-schema.js";
 import { EmbeddError, messageOf } from "../errors.js";
 
 /** The exit codes, for scripts. `embedd --help`, README and docs/reference.md print them from here. */
@@ -58,7 +59,7 @@ export function reportError(error: unknown): number {
     );
     return EXIT.unreachable;
   }
-  if (error instanceof pg.DatabaseError && (code === "3F000" || code === "42P01")) {
+  if (error instanceof pg.DatabaseError && isSchemaMissing(error)) {
     process.stderr.write(
       `embedd: this database has no embedd schema (${error.message})\n  try: embedd migrate\n`,
     );

@@ -10,6 +10,7 @@ import { addFailures, addRetry } from "./failures.js";
 import { addMigrate } from "./migrate.js";
 import { addPause, addResume } from "./pause.js";
 import { addReembed } from "./reembed.js";
+import { addRepair } from "./repair.js";
 import { addGrant } from "./roles.js";
 import { addUninstall } from "./uninstall.js";
 import { addRun } from "./run.js";
@@ -64,6 +65,7 @@ Example:
     addMigrate,
     addWatch,
     addUnwatch,
+    addRepair,
     addGrant,
     addRun,
     addStatus,

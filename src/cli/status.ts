@@ -1,11 +1,12 @@
 import type { Command } from "commander";
+import { tablesWithStrays } from "../admin/inspect.sql.js";
 import { countWorkers, readStatus } from "../admin/status.sql.js";
 import type { PipelineStatus } from "../admin/status.sql.js";
 import type { IndexState } from "../database/build-index.sql.js";
 import { withContext } from "./context.js";
 import { CUT_ADVICE, cutShareText } from "./cut-texts.js";
 import { EXIT } from "./exit.js";
-import { counted, printResult } from "./text.js";
+import { counted, printResult, strayTable } from "./text.js";
 
 export function addStatus(program: Command): void {
   program
@@ -27,8 +28,9 @@ export function addStatus(program: Command): void {
             return;
           }
           const pipelines = await readStatus(pool);
-          printResult({ workers, pipelines }, flags.json, formatStatus);
-          if (pipelines.some(hasProblem)) process.exitCode = EXIT.no;
+          const strayTables = await tablesWithStrays(pool);
+          printResult({ workers, pipelines, strayTables }, flags.json, formatStatus);
+          if (pipelines.some(hasProblem) || strayTables.length > 0) process.exitCode = EXIT.no;
         },
         { quiet: true },
       );
@@ -43,7 +45,14 @@ const INDEX_HINT: Partial<Record<IndexState, string>> = {
 const hasProblem = ({ error, failed, dead, vectorIndex }: PipelineStatus): boolean =>
   error !== null || failed + dead > 0 || vectorIndex === "failed";
 
-function formatStatus({ workers, pipelines }: { workers: number; pipelines: PipelineStatus[] }): string {
+interface Status {
+  workers: number;
+  pipelines: PipelineStatus[];
+  /** Tables with triggers of embedd and no pipeline. */
+  strayTables: string[];
+}
+
+function formatStatus({ workers, pipelines, strayTables }: Status): string {
   const lines = [`${counted(workers, "worker")} connected`];
   if (pipelines.length === 0) lines.push("no table is watched: embedd watch --help");
   for (const p of pipelines) {
@@ -70,6 +79,7 @@ function formatStatus({ workers, pipelines }: { workers: number; pipelines: Pipe
     );
     if (p.stale !== null && p.stale > 0) lines.push(`  stale     ${describeStale(p, p.stale)}`);
   }
+  for (const table of strayTables) lines.push("", strayTable(table));
   return `${lines.join("\n")}\n`;
 }
 

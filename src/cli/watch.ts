@@ -1,6 +1,7 @@
 import { Option } from "commander";
 import type { Command } from "commander";
-import { unwatch, watch } from "../admin/watch.js";
+import { unwatch, unwatchPipeline, watch } from "../admin/watch.js";
+import { configurationError } from "../errors.js";
 import { wholeNumber } from "./arguments.js";
 import { withOwner } from "./context.js";
 import { counted } from "./text.js";
@@ -14,6 +15,12 @@ interface WatchFlags {
   createColumns?: boolean;
   dimensions: number;
   index?: "hnsw";
+}
+
+interface UnwatchFlags {
+  embedding?: string;
+  pipeline?: number;
+  dropColumns?: boolean;
 }
 
 export function addWatch(program: Command): void {
@@ -63,15 +70,24 @@ export function addWatch(program: Command): void {
 
 export function addUnwatch(program: Command): void {
   program
-    .command("unwatch <table>")
+    .command("unwatch [table]")
     .description("stop watching a table and drop embedd's triggers, indexes and grants; vectors stay")
     .option("--embedding <column>", "only this embedding column (default: all of the table)")
+    .option("--pipeline <id>", "only this pipeline, instead of a table", wholeNumber)
     .option("--drop-columns", "also drop the embedding and model columns")
     .addHelpText("after", "\nExample:\n  embedd unwatch docs")
-    .action(async (table: string, flags: { embedding?: string; dropColumns?: boolean }, command: Command) => {
+    .action(async (table: string | undefined, { pipeline, ...flags }: UnwatchFlags, command: Command) => {
+      if ((table === undefined) === (pipeline === undefined)) {
+        throw configurationError("no_table", "name a table, or a pipeline", "embedd unwatch docs");
+      }
       await withOwner(command, async (client) => {
-        const count = await unwatch(client, table, flags);
-        process.stdout.write(`no longer watching ${table} (${counted(count, "pipeline")})\n`);
+        if (pipeline !== undefined) {
+          const relation = await unwatchPipeline(client, pipeline, flags);
+          process.stdout.write(`no longer watching ${relation} (pipeline ${pipeline})\n`);
+        } else if (table !== undefined) {
+          const count = await unwatch(client, table, flags);
+          process.stdout.write(`no longer watching ${table} (${counted(count, "pipeline")})\n`);
+        }
       });
     });
 }

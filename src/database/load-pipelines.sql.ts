@@ -16,7 +16,7 @@ select
   p.id,
   coalesce(
     case when c.oid is not null then format('%I.%I', n.nspname, c.relname) end,
-    p.relation::text) as relation,
+    embedd.relation_text(p)) as relation,
   c.oid::bigint::float8 as "relationOid",
   c.relkind <> 'p' and has_column_privilege(c.oid, 'ctid', 'SELECT') as "ctidReadable",
   has_column_privilege(c.oid, 'ctid', 'SELECT') and has_column_privilege(c.oid, 'xmin', 'SELECT')
@@ -25,6 +25,12 @@ select
   p.model,
   p.paused,
   p.error,
+  p.gap,
+  now.gap as "gapNow",
+  coalesce(
+    'vectors may belong to earlier texts: ' || coalesce(now.gap, p.gap) || '; embedd repair ' || now.word
+      || ' --existing refresh  # or keep',
+    now.index_problem || '; embedd repair ' || now.word) as problem,
   p.reembed,
   p.index_method as "indexMethod",
   p.shadow_of as "shadowOf",
@@ -93,7 +99,10 @@ select
     join pg_namespace tn on tn.oid = ty.typnamespace
   ) as keys,
   case
-    when c.oid is null then 'its table is gone'
+    when embedd.table_problem(p) is not null then embedd.table_problem(p)
+    when not has_schema_privilege(n.oid, 'USAGE') then format(
+      'role %I may not use schema %I, where the table is now; embedd grant %s',
+      current_user, n.nspname, embedd.shell_word(current_user::text))
     when not embedd.pipeline_is_whole(p) then 'a column that it needs is gone: ' || (
       select string_agg(quote_ident(name), ', ')
       from unnest(p.key_columns || p.content_columns || array[p.embedding_column, p.model_column]) u (name)
@@ -139,6 +148,12 @@ left join lateral (
   limit 1
 ) as key_index on true
 cross join lateral (
+  select
+    embedd.find_gap(p) as gap,
+    case when p.shadow_of is null then embedd.index_problem(p) end as index_problem,
+    embedd.shell_word(coalesce(quote_ident(n.nspname) || '.' || quote_ident(c.relname), '')) as word
+) as now
+cross join lateral (
   select t.oid, vn.nspname
   from pg_type t
   join pg_extension x on x.extnamespace = t.typnamespace
@@ -146,6 +161,20 @@ cross join lateral (
   where x.extname = 'vector' and t.typname = 'vector'
 ) v
 order by p.id`;
+
+/**
+ * Follows tables and columns that were renamed, before the pipelines are read.
+ * @returns the pipelines whose names changed
+ */
+export async function followNames(db: Pool | ClientBase): Promise<number[]> {
+  const { rows } = await db.query<{ id: number }>("select embedd.follow_names() as id");
+  return rows.map(({ id }) => id);
+}
+
+/** Remembers, until somebody repairs it, that a pipeline's vectors may be outdated. */
+export async function recordGap(db: Pool | ClientBase, id: number, gap: string): Promise<void> {
+  await db.query("update embedd.pipelines set gap = $2 where id = $1 and gap is null", [id, gap]);
+}
 
 /** Reads all pipelines with the current shape of their tables. */
 export async function loadPipelines(

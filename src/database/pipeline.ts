@@ -50,6 +50,12 @@ export interface Pipeline {
   indexMethod: string | null;
   /** The error that embedd.status shows. */
   error: string | null;
+  /** Why vectors may be outdated, until `embedd repair`; null: they are not. */
+  gap: string | null;
+  /** What is missing now, so that edits may keep the vector of their old text; null: nothing. */
+  gapNow: string | null;
+  /** What `embedd repair` cures while the pipeline is served, and what to type; null: nothing. */
+  problem: string | null;
   /** The condition of a pending row; the partial index has the same. */
   pending: string;
   /** The part of `pending` that concerns the text. */

@@ -2,7 +2,7 @@ import type { Pool } from "pg";
 import { messageOf } from "../errors.js";
 import type { Logger } from "../logger.js";
 import type { Provider } from "../providers/provider.js";
-import { loadPipelines } from "../database/load-pipelines.sql.js";
+import { followNames, loadPipelines, recordGap } from "../database/load-pipelines.sql.js";
 import type { Pipeline } from "../database/pipeline.js";
 import { decide, decideOnAnswer } from "./decide.js";
 import type { Decision, World, Yielded } from "./decide.js";
@@ -70,7 +70,7 @@ interface IdleWaiter {
 }
 
 /** A pipeline as far as reports need it; broken ones have no more. */
-type Reported = Pick<Pipeline, "id" | "relation" | "error">;
+type Reported = Pick<Pipeline, "id" | "relation" | "error"> & { problem?: string | null };
 
 export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
   const { pool, provider, log, presence, startRunner, takeoverMs } = options;
@@ -83,7 +83,11 @@ export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
   let refreshing: Promise<void> = Promise.resolve();
 
   async function refresh(): Promise<void> {
+    for (const id of await followNames(pool))
+      log.warn({ pipeline: id }, "its table or a column was renamed; embedd follows");
     const { pipelines, broken } = await loadPipelines(pool);
+    for (const { id, gap, gapNow } of pipelines)
+      if (gap === null && gapNow !== null) await recordGap(pool, id, gapNow);
     const served = new Map<number, Pipeline>();
     for (const pipeline of pipelines) {
       const decision = await settle(pipeline);
@@ -149,11 +153,14 @@ export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
 
   /** Shows in embedd.status what is wrong. While this worker waits, the workers that serve a pipeline do that. */
   async function showErrors(pipelines: readonly Reported[]): Promise<void> {
-    for (const { id, error } of pipelines) {
+    for (const pipeline of pipelines) {
+      const { id, error } = pipeline;
       const decision = decisions.get(id);
       if (decision?.type !== "serve" && decision?.type !== "unfit") continue;
-      const reason = reasonOf(decision);
+      const reason = reasonOf(decision) ?? pipeline.problem ?? null;
       if (reason === error) continue;
+      if (decision.type === "serve" && reason !== null)
+        log.error({ pipeline: id, relation: pipeline.relation }, reason);
       await setPipelineError(pool, id, reason).catch((cause: unknown) => {
         log.debug({ cause: messageOf(cause) }, "could not write the pipeline's state");
       });
@@ -236,4 +243,13 @@ const reasonOf = (decision: Decision): string | null => ("reason" in decision ? 
 
 /** Everything that a runner was started with. */
 const shapeOf = (pipeline: Pipeline): string =>
-  JSON.stringify({ ...pipeline, error: null, servedModel: null, servedBy: null, served: null });
+  JSON.stringify({
+    ...pipeline,
+    error: null,
+    servedModel: null,
+    servedBy: null,
+    served: null,
+    gap: null,
+    gapNow: null,
+    problem: null,
+  });
