@@ -1,5 +1,5 @@
---! Previous: sha1:f5f3455cfba281cec9e0f87d807e572ffbaaf794
---! Hash: sha1:1aaaa7ed724b72b6290e806569600d7e77ea2338
+--! Previous: sha1:427848816ee9706d1eb76d32118f72be0dfff46f
+--! Hash: sha1:bbf52d3cceb75313471f64fcde45d25f15d695d7
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,

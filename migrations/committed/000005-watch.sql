@@ -1,5 +1,5 @@
---! Previous: sha1:1aaaa7ed724b72b6290e806569600d7e77ea2338
---! Hash: sha1:1c4233ef7a53d9d330c9c16bd563efad99b6ff0f
+--! Previous: sha1:bbf52d3cceb75313471f64fcde45d25f15d695d7
+--! Hash: sha1:bad4c73cc2797d6a65bbd56e8f84291f316f3609
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.
@@ -102,7 +102,8 @@ begin
   -- names a content column. A replicated vector names all columns, so this trigger ignores replicated changes.
   execute format('create trigger %I before update of %s on %s for each row when (%s) execute function %s',
     format('zzz_embedd_%s__before_save', pipeline.id),
-    (select string_agg(quote_ident(c), ', ') from unnest(pipeline.content_columns) c),
+    (select string_agg(quote_ident(c), ', ')
+      from unnest(embedd.source_columns(pipeline.relation, pipeline.content_columns)) c),
     pipeline.relation,
     format('new.%1$I is not null and (old.%1$I is null or old.%1$I operator(%2$I.<>) new.%1$I) and not (%3$s)',
       pipeline.embedding_column, vector_schema, changed),
@@ -149,9 +150,9 @@ begin
     from pg_index i
     join pg_class x on x.oid = i.indexrelid and not x.relispartition
     join pg_namespace n on n.oid = x.relnamespace
-    where i.indrelid = relation
-      and x.relname ~ '^embedd_[0-9]+_pending$'
-      and not exists (
+    where x.relname ~ '^embedd_[0-9]+_pending$'
+      and x.relnamespace = (select c.relnamespace from pg_class c where c.oid = drop_strays.relation)
+      and (i.indrelid = relation) <> exists (
         select from embedd.pipelines p
         where p.relation = drop_strays.relation and embedd.pending_index_name(p.id) = x.relname)
   loop
@@ -161,7 +162,8 @@ begin
   return dropped;
 end $$;
 comment on function embedd.drop_strays(regclass) is
-  'Drops embedd''s triggers and indexes of pending rows that belong to no pipeline of the table, and returns their number.';
+  'Drops embedd''s triggers and indexes of pending rows that belong to no pipeline of the table, and indexes of other '
+  'tables that took the name of one of its indexes from a dump. Returns their number.';
 
 create function embedd.drop_ghosts(relation regclass) returns void
 language plpgsql as $$

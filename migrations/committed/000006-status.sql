@@ -1,5 +1,5 @@
---! Previous: sha1:1c4233ef7a53d9d330c9c16bd563efad99b6ff0f
---! Hash: sha1:4a0440088609213c23146615ae46aea051c8a6be
+--! Previous: sha1:bad4c73cc2797d6a65bbd56e8f84291f316f3609
+--! Hash: sha1:28bd41adf8d0f45432ad0d808d14034535efb87f
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.

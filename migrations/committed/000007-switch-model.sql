@@ -1,5 +1,5 @@
---! Previous: sha1:4a0440088609213c23146615ae46aea051c8a6be
---! Hash: sha1:c5487429154cd55322357fb473b4f410bdcb20d8
+--! Previous: sha1:28bd41adf8d0f45432ad0d808d14034535efb87f
+--! Hash: sha1:8f170a2988665eaef7a7eedbc269c3ffba6ba6ab
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
