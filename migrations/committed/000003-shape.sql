@@ -1,5 +1,5 @@
---! Previous: sha1:b40d42994ab43d37a6abe88bcb038ade695687eb
---! Hash: sha1:a12c9130751e9f60115a954aad052e3b9f34e37f
+--! Previous: sha1:dea93c93ec000daca8f77296ef0adb61e204cfb8
+--! Hash: sha1:4627b2bee033aaa5e2e55980400a596801f63eba
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal
@@ -340,14 +340,18 @@ declare
   new_template text;
   position integer;
 begin
-  -- A restored dump: its columns have other numbers now.
-  update embedd.pipelines p
-  set relation = p.relation
-  from pg_class c
-  join pg_namespace n on n.oid = c.relnamespace
-  where c.oid = p.relation
-    and p.relation_identity is distinct from embedd.table_identity(p.relation)
-    and (p.relation_schema is null or (p.relation_schema, p.relation_name) = (n.nspname::text, c.relname::text));
+  -- Every UPDATE of these columns notifies all workers, even one of no row, so each runs only where it is needed.
+  for pipeline in
+    -- A restored dump: its columns have other numbers now.
+    select p.*
+    from embedd.pipelines p
+    join pg_class c on c.oid = p.relation
+    join pg_namespace n on n.oid = c.relnamespace
+    where p.relation_identity is distinct from embedd.table_identity(p.relation)
+      and (p.relation_schema is null or (p.relation_schema, p.relation_name) = (n.nspname::text, c.relname::text))
+  loop
+    update embedd.pipelines p set relation = p.relation where p.id = pipeline.id;
+  end loop;
   for pipeline in
     select p.*
     from embedd.pipelines p
@@ -439,7 +443,7 @@ end $$;
 comment on function embedd.table_problem(embedd.pipelines) is
   'Says that the table is gone, was replaced or swapped, and what to type; NULL if it is the one that was watched.';
 
--- The trigger before_update must also fire for replicated changes.
+-- The trigger before_update must also fire for replicated changes, if there are any.
 create function embedd.find_gap(pipeline embedd.pipelines) returns text
 language sql stable as $$
   select coalesce(
@@ -461,7 +465,9 @@ language sql stable as $$
       from unnest(array['after_insert', 'before_update', 'before_save', 'after_update']) as needed (event)
       join pg_trigger t on t.tgrelid = pipeline.relation
         and t.tgname = format('zzz_embedd_%s__%s', pipeline.id, needed.event)
-      where t.tgenabled <> 'A' and (t.tgenabled <> 'O' or needed.event = 'before_update')
+      where t.tgenabled not in ('A', 'O')
+        or (t.tgenabled = 'O' and needed.event = 'before_update'
+          and exists (select from pg_subscription_rel r where r.srrelid = pipeline.relation))
       having count(*) > 0))
 $$;
 comment on function embedd.find_gap(embedd.pipelines) is
@@ -473,20 +479,26 @@ language sql immutable as $$
 $$;
 comment on function embedd.pending_index_name(integer) is 'The name of the index of pending rows.';
 
--- An index that is being built is no problem.
-create function embedd.index_problem(pipeline embedd.pipelines) returns text
+-- An index that is being built is no flaw. pg_restore --disable-triggers enables before_update for local changes only.
+create function embedd.find_flaw(pipeline embedd.pipelines) returns text
 language sql stable as $$
-  select format('the index of pending rows is %s', case when i.indexrelid is null then 'missing' else 'invalid' end)
-  from (select) as one
-  left join (
-    pg_class x join pg_index i on i.indexrelid = x.oid)
-    on i.indrelid = pipeline.relation and x.relname = embedd.pending_index_name(pipeline.id)
-  where i.indisvalid is not true
-    and pipeline.created_at < now() - interval '1 min'
-    and not exists (select from pg_stat_progress_create_index b where b.relid = pipeline.relation)
+  select coalesce(
+    (select format('the index of pending rows is %s', case when i.indexrelid is null then 'missing' else 'invalid' end)
+      from (select) as one
+      left join (
+        pg_class x join pg_index i on i.indexrelid = x.oid)
+        on i.indrelid = pipeline.relation and x.relname = embedd.pending_index_name(pipeline.id)
+      where i.indisvalid is not true
+        and pipeline.created_at < now() - interval '1 min'
+        and not exists (select from pg_stat_progress_create_index b where b.relid = pipeline.relation)),
+    (select 'the trigger before_update ignores replicated changes'
+      from pg_trigger t
+      where t.tgrelid = pipeline.relation
+        and t.tgname = format('zzz_embedd_%s__before_update', pipeline.id)
+        and t.tgenabled = 'O'))
 $$;
-comment on function embedd.index_problem(embedd.pipelines) is
-  'Says that the index of pending rows is missing or invalid; NULL otherwise.';
+comment on function embedd.find_flaw(embedd.pipelines) is
+  'What embedd.repair cures without a question, because no vector is outdated; NULL if nothing is wrong.';
 
 create function embedd.shell_word(word text) returns text
 language sql immutable as $$
@@ -514,13 +526,11 @@ $$;
 comment on function embedd.pending_predicate(regclass, text[], text) is
   'SQL condition for pending rows: no vector, and a text that is not blank. Names are quoted.';
 
--- Compares bytes: equality of a type or collation can hide a change (citext, numeric 1.0 and 1.00), and some types have
--- no equality (json). A generated column is not computed yet when BEFORE triggers run, so its source columns are
--- compared instead.
-create function embedd.content_changed(relation regclass, content_columns text[]) returns text
+-- A generated column is not computed yet when BEFORE triggers run, and counts as updated in every statement, so its
+-- source columns stand for it.
+create function embedd.source_columns(relation regclass, content_columns text[]) returns text[]
 language sql stable as $$
-  select string_agg(distinct format('old.%1$I::text collate "C" is distinct from new.%1$I::text collate "C"', a.attname),
-    ' or ')
+  select array_agg(distinct a.attname::text)
   from pg_attribute c
   join pg_attribute a on a.attrelid = relation and (
     (c.attgenerated = '' and a.attnum = c.attnum) or
@@ -533,6 +543,15 @@ language sql stable as $$
             select ad.oid from pg_attrdef ad where ad.adrelid = relation and ad.adnum = c.attnum)))
         and d.refobjsubid <> c.attnum)))
   where c.attrelid = relation and c.attname = any (content_columns) and not c.attisdropped
+$$;
+comment on function embedd.source_columns(regclass, text[]) is 'The ordinary columns that the text is made of.';
+
+-- Compares bytes: equality of a type or collation can hide a change (citext, numeric 1.0 and 1.00), and some types have
+-- no equality (json).
+create function embedd.content_changed(relation regclass, content_columns text[]) returns text
+language sql stable as $$
+  select string_agg(format('old.%1$I::text collate "C" is distinct from new.%1$I::text collate "C"', name), ' or ')
+  from unnest(embedd.source_columns(relation, content_columns)) as name
 $$;
 comment on function embedd.content_changed(regclass, text[]) is
   'SQL condition for the WHEN of a trigger: the UPDATE changed the text. Names are quoted.';

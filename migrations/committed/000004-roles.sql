@@ -1,5 +1,5 @@
---! Previous: sha1:a12c9130751e9f60115a954aad052e3b9f34e37f
---! Hash: sha1:bb202b31f74bf1cb611b6d686bf3373e25d14032
+--! Previous: sha1:4627b2bee033aaa5e2e55980400a596801f63eba
+--! Hash: sha1:e892eba8bb259c8c2b68bfc0ec80c301cafca56d
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,

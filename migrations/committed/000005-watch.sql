@@ -1,5 +1,5 @@
---! Previous: sha1:bb202b31f74bf1cb611b6d686bf3373e25d14032
---! Hash: sha1:1b853f06b6c144f6c0e41aae079f291a6223dfac
+--! Previous: sha1:e892eba8bb259c8c2b68bfc0ec80c301cafca56d
+--! Hash: sha1:b4d5f04caf304ecac628f1a59cd04b130e932a39
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.
@@ -102,7 +102,8 @@ begin
   -- names a content column. A replicated vector names all columns, so this trigger ignores replicated changes.
   execute format('create trigger %I before update of %s on %s for each row when (%s) execute function %s',
     format('zzz_embedd_%s__before_save', pipeline.id),
-    (select string_agg(quote_ident(c), ', ') from unnest(pipeline.content_columns) c),
+    (select string_agg(quote_ident(c), ', ')
+      from unnest(embedd.source_columns(pipeline.relation, pipeline.content_columns)) c),
     pipeline.relation,
     format('new.%1$I is not null and (old.%1$I is null or old.%1$I operator(%2$I.<>) new.%1$I) and not (%3$s)',
       pipeline.embedding_column, vector_schema, changed),
@@ -149,9 +150,9 @@ begin
     from pg_index i
     join pg_class x on x.oid = i.indexrelid and not x.relispartition
     join pg_namespace n on n.oid = x.relnamespace
-    where i.indrelid = relation
-      and x.relname ~ '^embedd_[0-9]+_pending$'
-      and not exists (
+    where x.relname ~ '^embedd_[0-9]+_pending$'
+      and x.relnamespace = (select c.relnamespace from pg_class c where c.oid = drop_strays.relation)
+      and (i.indrelid = relation) <> exists (
         select from embedd.pipelines p
         where p.relation = drop_strays.relation and embedd.pending_index_name(p.id) = x.relname)
   loop
@@ -161,7 +162,8 @@ begin
   return dropped;
 end $$;
 comment on function embedd.drop_strays(regclass) is
-  'Drops embedd''s triggers and indexes of pending rows that belong to no pipeline of the table, and returns their number.';
+  'Drops embedd''s triggers and indexes of pending rows that belong to no pipeline of the table, and indexes of other '
+  'tables that took the name of one of its indexes from a dump. Returns their number.';
 
 create function embedd.drop_ghosts(relation regclass) returns void
 language plpgsql as $$

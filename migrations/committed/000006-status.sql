@@ -1,5 +1,5 @@
---! Previous: sha1:1b853f06b6c144f6c0e41aae079f291a6223dfac
---! Hash: sha1:ba52bef78810106099d80d600b255a9c3d540424
+--! Previous: sha1:b4d5f04caf304ecac628f1a59cd04b130e932a39
+--! Hash: sha1:17f711ee13e5c3f27735d9bcdb2e8a35348bbb5e
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.

@@ -1,5 +1,5 @@
---! Previous: sha1:ba52bef78810106099d80d600b255a9c3d540424
---! Hash: sha1:f2eea37f5588c2e8840a4a224a40831fa2b6dbcd
+--! Previous: sha1:17f711ee13e5c3f27735d9bcdb2e8a35348bbb5e
+--! Hash: sha1:df09cd316fa7caa0323e3d04dba7b3bee66a1ac9
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one

@@ -20,6 +20,8 @@ export interface PipelineInspection {
   tableProblem: string | null;
   /** Why vectors may belong to earlier texts. */
   gap: string | null;
+  /** What a repair cures without a question. */
+  flaw: string | null;
   /** Of the present role and the workers' roles, those that may not use the table's schema. */
   rolesWithoutSchema: string[] | null;
   /** As SQL names it; null: the table is gone. */
@@ -33,6 +35,7 @@ select p.id,
   embedd.relation_text(p) as relation,
   embedd.table_problem(p) as "tableProblem",
   coalesce(p.gap, embedd.find_gap(p)) as gap,
+  embedd.find_flaw(p) as flaw,
   p.embedding_column as embedding,
   array(
     select u.name

@@ -40,6 +40,7 @@ export function checkPipeline(
     fail(`row-level security hides rows from ${role}`, `ALTER ROLE ${quoted(role)} BYPASSRLS;`);
   if (p.gap !== null)
     fail(`vectors may belong to earlier texts: ${p.gap}`, `${repair} --existing refresh  # or keep`);
+  else if (p.flaw !== null && p.pendingIndex === "ready") fail(p.flaw, repair);
   if (p.pendingIndex !== "ready" && !broken) fail(`the index of pending rows is ${p.pendingIndex}`, repair);
   if (p.vectorIndex === "failed") {
     fail(

@@ -30,7 +30,7 @@ select
   coalesce(
     'vectors may belong to earlier texts: ' || coalesce(now.gap, p.gap) || '; embedd repair ' || now.word
       || ' --existing refresh  # or keep',
-    now.index_problem || '; embedd repair ' || now.word) as problem,
+    now.flaw || '; embedd repair ' || now.word) as problem,
   p.reembed,
   p.index_method as "indexMethod",
   p.shadow_of as "shadowOf",
@@ -150,7 +150,7 @@ left join lateral (
 cross join lateral (
   select
     embedd.find_gap(p) as gap,
-    case when p.shadow_of is null then embedd.index_problem(p) end as index_problem,
+    case when p.shadow_of is null then embedd.find_flaw(p) end as flaw,
     embedd.shell_word(coalesce(quote_ident(n.nspname) || '.' || quote_ident(c.relname), '')) as word
 ) as now
 cross join lateral (

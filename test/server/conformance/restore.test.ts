@@ -86,6 +86,35 @@ describeServer("a dump of a whole watched database, restored elsewhere,", () => 
   });
 });
 
+describeServer("a dump of a whole database whose tables had columns dropped", () => {
+  it("is served without a complaint, although its columns have other numbers", async () => {
+    const source = await db.createDatabase();
+    const embedd = (url: string, ...args: string[]) => spawnCli(args, { env: { DATABASE_URL: url } }).exited;
+    await embedd(source.url, "migrate");
+    await source.query(`create table docs (a int, b int, id int primary key, c int, body text, title text,
+        embedding vector(384), embedding_model text);
+      alter table docs drop a, drop b, drop c;
+      select embedd.watch('docs', '{title,body}', template => '{title}: {body}');
+      insert into docs (id, title, body) values (1, 'T', 'b')`);
+    const file = join(await temporaryFolder(), "whole.dump");
+    await runProgram("pg_dump", ["-Fc", "-f", file, source.url]);
+    const copy = await db.createDatabase();
+    await restore(copy.url, file);
+    const worker = await startTestWorker(db, hashProvider(), { databaseUrl: copy.url, pollIntervalMs: 500 });
+    await expectVectors(copy, "docs", { 1: "T: b" });
+    await copy.query("update docs set body = 'edited'");
+    await expectVectors(copy, "docs", { 1: "T: edited" });
+    expect(
+      (await copy.query("select error, gap, content_columns, template from embedd.pipelines where id = 2"))
+        .rows,
+    ).toEqual([{ error: null, gap: null, content_columns: ["title", "body"], template: "{title}: {body}" }]);
+    await copy.query("alter table docs rename title to headline");
+    await copy.query("insert into docs (id, headline, body) values (2, 'U', 'c')");
+    await expectVectors(copy, "docs", { 1: "T: edited", 2: "U: c" });
+    await worker.stop();
+  });
+});
+
 describeServer("a dump of one watched table", () => {
   /** A watched table with a vector, dumped with its triggers and its index. */
   async function dumpWatched(): Promise<string> {
@@ -151,6 +180,21 @@ describeServer("a dump of one watched table", () => {
       })),
     );
     expect((await embedd(copy.url, "doctor")).stdout).not.toContain("not watched");
+  });
+
+  it("restored first keeps no index name from a table that is watched later", async () => {
+    const file = await dumpWatched();
+    const copy = await db.createDatabase();
+    await embedd(copy.url, "migrate");
+    await restore(copy.url, file);
+    await copy.query(
+      "create table other (id int primary key, body text, embedding vector(384), embedding_model text)",
+    );
+    expect(await embedd(copy.url, "watch", "other", "--content", "body")).toMatchObject({ code: 0 });
+    const { rows: indexes } = await copy.query(
+      "select tablename, indexname from pg_indexes where indexname = 'embedd_2_pending'",
+    );
+    expect(indexes).toEqual([{ tablename: "other", indexname: "embedd_2_pending" }]);
   });
 
   it("can be unwatched where it was restored, which drops embedd's triggers and index", async () => {

@@ -209,6 +209,14 @@ describeServer("a trigger of embedd on a table that does not fit it", () => {
     expect((await db.query(`select body from ${relation}`)).rows).toEqual([{ body: "two" }]);
   });
 
+  it("fails no writer where it cannot wake a worker", async () => {
+    await db.query(`create table mute (id int primary key);
+      create trigger zzz_embedd_999__after_insert after insert on mute
+        execute function embedd.tg_wake__after_write('not a number');
+      insert into mute values (1)`);
+    expect((await db.query("select from mute")).rowCount).toBe(1);
+  });
+
   it("never runs the code of the table's owner with embedd's rights", async () => {
     await db.query(`create table spied (role text);
       create function spy(text) returns boolean language plpgsql as $$

@@ -16,6 +16,7 @@ const healthy: PipelineInspection = {
   rowSecurity: false,
   tableProblem: null,
   gap: null,
+  flaw: null,
   rolesWithoutSchema: null,
   schema: "public",
   pendingIndex: "ready",
