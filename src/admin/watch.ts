@@ -2,6 +2,7 @@ import type { ClientBase } from "pg";
 import { buildIndex } from "../database/build-index.sql.js";
 import { callSchema } from "../database/call-schema.js";
 import { withoutTimeLimits } from "../database/maintenance.sql.js";
+import { retryDeadlock } from "../database/retry-deadlock.js";
 import { inClientTransaction } from "./client-transaction.js";
 import { addColumns, createPipeline, dropPipelines } from "./watch.sql.js";
 import type { WatchOptions } from "./watch.sql.js";
@@ -20,7 +21,7 @@ export function watch(
   onIndex: () => void = () => undefined,
 ): Promise<number> {
   return withoutTimeLimits(client, async () => {
-    const id = await callSchema(() => attach(client, options));
+    const id = await retryDeadlock(() => callSchema(() => attach(client, options)));
     onIndex();
     try {
       await buildIndex(client, id, "pending");
