@@ -3,6 +3,7 @@ import { configurationError } from "../errors.js";
 import { buildIndex } from "../database/build-index.sql.js";
 import { callSchema } from "../database/call-schema.js";
 import { withoutTimeLimits } from "../database/maintenance.sql.js";
+import { retryDeadlock } from "../database/retry-deadlock.js";
 import { inClientTransaction } from "./client-transaction.js";
 import { namingHolders } from "./name-holders.js";
 import { addColumns, createPipeline, dropPipelines, findPipeline } from "./watch.sql.js";
@@ -22,7 +23,9 @@ export function watch(
   onIndex: () => void = () => undefined,
 ): Promise<number> {
   return withoutTimeLimits(client, async () => {
-    const id = await namingHolders(client, options.relation, () => callSchema(() => attach(client, options)));
+    const id = await retryDeadlock(() =>
+      namingHolders(client, options.relation, () => callSchema(() => attach(client, options))),
+    );
     onIndex();
     try {
       await buildIndex(client, id, "pending");

@@ -1,4 +1,5 @@
 import type { ClientBase, Pool } from "pg";
+import { retryDeadlock } from "./retry-deadlock.js";
 
 export type IndexKind = "pending" | "vector";
 
@@ -34,12 +35,11 @@ export async function buildIndex(client: ClientBase, pipelineId: number, kind: I
  * @param name quoted by the caller, as is the definition
  * @returns the index's name with its schema
  */
-export async function buildOn(
-  client: ClientBase,
-  oid: string,
-  name: string,
-  definition: string,
-): Promise<string> {
+export function buildOn(client: ClientBase, oid: string, name: string, definition: string): Promise<string> {
+  return retryDeadlock(() => buildOnce(client, oid, name, definition));
+}
+
+async function buildOnce(client: ClientBase, oid: string, name: string, definition: string): Promise<string> {
   const table = await describe(client, oid);
   const qualified = `${table.schema}.${name}`;
   await dropInvalid(client, table, name);

@@ -1,6 +1,7 @@
 import { EmbeddError, messageOf } from "../errors.js";
 import type { Logger } from "../logger.js";
 import { clearWait, markCaughtUp, setWait } from "./pipeline-state.sql.js";
+import { releaseUnknown } from "./claim/leases.sql.js";
 import { backoffMs } from "../backoff.js";
 import type { BatchContext } from "./batch.js";
 import type { Presence } from "./wake/presence.js";
@@ -161,6 +162,10 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
         step = nextWakeStep(step.state, event);
       } catch (error) {
         await recover(error);
+        // They would otherwise wait until they expire, because this worker is alive.
+        await releaseUnknown(context.pool, options.workerId(), pipeline.id, [...options.leases]).catch(
+          () => undefined,
+        );
         // Release the gate after any fault: while a worker holds it, every writer notifies.
         await presence.releaseGate(pipeline.id).catch(() => undefined);
         step = startWakeLoop();

@@ -51,6 +51,8 @@ export interface SwitchIndex {
   definition: string;
   /** Its table or partition. */
   tableOid: string;
+  /** That of the index it replaces; empty: the database's own. */
+  tablespace: string;
 }
 
 export interface SwitchOptions {
