@@ -1,5 +1,5 @@
---! Previous: sha1:b1da48d16910d650531af829d73d410d3fcc738e
---! Hash: sha1:3d20f7dd8bd66be09b941af22bd548ac1f438831
+--! Previous: sha1:a584ab2515e65a615e88641de388b78876d7f928
+--! Hash: sha1:376535cd6582935a4eaa187f1d0711ab175af69f
 --! Message: wake and serve
 
 -- Locks. Any role that can connect can take any advisory lock and hold it for as long as it likes, so nothing waits for
@@ -146,6 +146,9 @@ begin
     perform pg_catalog.pg_notify('embedd', tg_argv[0]);
   end if;
   return null;
+-- A writer must not fail because the server has no room for another lock: the worker's poll finds the row.
+exception when others then
+  return null;
 end $$;
 comment on function embedd.tg_wake__after_write() is
   'Wakes the sleeping workers of the pipeline in its argument. Reads and writes no table.';
@@ -159,7 +162,7 @@ end $$;
 comment on function embedd.tg_pipelines__after_write() is 'Tells workers to reload the list of pipelines.';
 create trigger pipelines__after_write
   after insert or delete or update of
-    relation, key_columns, content_columns, template, embedding_column, model_column, model, paused, reembed
+    relation, key_columns, content_columns, template, embedding_column, model_column, model, paused, reembed, gap
   on embedd.pipelines
   for each statement
   execute function embedd.tg_pipelines__after_write();

@@ -7,6 +7,7 @@ import { clearAllPools } from "graphile-migrate/dist/pgReal.js";
 import pg from "pg";
 import { configurationError } from "../errors.js";
 import { refusePooler } from "../database/inspect-connection.js";
+import { readTimeLimits, withoutTimeLimits } from "../database/maintenance.sql.js";
 import { clientConfig } from "../database/pool.js";
 import { markBookkeeping, readBookkeeping } from "./bookkeeping.sql.js";
 import type { Bookkeeping } from "./bookkeeping.sql.js";
@@ -48,38 +49,54 @@ export async function migrationScript(): Promise<string> {
 /**
  * Brings the schema `embedd` up to date. Idempotent; of two at once the second waits and finds nothing to do.
  * @returns the names of the migrations that were run
- * @throws EmbeddError of kind `configuration`: `pooler` if its locks would not last; `no_pgvector`; `other_build`, `newer_schema` or `foreign_migrations`
- * if another build of embedd, a newer one, or another application wrote the list of migrations
+ * @throws EmbeddError of kind `configuration`: `pooler` if its locks would not last; `no_pgvector`; `other_build`,
+ *   `newer_schema` or `foreign_migrations` if another build of embedd, a newer one, or another application wrote the list
+ *   of migrations
  */
 export async function migrate(connectionString: string): Promise<string[]> {
   const client = new pg.Client(clientConfig({ connectionString, applicationName: "embedd migrate" }));
   await client.connect();
+  // If this process ends, so does its wait for the lock. Some platforms do not support the setting.
+  await client.query("set client_connection_check_interval = '1s'").catch(() => undefined);
   try {
     await refusePooler(client, connectionString);
-    await takeMigrateLock(client);
-    await checkPgvector(client);
-    const committed = await committedMigrations();
-    const known = committed.map(({ hash }) => hash);
-    const before = await readBookkeeping(client, known);
-    checkBookkeeping(before, known);
-    const missing = committed.filter(({ hash }) => !before.hashes.includes(hash));
-    if (missing.length === 0) return [];
-    await runUntilNobodyElseDoes(await withDatabase(client, connectionString));
-    await markBookkeeping(client);
-    return missing.map(({ name }) => name);
+    // If this process ends, so does what it waits for. Some platforms do not support the setting.
+    await client.query("set client_connection_check_interval = '1s'").catch(() => undefined);
+    return await withoutTimeLimits(client, () => runMissing(client, connectionString));
   } finally {
     await client.end();
   }
 }
 
+async function runMissing(client: pg.Client, connectionString: string): Promise<string[]> {
+  await takeMigrateLock(client);
+  await checkPgvector(client);
+  const committed = await committedMigrations();
+  const known = committed.map(({ hash }) => hash);
+  const before = await readBookkeeping(client, known);
+  checkBookkeeping(before, known);
+  const missing = committed.filter(({ hash }) => !before.hashes.includes(hash));
+  if (missing.length === 0) return [];
+  const limits = Object.keys(await readTimeLimits(client)).map((name) => [name, "0"]);
+  await runUntilNobodyElseDoes(
+    await withDatabase(client, connectionString),
+    Object.fromEntries(limits) as Record<string, string>,
+  );
+  await markBookkeeping(client);
+  return missing.map(({ name }) => name);
+}
+
 /**
  * Where all connections share one session no lock keeps two migrations apart. Each file is a transaction,
- * so the second fails at a file that the first has just run, and goes on after it.
+ * so the second fails at a file that the first has just run, and continues after it.
  */
-async function runUntilNobodyElseDoes(connectionString: string): Promise<void> {
+async function runUntilNobodyElseDoes(
+  connectionString: string,
+  pgSettings: Record<string, string>,
+): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
-      await runMigrations(settings(connectionString));
+      await runMigrations(settings(connectionString, pgSettings));
       return;
     } catch (error) {
       if (attempt === 20 || !SOMEBODY_ELSE_DID.has(String((error as { code?: unknown }).code))) throw error;
@@ -91,11 +108,13 @@ async function runUntilNobodyElseDoes(connectionString: string): Promise<void> {
   }
 }
 
-function settings(connectionString: string) {
+/** @param pgSettings what graphile-migrate sets in its own sessions */
+function settings(connectionString: string, pgSettings: Record<string, string>) {
   return {
     connectionString,
     migrationsFolder: folder,
     databaseOwner: "embedd",
+    pgSettings,
     logger: new Logger(() => () => undefined),
   };
 }

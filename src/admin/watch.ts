@@ -1,8 +1,12 @@
 import type { ClientBase } from "pg";
+import { configurationError } from "../errors.js";
 import { buildIndex } from "../database/build-index.sql.js";
 import { callSchema } from "../database/call-schema.js";
+import { withoutTimeLimits } from "../database/maintenance.sql.js";
+import { retryDeadlock } from "../database/retry-deadlock.js";
 import { inClientTransaction } from "./client-transaction.js";
-import { addColumns, createPipeline, dropPipelines } from "./watch.sql.js";
+import { namingHolders } from "./name-holders.js";
+import { addColumns, createPipeline, dropPipelines, findPipeline } from "./watch.sql.js";
 import type { WatchOptions } from "./watch.sql.js";
 
 export type { WatchOptions } from "./watch.sql.js";
@@ -13,20 +17,24 @@ export type { WatchOptions } from "./watch.sql.js";
  * @returns the pipeline's id
  * @throws EmbeddError of kind `configuration` if the table cannot be watched; nothing was changed
  */
-export async function watch(
+export function watch(
   client: ClientBase,
   options: WatchOptions,
   onIndex: () => void = () => undefined,
 ): Promise<number> {
-  const id = await callSchema(() => attach(client, options));
-  onIndex();
-  try {
-    await buildIndex(client, id, "pending");
-  } catch (error) {
-    await unwatch(client, options.relation, { embedding: options.embedding });
-    throw error;
-  }
-  return id;
+  return withoutTimeLimits(client, async () => {
+    const id = await retryDeadlock(() =>
+      namingHolders(client, options.relation, () => callSchema(() => attach(client, options))),
+    );
+    onIndex();
+    try {
+      await buildIndex(client, id, "pending");
+    } catch (error) {
+      await unwatch(client, options.relation, { embedding: options.embedding });
+      throw error;
+    }
+    return id;
+  });
 }
 
 function attach(client: ClientBase, options: WatchOptions): Promise<number> {
@@ -48,5 +56,26 @@ export async function unwatch(
   relation: string,
   { embedding, dropColumns = false }: { embedding?: string | undefined; dropColumns?: boolean } = {},
 ): Promise<number> {
-  return callSchema(() => dropPipelines(client, relation, { embedding, dropColumns }));
+  return withoutTimeLimits(client, () =>
+    namingHolders(client, relation, () =>
+      callSchema(() => dropPipelines(client, relation, { embedding, dropColumns })),
+    ),
+  );
+}
+
+/**
+ * Stops watching by the number of a pipeline, which works for any table, even one that is gone.
+ * @throws EmbeddError with code `not_watched`
+ */
+export async function unwatchPipeline(
+  client: ClientBase,
+  pipeline: number,
+  { dropColumns = false }: { dropColumns?: boolean } = {},
+): Promise<string> {
+  const found = await callSchema(() => findPipeline(client, pipeline));
+  if (found === undefined) {
+    throw configurationError("not_watched", `there is no pipeline ${pipeline}`, "embedd status");
+  }
+  await unwatch(client, found.name, { embedding: found.embedding, dropColumns });
+  return found.relation;
 }

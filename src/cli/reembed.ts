@@ -9,7 +9,7 @@ import { sleep } from "../sleep.js";
 import { withContext } from "./context.js";
 import { EXIT } from "./exit.js";
 import { watchedProgress } from "./progress.js";
-import { onStopSignal } from "./signals.js";
+import { Interrupted, stopSignal } from "./signals.js";
 import { counted, notWatched } from "./text.js";
 
 interface ReembedFlags {
@@ -27,11 +27,26 @@ export function addReembed(program: Command): void {
     .option("--stop", "stop re-embedding; the remaining rows keep their old vectors")
     .addHelpText("after", "\nExample:\n  embedd reembed --table docs")
     .action(async (flags: ReembedFlags, command: Command) => {
-      await withContext(command, async ({ pool }) => {
-        const ids = await callSchema(() => pipelinesOf(pool, flags.table));
-        if (ids.length === 0) throw notWatched(flags.table);
-        await (flags.stop === true ? stop(pool, ids) : start(pool, ids, flags.wait));
-      });
+      let followed: number[] = [];
+      try {
+        await withContext(command, async ({ pool }) => {
+          const ids = await callSchema(() => pipelinesOf(pool, flags.table));
+          if (ids.length === 0) throw notWatched(flags.table);
+          if (flags.stop === true) {
+            await stop(pool, ids);
+            return;
+          }
+          const started = await start(pool, ids);
+          if (!flags.wait || started.length === 0) return;
+          followed = started.map((p) => p.pipeline);
+          await follow(pool, followed, countStale(started));
+        });
+      } catch (error) {
+        if (!(error instanceof Interrupted) || followed.length === 0) throw error;
+        process.stderr.write(
+          "the workers continue; see embedd status, or stop them with: embedd reembed --stop\n",
+        );
+      }
     });
 }
 
@@ -44,7 +59,8 @@ async function stop(pool: Pool, ids: readonly number[]): Promise<void> {
   );
 }
 
-async function start(pool: Pool, ids: readonly number[], wait: boolean): Promise<void> {
+/** @returns the pipelines that workers now re-embed */
+async function start(pool: Pool, ids: readonly number[]): Promise<PipelineStatus[]> {
   const pipelines = await readThese(pool, ids);
   for (const { relation, error } of pipelines) {
     if (error === null) continue;
@@ -59,8 +75,9 @@ async function start(pool: Pool, ids: readonly number[], wait: boolean): Promise
     for (const { relation } of unknown) {
       process.stderr.write(`the current model of ${relation} is not known until a worker runs: embedd run\n`);
     }
-    if (unknown.length === 0) process.stdout.write("every row already uses the current model\n");
-    return;
+    if (unknown.length > 0) process.exitCode = EXIT.no;
+    else process.stdout.write("every row already uses the current model\n");
+    return [];
   }
   for (const pipeline of stale) process.stdout.write(describe(pipeline));
   const started = stale.map((p) => p.pipeline);
@@ -68,28 +85,20 @@ async function start(pool: Pool, ids: readonly number[], wait: boolean): Promise
   if ((await countWorkers(pool)).live === 0) {
     process.stderr.write("no worker is connected; re-embedding starts with the next one: embedd run\n");
     process.exitCode = EXIT.no;
-    return;
+    return [];
   }
-  const active = stale.filter((p) => !p.paused);
-  if (wait && active.length > 0) {
-    await follow(
-      pool,
-      active.map((p) => p.pipeline),
-      countStale(active),
-    );
-  }
+  return stale.filter((p) => !p.paused);
 }
 
 /** Shows progress until the workers are done; Ctrl-C ends only this display. */
 async function follow(pool: Pool, ids: readonly number[], total: number): Promise<void> {
-  const interrupted = new AbortController();
-  onStopSignal(() => {
-    interrupted.abort();
-  });
   const progress = watchedProgress("re-embedding", total);
   let left = total;
   let countAt = 0;
-  while (!interrupted.signal.aborted) {
+  stopSignal.addEventListener("abort", () => {
+    progress.stop();
+  });
+  for (;;) {
     const over = (await reembedding(pool, ids)).length === 0;
     if (over || performance.now() >= countAt) {
       const began = performance.now();
@@ -99,15 +108,9 @@ async function follow(pool: Pool, ids: readonly number[], total: number): Promis
       countAt = performance.now() + Math.max(1_000, 20 * (performance.now() - began));
     }
     if (over) break;
-    await sleep(200, interrupted.signal);
+    await sleep(200);
   }
   progress.stop();
-  if (interrupted.signal.aborted) {
-    process.stderr.write(
-      "the workers continue; see embedd status, or stop them with: embedd reembed --stop\n",
-    );
-    return;
-  }
   const done = counted(Math.max(total - left, 0), "row");
   process.stdout.write(`${done} re-embedded in ${(progress.ms() / 1000).toFixed(1)} s\n`);
   if (left > 0) {

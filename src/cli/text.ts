@@ -41,3 +41,7 @@ export function describeForeignLock({ class: name, id, mode, pid, role }: Foreig
   const who = pid === null ? "a prepared transaction" : `pid ${pid}`;
   return `foreign lock: role ${role} (${who}) holds the ${name} lock ${id} ${how}; it costs latency only`;
 }
+
+/** What is wrong with a table that has triggers of embedd and no pipeline. */
+export const strayTable = (table: string): string =>
+  `${table} has triggers of embedd, but is not watched: its rows get no vectors`;

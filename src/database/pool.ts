@@ -1,6 +1,7 @@
 import pg from "pg";
 import type { ClientConfig, Pool } from "pg";
 import { atMost } from "../sleep.js";
+import { interrupt } from "./interrupt.js";
 import { isReadOnly } from "./session-error.js";
 
 export interface ConnectOptions {
@@ -60,11 +61,8 @@ export function createPool(options: ConnectOptions & { max: number }): Pool {
   return pool;
 }
 
-/**
- * For a network that is known to be dead while its connections still look open.
- * @returns a function that cuts every connection of the pool; queries that wait for an answer fail at once
- */
-export function connectionDropper(pool: Pool): () => void {
+/** @returns the open connections of a new pool, as a set that stays current */
+export function clientsOf(pool: Pool): ReadonlySet<pg.Client> {
   const clients = new Set<pg.Client>();
   pool.on("connect", (client) => {
     if (client instanceof pg.Client) clients.add(client);
@@ -72,6 +70,15 @@ export function connectionDropper(pool: Pool): () => void {
   pool.on("remove", (client) => {
     if (client instanceof pg.Client) clients.delete(client);
   });
+  return clients;
+}
+
+/**
+ * For a network that is known to be dead while its connections still look open.
+ * @returns a function that cuts every connection of the pool; queries that wait for an answer fail at once
+ */
+export function connectionDropper(pool: Pool): () => void {
+  const clients = clientsOf(pool);
   return () => {
     for (const client of clients) client.connection.stream.destroy();
   };
@@ -90,21 +97,31 @@ export function onReadOnly(pool: Pool, report: (error: unknown) => void): void {
 /** Closes a connection. One that is only half open does not end on its own. */
 export async function closeClient(client: pg.Client): Promise<void> {
   await atMost(1_000, client.end());
-  client.connection.stream.destroy();
+  interrupt(client);
 }
 
-/** Opens one connection for a command that the tables' owner runs. */
+/**
+ * Opens one connection for a command that the tables' owner runs.
+ * @param signal cancels the running statement and cuts the connection
+ */
 export async function withOwnerClient<T>(
   connectionString: string,
   work: (client: pg.Client) => Promise<T>,
+  signal?: AbortSignal,
 ): Promise<T> {
+  signal?.throwIfAborted();
   const client = new pg.Client(clientConfig({ connectionString, applicationName: "embedd" }));
   // If the connection is cut, its query fails. The event says nothing new.
   client.on("error", () => undefined);
-  await client.connect();
+  const onAbort = (): void => {
+    interrupt(client);
+  };
+  signal?.addEventListener("abort", onAbort, { once: true });
   try {
+    await client.connect();
     return await work(client);
   } finally {
     await client.end();
+    signal?.removeEventListener("abort", onAbort);
   }
 }

@@ -21,7 +21,7 @@ select p.id,
   single or embedd.take_job(p.id, 'switch') as free
 from embedd.pipelines p,
   coalesce(current_setting('embedd.single_session', true) = 'on', false) as single
-where p.relation = embedd.resolve($1)
+where p.relation = embedd.resolve_watched($1)
   and p.embedding_column = $2`,
       [column.relation, column.embedding],
     ),

@@ -7,6 +7,7 @@ import { announceWorker, beat, depart } from "./heartbeat.sql.js";
 import { duePipelines } from "./due-pipelines.sql.js";
 import { serve, unserve } from "./serve.sql.js";
 import type { ServeAnswer } from "./serve.sql.js";
+import { interrupt } from "../../database/interrupt.js";
 import { clientConfig, closeClient, sessionSettings } from "../../database/pool.js";
 import type { ConnectOptions } from "../../database/pool.js";
 import { isReadOnly } from "../../database/session-error.js";
@@ -33,7 +34,9 @@ export interface Presence {
   /** Says that the worker is alive, and how long ago a notification last reached it. */
   beat(heardMsAgo: number): Promise<void>;
   /** Replaces the connection because the server takes no writes. Safe to call again meanwhile. */
-  renew(cause: unknown): void;
+  renew: (cause: unknown) => void;
+  /** Cancels what it is waiting for, and cuts the connection. */
+  interrupt(): void;
   stop(): Promise<void>;
 }
 
@@ -159,8 +162,12 @@ export async function openPresence(options: PresenceOptions): Promise<Presence> 
     unserve: (pipelineId) => onClient((c) => unserve(c, pipelineId, workerId)),
     due: (pipelineIds) => onClient((c) => duePipelines(c, pipelineIds)),
     beat: (heardMsAgo) => onClient((c) => beat(c, workerId, heardMsAgo)),
-    renew(cause) {
+    renew: (cause) => {
       if (client !== null) lost(client, cause);
+    },
+    interrupt() {
+      stopping.abort();
+      if (client !== null) interrupt(client);
     },
     async stop() {
       stopping.abort();
