@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:d98bccb833dae35f16f5c8f3082ca691a2c67b12
+--! Hash: sha1:1a84d111be59232828fef74063310c1e5aa73794
 --! Message: tables
 
 -- Tables. embedd keeps its state here and writes only vectors and model names to a user's table: an UPDATE there
@@ -116,6 +116,16 @@ create unique index on embedd.grants (pipeline_id, grantee, privilege, coalesce(
 comment on table embedd.grants is
   'The privileges that embedd granted on users'' tables and schemas, so that unwatch revokes exactly those.';
 comment on column embedd.grants.column_name is 'NULL: USAGE on the table''s schema.';
+
+create table embedd.shared_grants (
+  grantee regrole not null,
+  kind text not null check (kind in ('schema', 'routine')),
+  object oid not null,
+  privilege text not null,
+  primary key (grantee, kind, object, privilege)
+);
+comment on table embedd.shared_grants is
+  'The privileges that embedd granted on schemas and functions of others, such as pgvector''s, so that it revokes exactly those.';
 
 -- No foreign key to pipelines: usage stays on record after a table is unwatched.
 create table embedd.usage (

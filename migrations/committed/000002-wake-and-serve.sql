@@ -1,5 +1,5 @@
---! Previous: sha1:d98bccb833dae35f16f5c8f3082ca691a2c67b12
---! Hash: sha1:9114ffd8a56494b48564a573e76807708d45c7ff
+--! Previous: sha1:1a84d111be59232828fef74063310c1e5aa73794
+--! Hash: sha1:1e98466726f408d102e419a59ae2cf30a0321382
 --! Message: wake and serve
 
 -- The first half of an advisory lock is its class, the bytes of four letters; the second half is the id of a pipeline

@@ -1,5 +1,5 @@
---! Previous: sha1:9114ffd8a56494b48564a573e76807708d45c7ff
---! Hash: sha1:04c0f0c6caae4e9eecc9f1e3c3b64dfca44cc6ab
+--! Previous: sha1:1e98466726f408d102e419a59ae2cf30a0321382
+--! Hash: sha1:5e0a335b494113d4f87cfa8003144e7ab8617c55
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal
@@ -185,6 +185,20 @@ begin
 end $$;
 comment on function embedd.primary_key(regclass) is
   'The columns of the primary key, in order; refuses a table without one.';
+
+create function embedd.key_operators(relation regclass) returns table (attnum smallint, operator oid)
+language sql stable as $$
+  select u.attnum, ao.amopopr
+  from pg_index i
+  cross join lateral unnest(i.indkey::smallint[], i.indclass::oid[]) as u (attnum, opclass)
+  join pg_opclass oc on oc.oid = u.opclass
+  join pg_amop ao on ao.amopfamily = oc.opcfamily
+    and ao.amopstrategy = 3
+    and ao.amoplefttype = oc.opcintype
+    and ao.amoprighttype = oc.opcintype
+  where i.indrelid = relation and i.indisprimary
+$$;
+comment on function embedd.key_operators(regclass) is 'The equality operator of each key column, from the primary key''s index.';
 
 -- Triggers for one event run in byte order of their names, and embedd's must see the row as the others leave it.
 create function embedd.later_triggers(relation regclass) returns text

@@ -1,5 +1,5 @@
---! Previous: sha1:79f17e8278518826b1bd52f0bae2bd48527d2693
---! Hash: sha1:84a7603c16f29e5348007526e29384c328b27fdf
+--! Previous: sha1:03e239c4f5ac4c1db0ed2d072d539ff232323197
+--! Hash: sha1:62afffc35bd92f1eee99c386b2edfe445ae45b9b
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.
@@ -109,6 +109,21 @@ end $$;
 comment on function embedd.add_columns is
   'Adds the embedding and model columns if they are missing. Rewrites no row.';
 
+create function embedd.check_may_watch() returns void
+language plpgsql stable as $$
+begin
+  if not exists (
+    select from pg_proc f
+    where f.pronamespace = 'embedd'::regnamespace
+      and f.proname = 'watch_for_owner'
+      and has_function_privilege(f.oid, 'EXECUTE')) then
+    perform embedd.refuse('not_owner',
+      format('role %I may not watch tables: another role migrated this schema', current_user),
+      format('embedd grant --owner %I', current_user));
+  end if;
+end $$;
+comment on function embedd.check_may_watch() is 'Refuses a role that embedd.grant_owner was not called with.';
+
 create function embedd.watch(
   relation text,
   content_columns text[],
@@ -129,6 +144,11 @@ declare
   existing embedd.pipelines;
   pipeline embedd.pipelines;
 begin
+  if not has_table_privilege('embedd.pipelines', 'INSERT') then
+    perform embedd.check_may_watch();
+    return embedd.watch_for_owner(target, content_columns, embedding_column, model_column, template, model, index_method,
+      create_index);
+  end if;
   perform embedd.check_relation(target);
   perform embedd.check_content_columns(target, content_columns, array[embedding_column, model_name_column]);
   perform embedd.check_embedding_column(target, embedding_column);
@@ -184,6 +204,10 @@ declare
   shadow record;
   dropped integer := 0;
 begin
+  if not has_table_privilege('embedd.pipelines', 'DELETE') then
+    perform embedd.check_may_watch();
+    return embedd.unwatch_for_owner(target, embedding_column, drop_columns);
+  end if;
   -- Unwatching either pipeline of a running switch aborts the switch.
   for shadow in
     select s.id, s.embedding_column
@@ -212,6 +236,7 @@ begin
     end if;
     dropped := dropped + 1;
   end loop;
+  perform embedd.take_back_unneeded();
   if dropped = 0 then
     perform embedd.refuse('not_watched',
       format('%s is not watched', target),
@@ -222,5 +247,39 @@ end $$;
 comment on function embedd.unwatch is
   'Unwatches a table: drops embedd''s triggers and indexes and revokes its grants. The vectors stay, unless drop_columns. '
   'Returns the number of pipelines removed.';
+
+-- Owners have no rights on embedd's tables, or they could change the pipelines of others. These run as embedd's owner, for
+-- tables of the session's own role alone; the DDL in them runs no code of the table's owner.
+create function embedd.watch_for_owner(
+  relation regclass,
+  content_columns text[],
+  embedding_column text,
+  model_column text,
+  template text,
+  model text,
+  index_method text,
+  create_index boolean
+) returns integer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp as $$
+begin
+  perform embedd.check_owner(relation);
+  return embedd.watch(relation::text, content_columns, embedding_column, model_column, template, model, index_method,
+    create_index);
+end $$;
+comment on function embedd.watch_for_owner is 'embedd.watch for a role that embedd.grant_owner was called with.';
+
+create function embedd.unwatch_for_owner(relation regclass, embedding_column text, drop_columns boolean) returns integer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp as $$
+begin
+  perform embedd.check_owner(relation);
+  return embedd.unwatch(relation::text, embedding_column, drop_columns);
+end $$;
+comment on function embedd.unwatch_for_owner is 'embedd.unwatch for a role that embedd.grant_owner was called with.';
+
+revoke execute on function embedd.watch_for_owner, embedd.unwatch_for_owner from public;
 
 select embedd.watch('embedd.chunks', array['content']);

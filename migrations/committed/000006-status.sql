@@ -1,5 +1,5 @@
---! Previous: sha1:84a7603c16f29e5348007526e29384c328b27fdf
---! Hash: sha1:9f5cd26b0740153f654a8654fd78b747dc8ee782
+--! Previous: sha1:62afffc35bd92f1eee99c386b2edfe445ae45b9b
+--! Hash: sha1:a06e787c9ada4d7f8e4e06218fbe049ea166629e
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.

@@ -1,5 +1,5 @@
---! Previous: sha1:9f5cd26b0740153f654a8654fd78b747dc8ee782
---! Hash: sha1:f8a6425b168f1dbba18167c17106216291d37313
+--! Previous: sha1:a06e787c9ada4d7f8e4e06218fbe049ea166629e
+--! Hash: sha1:cf2bb5c29608603d1399644ce448af961c97f663
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one

@@ -55,16 +55,10 @@ select
       end || '[]',
       'equals', format('operator(%I.=)', coalesce((
         select opn.nspname
-        from pg_index i
-        cross join lateral unnest(i.indkey::smallint[], i.indclass::oid[]) as u (attnum, opclass)
-        join pg_opclass oc on oc.oid = u.opclass
-        join pg_amop ao on ao.amopfamily = oc.opcfamily
-          and ao.amopstrategy = 3
-          and ao.amoplefttype = oc.opcintype
-          and ao.amoprighttype = oc.opcintype
-        join pg_operator o on o.oid = ao.amopopr
+        from embedd.key_operators(p.relation) u
+        join pg_operator o on o.oid = u.operator
         join pg_namespace opn on opn.oid = o.oprnamespace
-        where i.indrelid = p.relation and i.indisprimary and u.attnum = a.attnum), 'pg_catalog'))
+        where u.attnum = a.attnum), 'pg_catalog'))
     ) order by k.ord)
     from unnest(p.key_columns) with ordinality k (name, ord)
     join pg_attribute a on a.attrelid = p.relation and a.attname = k.name and not a.attisdropped
