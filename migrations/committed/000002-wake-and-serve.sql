@@ -1,5 +1,5 @@
---! Previous: sha1:a584ab2515e65a615e88641de388b78876d7f928
---! Hash: sha1:dea93c93ec000daca8f77296ef0adb61e204cfb8
+--! Previous: sha1:b55f50e08e5961501be18cabc9b386c44db066d5
+--! Hash: sha1:d733ffee7621b41b65da0bf0ce8a0f23dde92f26
 --! Message: wake and serve
 
 -- The first half of an advisory lock is its class, the bytes of four letters; the second half is the id of a pipeline

@@ -1,5 +1,5 @@
---! Previous: sha1:dea93c93ec000daca8f77296ef0adb61e204cfb8
---! Hash: sha1:4627b2bee033aaa5e2e55980400a596801f63eba
+--! Previous: sha1:d733ffee7621b41b65da0bf0ce8a0f23dde92f26
+--! Hash: sha1:dc495099fe2b4b4b91b0cb12be33a904826c52b7
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal
@@ -230,6 +230,20 @@ begin
 end $$;
 comment on function embedd.primary_key(regclass) is
   'The columns of the primary key, in order; refuses a table without one.';
+
+create function embedd.key_operators(relation regclass) returns table (attnum smallint, operator oid)
+language sql stable as $$
+  select u.attnum, ao.amopopr
+  from pg_index i
+  cross join lateral unnest(i.indkey::smallint[], i.indclass::oid[]) as u (attnum, opclass)
+  join pg_opclass oc on oc.oid = u.opclass
+  join pg_amop ao on ao.amopfamily = oc.opcfamily
+    and ao.amopstrategy = 3
+    and ao.amoplefttype = oc.opcintype
+    and ao.amoprighttype = oc.opcintype
+  where i.indrelid = relation and i.indisprimary
+$$;
+comment on function embedd.key_operators(regclass) is 'The equality operator of each key column, from the primary key''s index.';
 
 -- Triggers for one event run in byte order of their names, and embedd's must see the row as the others leave it.
 create function embedd.later_triggers(relation regclass) returns text

@@ -1,5 +1,5 @@
---! Previous: sha1:b4d5f04caf304ecac628f1a59cd04b130e932a39
---! Hash: sha1:17f711ee13e5c3f27735d9bcdb2e8a35348bbb5e
+--! Previous: sha1:ad3f37124661004d3c455209ee4f16bcd14dba90
+--! Hash: sha1:55d1b1d57784ca6ac760728fe2939e4e90d0b2ec
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.

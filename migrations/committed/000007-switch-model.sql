@@ -1,5 +1,5 @@
---! Previous: sha1:17f711ee13e5c3f27735d9bcdb2e8a35348bbb5e
---! Hash: sha1:d4e3fac0da1641f74dadd11478ddb7251d195cf2
+--! Previous: sha1:55d1b1d57784ca6ac760728fe2939e4e90d0b2ec
+--! Hash: sha1:84981ed02a4d32192a0a80a5642ee5d6e8580ffa
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
