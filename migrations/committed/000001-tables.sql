@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:a584ab2515e65a615e88641de388b78876d7f928
+--! Hash: sha1:b55f50e08e5961501be18cabc9b386c44db066d5
 --! Message: tables
 
 -- Tables. embedd keeps its state here and writes only vectors and model names to a user's table: an UPDATE there
@@ -138,6 +138,16 @@ create table embedd.grants (
 comment on table embedd.grants is
   'The privileges that embedd granted on users'' tables and schemas, so that unwatch revokes exactly those.';
 comment on column embedd.grants.object_name is 'A column; for USAGE, the schema.';
+
+create table embedd.shared_grants (
+  grantee regrole not null,
+  kind text not null check (kind in ('schema', 'routine')),
+  object oid not null,
+  privilege text not null,
+  primary key (grantee, kind, object, privilege)
+);
+comment on table embedd.shared_grants is
+  'The privileges that embedd granted on schemas and functions of others, such as pgvector''s, so that it revokes exactly those.';
 
 -- No foreign key to pipelines: usage stays on record after a table is unwatched.
 create table embedd.usage (

@@ -1,5 +1,5 @@
---! Previous: sha1:a584ab2515e65a615e88641de388b78876d7f928
---! Hash: sha1:376535cd6582935a4eaa187f1d0711ab175af69f
+--! Previous: sha1:b55f50e08e5961501be18cabc9b386c44db066d5
+--! Hash: sha1:cec5a499fa568c7d3eea3d10e53a6bf15e8ed543
 --! Message: wake and serve
 
 -- Locks. Any role that can connect can take any advisory lock and hold it for as long as it likes, so nothing waits for

@@ -1,5 +1,5 @@
---! Previous: sha1:376535cd6582935a4eaa187f1d0711ab175af69f
---! Hash: sha1:27f915a31ad1916b4f4462ce865cdc05742ab65d
+--! Previous: sha1:cec5a499fa568c7d3eea3d10e53a6bf15e8ed543
+--! Hash: sha1:d69f64ddd31e876852ae9820c608933b77288202
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal
@@ -230,6 +230,20 @@ begin
 end $$;
 comment on function embedd.primary_key(regclass) is
   'The columns of the primary key, in order; refuses a table without one.';
+
+create function embedd.key_operators(relation regclass) returns table (attnum smallint, operator oid)
+language sql stable as $$
+  select u.attnum, ao.amopopr
+  from pg_index i
+  cross join lateral unnest(i.indkey::smallint[], i.indclass::oid[]) as u (attnum, opclass)
+  join pg_opclass oc on oc.oid = u.opclass
+  join pg_amop ao on ao.amopfamily = oc.opcfamily
+    and ao.amopstrategy = 3
+    and ao.amoplefttype = oc.opcintype
+    and ao.amoprighttype = oc.opcintype
+  where i.indrelid = relation and i.indisprimary
+$$;
+comment on function embedd.key_operators(regclass) is 'The equality operator of each key column, from the primary key''s index.';
 
 -- Triggers for one event run in byte order of their names, and embedd's must see the row as the others leave it.
 create function embedd.later_triggers(relation regclass) returns text

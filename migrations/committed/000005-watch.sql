@@ -1,5 +1,5 @@
---! Previous: sha1:b76f03c6ab5cc64b1532d8fbeddf011e4838c564
---! Hash: sha1:0204c3eae370bfa0d5903d75e4d2346cbc746be4
+--! Previous: sha1:61e2614135a0e487bed78484659e21ab715a8061
+--! Hash: sha1:ababae59f6ecfb3b9499ac39fb55b21055f8ab5e
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.
@@ -242,6 +242,21 @@ end $$;
 comment on function embedd.add_columns is
   'Adds the embedding and model columns if they are missing. Rewrites no row.';
 
+create function embedd.check_may_watch() returns void
+language plpgsql stable as $$
+begin
+  if not exists (
+    select from pg_proc f
+    where f.pronamespace = 'embedd'::regnamespace
+      and f.proname = 'watch_for_owner'
+      and has_function_privilege(f.oid, 'EXECUTE')) then
+    perform embedd.refuse('not_owner',
+      format('role %I may not watch tables: another role migrated this schema', current_user),
+      format('embedd grant --owner %I', current_user));
+  end if;
+end $$;
+comment on function embedd.check_may_watch() is 'Refuses a role that embedd.grant_owner was not called with.';
+
 create function embedd.watch(
   relation text,
   content_columns text[],
@@ -262,6 +277,11 @@ declare
   existing embedd.pipelines;
   pipeline embedd.pipelines;
 begin
+  if not has_table_privilege('embedd.pipelines', 'INSERT') then
+    perform embedd.check_may_watch();
+    return embedd.watch_for_owner(target, content_columns, embedding_column, model_column, template, model, index_method,
+      create_index);
+  end if;
   perform embedd.check_relation(target);
   perform embedd.check_content_columns(target, content_columns, array[embedding_column, model_name_column]);
   perform embedd.check_embedding_column(target, embedding_column);
@@ -318,6 +338,10 @@ declare
   shadow record;
   dropped integer := 0;
 begin
+  if not has_table_privilege('embedd.pipelines', 'DELETE') then
+    perform embedd.check_may_watch();
+    return embedd.unwatch_for_owner(target, embedding_column, drop_columns);
+  end if;
   -- Unwatching either pipeline of a running switch aborts the switch.
   for shadow in
     select s.id, s.embedding_column
@@ -348,6 +372,7 @@ begin
         target, pipeline.embedding_column, pipeline.model_column);
     end if;
   end loop;
+  perform embedd.take_back_unneeded();
   if embedd.drop_strays(target) + dropped = 0 then
     perform embedd.refuse('not_watched',
       format('%s is not watched', target),
@@ -437,5 +462,38 @@ comment on function embedd.repair(text, text, text) is
   'Restores the triggers and privileges of a watched table, also after it was replaced by another with the same name. '
   'Where vectors exist after a gap, existing is required: keep trusts them, refresh embeds their rows again. '
   'Returns the pipelines, whose indexes "embedd repair" builds.';
+-- Owners have no rights on embedd's tables, or they could change the pipelines of others. These run as embedd's owner, for
+-- tables of the session's own role alone; the DDL in them runs no code of the table's owner.
+create function embedd.watch_for_owner(
+  relation regclass,
+  content_columns text[],
+  embedding_column text,
+  model_column text,
+  template text,
+  model text,
+  index_method text,
+  create_index boolean
+) returns integer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp as $$
+begin
+  perform embedd.check_owner(relation);
+  return embedd.watch(relation::text, content_columns, embedding_column, model_column, template, model, index_method,
+    create_index);
+end $$;
+comment on function embedd.watch_for_owner is 'embedd.watch for a role that embedd.grant_owner was called with.';
+
+create function embedd.unwatch_for_owner(relation regclass, embedding_column text, drop_columns boolean) returns integer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp as $$
+begin
+  perform embedd.check_owner(relation);
+  return embedd.unwatch(relation::text, embedding_column, drop_columns);
+end $$;
+comment on function embedd.unwatch_for_owner is 'embedd.unwatch for a role that embedd.grant_owner was called with.';
+
+revoke execute on function embedd.watch_for_owner, embedd.unwatch_for_owner from public;
 
 select embedd.watch('embedd.chunks', array['content']);

@@ -1,5 +1,5 @@
---! Previous: sha1:0204c3eae370bfa0d5903d75e4d2346cbc746be4
---! Hash: sha1:116f2d56c37b2e85c4ba73017bfafc76e4db7754
+--! Previous: sha1:ababae59f6ecfb3b9499ac39fb55b21055f8ab5e
+--! Hash: sha1:aea66c8e131853893e9be6238b7c3e777edff912
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.

@@ -1,5 +1,5 @@
---! Previous: sha1:116f2d56c37b2e85c4ba73017bfafc76e4db7754
---! Hash: sha1:e05f6057bd5fb1586b2f34509691fecd48760ba0
+--! Previous: sha1:aea66c8e131853893e9be6238b7c3e777edff912
+--! Hash: sha1:0ce6d17bcbaac6a797aa401076a2fd028b799db2
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
