@@ -1,5 +1,5 @@
---! Previous: sha1:d733ffee7621b41b65da0bf0ce8a0f23dde92f26
---! Hash: sha1:dc495099fe2b4b4b91b0cb12be33a904826c52b7
+--! Previous: sha1:cec5a499fa568c7d3eea3d10e53a6bf15e8ed543
+--! Hash: sha1:d69f64ddd31e876852ae9820c608933b77288202
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal

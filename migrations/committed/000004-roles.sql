@@ -1,5 +1,5 @@
---! Previous: sha1:dc495099fe2b4b4b91b0cb12be33a904826c52b7
---! Hash: sha1:4b86ab4d5a3f9033f71c7158b5990cfde3ae2480
+--! Previous: sha1:d69f64ddd31e876852ae9820c608933b77288202
+--! Hash: sha1:61e2614135a0e487bed78484659e21ab715a8061
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,
@@ -49,10 +49,17 @@ language sql stable as $$
       ('worker', 'failures', null, '{SELECT,INSERT,UPDATE,DELETE}'),
       ('worker', 'usage', null, '{SELECT,INSERT,UPDATE,DELETE}'),
       ('worker', 'vectors', null, '{SELECT,INSERT,UPDATE,DELETE}'),
+      ('worker', 'locks', null, '{SELECT,INSERT,UPDATE,DELETE}'),
+      ('worker', 'heartbeats', null, '{SELECT,INSERT,UPDATE,DELETE}'),
+      ('worker', 'advisory_locks', null, '{SELECT}'),
+      ('worker', 'foreign_locks', null, '{SELECT}'),
       ('worker', 'worker_ids', null, '{USAGE}'),
       ('owner', 'pipelines', null, '{SELECT}'),
       ('owner', 'status', null, '{SELECT}'),
-      ('owner', 'workers', null, '{SELECT}'))
+      ('owner', 'workers', null, '{SELECT}'),
+      ('owner', 'locks', null, '{SELECT}'),
+      ('owner', 'advisory_locks', null, '{SELECT}'),
+      ('owner', 'foreign_locks', null, '{SELECT}'))
   select 'schema', n.oid, quote_ident(n.nspname), null, 'USAGE'
   from pg_namespace n
   where n.nspname = 'embedd'

@@ -1,5 +1,5 @@
---! Previous: sha1:4b86ab4d5a3f9033f71c7158b5990cfde3ae2480
---! Hash: sha1:ad3f37124661004d3c455209ee4f16bcd14dba90
+--! Previous: sha1:61e2614135a0e487bed78484659e21ab715a8061
+--! Hash: sha1:ababae59f6ecfb3b9499ac39fb55b21055f8ab5e
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.

@@ -1,5 +1,5 @@
---! Previous: sha1:ad3f37124661004d3c455209ee4f16bcd14dba90
---! Hash: sha1:55d1b1d57784ca6ac760728fe2939e4e90d0b2ec
+--! Previous: sha1:ababae59f6ecfb3b9499ac39fb55b21055f8ab5e
+--! Hash: sha1:aea66c8e131853893e9be6238b7c3e777edff912
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.
@@ -87,17 +87,10 @@ comment on function embedd.count_rows is
   'Reads the whole table. All counts are NULL if the table no longer has the pipeline''s columns, or cannot be read within '
   'a second of waiting for its lock; problem says why. It never raises.';
 
--- Whoever builds a vector index holds this lock. Where all connections share one session, the lock says nothing.
+-- Where all connections share one session, nobody is seen building.
 create function embedd.builds_index(pipeline_id integer) returns boolean
 language sql stable as $$
-  select exists (
-    select from pg_locks l
-    where l.locktype = 'advisory'
-      and l.classid = embedd.lock_class('index')::oid
-      and l.objid = pipeline_id::oid
-      and l.objsubid = 2
-      and l.granted
-      and l.database = (select oid from pg_database where datname = current_database()))
+  select embedd.job_holder(pipeline_id, 'index') is not null
 $$;
 comment on function embedd.builds_index(integer) is 'Whether a session is building the vector index of a pipeline.';
 

@@ -1,5 +1,5 @@
---! Previous: sha1:55d1b1d57784ca6ac760728fe2939e4e90d0b2ec
---! Hash: sha1:84981ed02a4d32192a0a80a5642ee5d6e8580ffa
+--! Previous: sha1:aea66c8e131853893e9be6238b7c3e777edff912
+--! Hash: sha1:0ce6d17bcbaac6a797aa401076a2fd028b799db2
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one

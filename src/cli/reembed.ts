@@ -82,7 +82,7 @@ async function start(pool: Pool, ids: readonly number[]): Promise<PipelineStatus
   for (const pipeline of stale) process.stdout.write(describe(pipeline));
   const started = stale.map((p) => p.pipeline);
   await callSchema(() => startReembedding(pool, started));
-  if ((await countWorkers(pool)) === 0) {
+  if ((await countWorkers(pool)).live === 0) {
     process.stderr.write("no worker is connected; re-embedding starts with the next one: embedd run\n");
     process.exitCode = EXIT.no;
     return [];
