@@ -32,6 +32,7 @@ export const ERROR_CODES = {
   dimensions: { kind: "configuration", meaning: "The model cannot produce the requested number of dimensions.", fix: "Unset EMBEDD_DIMENSIONS, or choose another EMBEDD_MODEL." },
   embedded_start: { kind: "configuration", meaning: "Embedded PostgreSQL does not start in its directory.", fix: "Move the directory away, or choose another with EMBEDD_DATA_DIR." },
   embedding_type: { kind: "configuration", meaning: "The embedding column is neither vector(n) nor halfvec(n).", fix: "Add a column of type vector(n), and name it with --embedding." },
+  existing_vectors: { kind: "configuration", meaning: "The embedding column has vectors, and embedd cannot know whether they belong to the texts as they are now.", fix: "Add --existing refresh to re-embed their rows, or --existing keep to trust them." },
   forbidden: { kind: "provider", meaning: "The API key has no permission for the model.", fix: "Give the key that permission, or use another key." },
   foreign_migrations: { kind: "configuration", meaning: "Another application uses graphile_migrate.migrations in this database.", fix: "Run `embedd migrate --sql | psql -v ON_ERROR_STOP=1 \"$DATABASE_URL\"`." },
   generated_column: { kind: "configuration", meaning: "The embedding column is generated, so embedd cannot write it.", fix: "Name an ordinary column with --embedding." },

@@ -1,5 +1,5 @@
---! Previous: sha1:b1da48d16910d650531af829d73d410d3fcc738e
---! Hash: sha1:35be460bba5bcb2311b334d189d6454429338f94
+--! Previous: sha1:a05acdf086995bf1fd25a7f965290d1dea8c23af
+--! Hash: sha1:e88623075cc97ce4af98be6c7474b620e0e57c25
 --! Message: wake and serve
 
 -- The first half of an advisory lock is its class, the bytes of four letters; the second half is the id of a pipeline
@@ -47,7 +47,8 @@ end $$;
 comment on function embedd.tg_pipelines__after_write() is 'Tells workers to reload the list of pipelines.';
 create trigger pipelines__after_write
   after insert or delete or update of
-    relation, key_columns, content_columns, template, embedding_column, model_column, model, paused, reembed
+    relation, key_columns, content_columns, template, embedding_column, model_column, model, paused, reembed,
+    refresh_started_at
   on embedd.pipelines
   for each statement
   execute function embedd.tg_pipelines__after_write();

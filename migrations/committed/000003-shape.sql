@@ -1,5 +1,5 @@
---! Previous: sha1:35be460bba5bcb2311b334d189d6454429338f94
---! Hash: sha1:dd7409c25af723205929dfc0aea23d9431e6bede
+--! Previous: sha1:e88623075cc97ce4af98be6c7474b620e0e57c25
+--! Hash: sha1:55e228afed1a1ef8d6943a61e3e30fb1afc30efd
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal

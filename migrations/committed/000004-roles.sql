@@ -1,5 +1,5 @@
---! Previous: sha1:dd7409c25af723205929dfc0aea23d9431e6bede
---! Hash: sha1:3d447e81ce64ff14f4bc409e1d213113a371c2b8
+--! Previous: sha1:55e228afed1a1ef8d6943a61e3e30fb1afc30efd
+--! Hash: sha1:84eb85b6bc39bca488e2d74861eb77f674726db5
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,
@@ -102,10 +102,10 @@ begin
   end if;
   execute format('grant usage on schema embedd to %s', target);
   execute format('grant select on embedd.pipelines, embedd.grants, embedd.status, embedd.workers to %s', target);
-  execute format('grant update (error, caught_up_at, served_model, served_by, wait_reason, wait_until, reembed)
-    on embedd.pipelines to %s', target);
+  execute format('grant update (error, caught_up_at, served_model, served_by, wait_reason, wait_until, reembed,
+    gap, refresh_started_at, refresh_cursor, refreshed) on embedd.pipelines to %s', target);
   execute format('grant select, insert, update, delete
-    on embedd.leases, embedd.failures, embedd.usage, embedd.vectors to %s', target);
+    on embedd.leases, embedd.failures, embedd.usage, embedd.vectors, embedd.refresh_windows to %s', target);
   execute format('grant usage on sequence embedd.worker_ids to %s', target);
   perform embedd.grant_pipeline(p, target)
   from embedd.pipelines p

@@ -1,5 +1,5 @@
---! Previous: sha1:3d447e81ce64ff14f4bc409e1d213113a371c2b8
---! Hash: sha1:14ca6f65d60084ee8a0a59cf75f59bc634a3739e
+--! Previous: sha1:84eb85b6bc39bca488e2d74861eb77f674726db5
+--! Hash: sha1:de221421a42022149ba147c211af0d804a839326
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.
@@ -109,6 +109,100 @@ end $$;
 comment on function embedd.add_columns is
   'Adds the embedding and model columns if they are missing. Rewrites no row.';
 
+create function embedd.resolve_gap(pipeline_id integer, existing text) returns void
+language plpgsql as $$
+begin
+  if existing is null or existing not in ('keep', 'refresh') then
+    perform embedd.refuse('existing_vectors',
+      format('there is no choice %L for existing vectors', existing),
+      'keep trusts them, refresh embeds their rows again');
+  elsif existing = 'keep' then
+    update embedd.pipelines p set gap = null where p.id = resolve_gap.pipeline_id;
+    return;
+  end if;
+  delete from embedd.refresh_windows w where w.pipeline_id = resolve_gap.pipeline_id;
+  -- Rows that are dead with an old vector get new attempts.
+  delete from embedd.failures f where f.pipeline_id = resolve_gap.pipeline_id and f.stale;
+  update embedd.pipelines p
+  set gap = null, refresh_started_at = now(), refresh_cursor = null, refreshed = 0
+  where p.id = resolve_gap.pipeline_id;
+end $$;
+comment on function embedd.resolve_gap(integer, text) is
+  'Ends a gap. keep: every vector that is there is trusted from now on. refresh: workers re-embed every row that has a '
+  'vector, after all pending rows; old vectors serve until new ones replace them. A refresh that runs starts again.';
+
+create function embedd.check_existing(relation regclass, embedding_column text, existing text) returns void
+language plpgsql as $$
+declare
+  found boolean;
+begin
+  if existing is not null then
+    return;
+  end if;
+  execute format('select exists (select from %s where %I is not null)', relation, embedding_column) into found;
+  if found then
+    perform embedd.refuse('existing_vectors',
+      format('column %I of %s has vectors, and embedd cannot know whether they belong to the texts as they are now',
+        embedding_column, relation),
+      'existing => ''refresh'' embeds their rows again in the background; existing => ''keep'' trusts them');
+  end if;
+end $$;
+comment on function embedd.check_existing(regclass, text, text) is
+  'Refuses to guess what becomes of vectors that are there already.';
+
+-- Takes the lock first: a batch in flight writes before it, or finds afterwards that its definition is not the current one.
+create function embedd.redefine(
+  pipeline embedd.pipelines,
+  content_columns text[],
+  template text,
+  create_index boolean,
+  existing text
+) returns void
+language plpgsql
+set lock_timeout = '10s'
+set client_min_messages = warning as $$
+declare
+  columns_change constant boolean := content_columns <> pipeline.content_columns;
+  schema_name name;
+begin
+  if pipeline.shadow_of is not null or exists (select from embedd.pipelines p where p.shadow_of = pipeline.id) then
+    perform embedd.refuse('switching',
+      format('%s is being switched to another model', pipeline.relation),
+      format('embedd switch-model %s --status', pipeline.relation));
+  end if;
+  perform embedd.check_existing(pipeline.relation, pipeline.embedding_column, existing);
+  execute format('lock table %s in %s mode', pipeline.relation,
+    case when columns_change then 'access exclusive' else 'share row exclusive' end);
+  if columns_change then
+    perform embedd.drop_triggers(pipeline);
+    perform embedd.revoke_pipeline(pipeline);
+  end if;
+  update embedd.pipelines p
+  set content_columns = redefine.content_columns, template = redefine.template
+  where p.id = pipeline.id
+  returning * into pipeline;
+  if columns_change then
+    perform embedd.create_triggers(pipeline);
+    perform embedd.grant_pipeline(pipeline, role) from embedd.worker_roles() as role;
+    select n.nspname into schema_name
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    where c.oid = pipeline.relation;
+    execute format('drop index if exists %I.%I', schema_name, embedd.pending_index_name(pipeline.id));
+    if create_index then
+      execute format('create index %I on %s %s',
+        embedd.pending_index_name(pipeline.id), pipeline.relation, embedd.pending_index_definition(pipeline));
+    end if;
+  end if;
+  -- They are about texts that are made otherwise now.
+  delete from embedd.failures f where f.pipeline_id = pipeline.id;
+  if existing is not null then
+    perform embedd.resolve_gap(pipeline.id, existing);
+  end if;
+end $$;
+comment on function embedd.redefine is
+  'Changes what the text of a pipeline is made of. Without create_index, the caller supplies the index of pending rows.';
+
 create function embedd.watch(
   relation text,
   content_columns text[],
@@ -117,7 +211,8 @@ create function embedd.watch(
   template text default null,
   model text default null,
   index_method text default null,
-  create_index boolean default true
+  create_index boolean default true,
+  existing text default null
 ) returns integer
 language plpgsql
 set lock_timeout = '10s'
@@ -126,7 +221,7 @@ declare
   target regclass := embedd.resolve(relation);
   -- named after the embedding column by default
   model_name_column text := coalesce(model_column, embedding_column || '_model');
-  existing embedd.pipelines;
+  watched embedd.pipelines;
   pipeline embedd.pipelines;
 begin
   perform embedd.check_relation(target);
@@ -139,17 +234,25 @@ begin
         target, embedd.later_triggers(target)),
       format('ALTER TRIGGER ... ON %s RENAME TO a_name_that_sorts_before_zzz_embedd;', target));
   end if;
-  select * into existing
+  select * into watched
   from embedd.pipelines p
   where p.relation = target and p.embedding_column = watch.embedding_column;
-  if found and not embedd.pipeline_is_whole(existing) then
+  if found and not embedd.pipeline_is_whole(watched) then
     -- Its columns were renamed or dropped, and this call gives the new ones.
     perform embedd.unwatch(relation, embedding_column);
   elsif found then
-    perform embedd.refuse('already_watched',
-      format('column %I of %s is already watched, by pipeline %s', embedding_column, target, existing.id),
-      format('SELECT embedd.unwatch(%L); first, or choose another embedding column', target));
+    if (content_columns, template) is not distinct from (watched.content_columns, watched.template)
+       or model_name_column <> watched.model_column
+       or coalesce(model, watched.model) is distinct from watched.model
+       or coalesce(index_method, watched.index_method) is distinct from watched.index_method then
+      perform embedd.refuse('already_watched',
+        format('column %I of %s is already watched, by pipeline %s', embedding_column, target, watched.id),
+        format('SELECT embedd.unwatch(%L); first, or choose another embedding column', target));
+    end if;
+    perform embedd.redefine(watched, content_columns, template, create_index, existing);
+    return watched.id;
   end if;
+  perform embedd.check_existing(target, embedding_column, existing);
   insert into embedd.pipelines (
     relation, key_columns, content_columns, template, embedding_column, model_column, model, index_method)
   values (
@@ -161,11 +264,16 @@ begin
     execute format('create index %I on %s %s',
       embedd.pending_index_name(pipeline.id), target, embedd.pending_index_definition(pipeline));
   end if;
+  if existing is not null then
+    perform embedd.resolve_gap(pipeline.id, existing);
+  end if;
   return pipeline.id;
 end $$;
 comment on function embedd.watch is
   'Watches a table: checks it, creates the triggers and the partial index, and returns the id of the pipeline. '
-  'Existing rows are embedded too. create_index builds the index under a lock that blocks writers; '
+  'Rows without a vector are embedded too. Where vectors exist, existing is required: keep trusts them, refresh embeds '
+  'their rows again. For a watched column, other content columns or another template change the pipeline in place. '
+  'create_index builds the index under a lock that blocks writers; '
   'the command "embedd watch" builds it CONCURRENTLY instead.';
 
 create function embedd.unwatch(relation text, embedding_column text default null, drop_columns boolean default false)

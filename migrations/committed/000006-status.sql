@@ -1,5 +1,5 @@
---! Previous: sha1:14ca6f65d60084ee8a0a59cf75f59bc634a3739e
---! Hash: sha1:e214c0fe954b1a6de64135ea11d6727bc8909d07
+--! Previous: sha1:de221421a42022149ba147c211af0d804a839326
+--! Hash: sha1:716f6b489fa39b670b02537c7aaf52ff95e613bd
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.
@@ -75,6 +75,13 @@ create view embedd.status as
       (counts.done_by_model ->> coalesce(p.model, p.served_model))::bigint,
       case when coalesce(p.model, p.served_model) is null then counts.done else 0 end) as stale,
     p.reembed,
+    p.gap,
+    p.refresh_started_at is not null as refreshing,
+    case
+      when p.refresh_started_at is null then null
+      when p.refresh_cursor = '{}' and not exists (select from embedd.refresh_windows w where w.pipeline_id = p.id) then 0
+      else greatest(counts.done - p.refreshed, 0)
+    end as refresh_left,
     case when p.wait_until > now() then p.wait_reason end as wait_reason,
     case when p.wait_until > now() then p.wait_until end as wait_until,
     usage.requests_today,
@@ -101,7 +108,8 @@ create view embedd.status as
 comment on view embedd.status is
   'The backlog per pipeline. pending: rows that will get a vector, including rows in flight and rows backing off. '
   'oldest_pending_age: an upper bound, the time since a worker last found no pending row. '
-  'blank: rows with NULL or white space, never embedded. stale: rows whose vector is not from current_model.';
+  'blank: rows with NULL or white space, never embedded. stale: rows whose vector is not from current_model. '
+  'gap: why the vectors that are there may not belong to their texts. refresh_left: rows that a refresh has yet to reach.';
 
 create function embedd.model_of(
   relation text,

@@ -1,5 +1,5 @@
---! Previous: sha1:e214c0fe954b1a6de64135ea11d6727bc8909d07
---! Hash: sha1:c21c98b89ffb15768a700ab51cbccd184d05b64e
+--! Previous: sha1:716f6b489fa39b670b02537c7aaf52ff95e613bd
+--! Hash: sha1:e6e3f92855011d9c888a0b045d2d05bc1385a15c
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
@@ -191,7 +191,8 @@ begin
     template => pipeline.template,
     model => to_model,
     index_method => index_method,
-    create_index => false);
+    create_index => false,
+    existing => 'keep');
   update embedd.pipelines p
   set shadow_of = pipeline.id, model_before = pipeline.model
   where p.id = shadow_id;

@@ -9,7 +9,12 @@ import type { Pipeline, WorkKind } from "../database/pipeline.js";
 export async function sampleBacklog(
   pool: Pool,
   pipeline: Pipeline,
-  { kind, model, limit, maxChars }: { kind: WorkKind; model: string; limit: number; maxChars: number },
+  {
+    kind,
+    model,
+    limit,
+    maxChars,
+  }: { kind: Exclude<WorkKind, "refresh">; model: string; limit: number; maxChars: number },
 ): Promise<(string | null)[][]> {
   const columns = pipeline.content.map((column) => `left(t.${column}::text, $2)`);
   const stale = kind === "stale";

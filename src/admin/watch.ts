@@ -2,22 +2,35 @@ import type { ClientBase } from "pg";
 import { buildIndex } from "../database/build-index.sql.js";
 import { callSchema } from "../database/call-schema.js";
 import { inClientTransaction } from "./client-transaction.js";
-import { addColumns, createPipeline, dropPipelines } from "./watch.sql.js";
+import {
+  buildNextIndex,
+  checkRedefinition,
+  dropNextIndex,
+  findDefinition,
+  renameNextIndex,
+} from "./redefine.sql.js";
+import type { Definition } from "./redefine.sql.js";
+import { addColumns, createPipeline, dropPipelines, lacksColumn } from "./watch.sql.js";
 import type { WatchOptions } from "./watch.sql.js";
 
 export type { WatchOptions } from "./watch.sql.js";
 
 /**
- * Watches a table, and builds the index of its pending rows without locking out writers.
+ * Watches a table, and builds the index of its pending rows without locking out writers. A column that is watched gets
+ * its new content columns or template in one transaction.
  * @param client of the table's owner, outside a transaction
+ * @param onIndex called before an index is built
  * @returns the pipeline's id
- * @throws EmbeddError of kind `configuration` if the table cannot be watched; nothing was changed
+ * @throws EmbeddError of kind `configuration` if the table cannot be watched; nothing was changed. Its code is
+ *   `existing_vectors` if there are vectors and `existing` is missing
  */
 export async function watch(
   client: ClientBase,
   options: WatchOptions,
   onIndex: () => void = () => undefined,
 ): Promise<number> {
+  const definition = await callSchema(() => findDefinition(client, options));
+  if (definition !== null) return redefine(client, definition, options, onIndex);
   const id = await callSchema(() => attach(client, options));
   onIndex();
   try {
@@ -31,9 +44,40 @@ export async function watch(
 
 function attach(client: ClientBase, options: WatchOptions): Promise<number> {
   return inClientTransaction(client, async () => {
-    if (options.createColumns !== undefined) await addColumns(client, options, options.createColumns);
-    return createPipeline(client, options);
+    if (options.createColumns === undefined) return createPipeline(client, options);
+    // A new column has no vectors, and looking for some would take long while the table is locked.
+    const existing = (await lacksColumn(client, options)) ? "keep" : options.existing;
+    await addColumns(client, options, options.createColumns);
+    return createPipeline(client, { ...options, existing });
   });
+}
+
+/** The index for the new columns is complete before the old one goes, so pending rows are indexed at any moment. */
+async function redefine(
+  client: ClientBase,
+  definition: Definition,
+  options: WatchOptions,
+  onIndex: () => void,
+): Promise<number> {
+  const { pipelineId, content } = definition;
+  const columnsChange = JSON.stringify(content) !== JSON.stringify(options.content);
+  if (columnsChange) {
+    await callSchema(() => checkRedefinition(client, definition, options));
+    onIndex();
+  }
+  try {
+    if (columnsChange) await buildNextIndex(client, definition, options.content);
+    return await callSchema(() =>
+      inClientTransaction(client, async () => {
+        const id = await createPipeline(client, options);
+        if (columnsChange) await renameNextIndex(client, id);
+        return id;
+      }),
+    );
+  } catch (error) {
+    await dropNextIndex(client, pipelineId).catch(() => undefined);
+    throw error;
+  }
 }
 
 /**

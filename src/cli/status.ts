@@ -35,6 +35,7 @@ function formatStatus({ workers, pipelines }: { workers: number; pipelines: Pipe
   for (const p of pipelines) {
     lines.push("", `${p.relation}.${p.embedding} (pipeline ${p.pipeline}${p.paused ? ", paused" : ""})`);
     if (p.error !== null) lines.push(`  error     ${p.error}`);
+    if (p.gap !== null) lines.push(`  gap       ${p.gap}`);
     const age =
       p.oldestPendingSeconds === null
         ? ""
@@ -53,6 +54,7 @@ function formatStatus({ workers, pipelines }: { workers: number; pipelines: Pipe
     lines.push(
       `  done      ${p.done ?? "?"}${models.map(([m, n]) => `\n    ${m === "" ? "(no name)" : m}: ${n}`).join("")}`,
     );
+    if (p.refreshing) lines.push(`  refresh   re-embedding every row, about ${p.refreshLeft ?? "?"} to go`);
     if (p.stale !== null && p.stale > 0) lines.push(`  stale     ${describeStale(p, p.stale)}`);
   }
   return `${lines.join("\n")}\n`;

@@ -3,13 +3,14 @@ import type { Bind } from "./parameters.js";
 import type { Pipeline, WorkKind } from "./pipeline.js";
 
 /**
- * The condition under which a row `t` needs a vector: a pending row has none, a stale row one from another model.
+ * The condition under which a row `t` needs a vector: a pending row has none, a stale row one from another model,
+ * and a refresh replaces every vector.
  * @param model the `$n` of the current model
  */
 export function needsVector(pipeline: Pipeline, kind: WorkKind, model: string): string {
-  return kind === "pending"
-    ? `t.${pipeline.embedding} is null`
-    : `t.${pipeline.embedding} is not null and t.${pipeline.modelColumn} is distinct from ${model}::text`;
+  if (kind === "pending") return `t.${pipeline.embedding} is null`;
+  const other = kind === "stale" ? ` and t.${pipeline.modelColumn} is distinct from ${model}::text` : "";
+  return `t.${pipeline.embedding} is not null${other}`;
 }
 
 /**
@@ -25,15 +26,43 @@ export function keyRow(pipeline: Pipeline, parameter: string): string {
   return `row(${pipeline.keys.map((k, i) => `(${parameter}::text[])[${i + 1}]::${k.arrayType.slice(0, -2)}`).join(", ")})`;
 }
 
+/** Where a key lies relative to another: `t`'s key is below it, or the key itself or above. */
+export type KeyComparison = "<" | ">=";
+
 /**
- * Whether the pipeline still has these columns. switch-model gives a column's name to another column in one
- * transaction; a statement waits for that lock before it takes its snapshot, so it sees all of the swap or none.
+ * Compares the key of a row `t` with the one in `parameter`, in the order of the primary key's index. Where the
+ * operators are not in pg_catalog, row comparison would not find them, so each column is compared by itself.
+ */
+export function keyCompares(pipeline: Pipeline, comparison: KeyComparison, parameter: string): string {
+  const { keys } = pipeline;
+  if (hasOrderedKeys(pipeline)) {
+    const columns = keys.map((key) => `t.${key.column}`).join(", ");
+    return `row(${columns}) ${comparison} ${keyRow(pipeline, parameter)}`;
+  }
+  const value = (i: number) => `(${parameter}::text[])[${i + 1}]::${(keys[i]?.arrayType ?? "").slice(0, -2)}`;
+  const compare = (i: number, operator: string) =>
+    `t.${keys[i]?.column ?? ""} ${(keys[i]?.equals ?? "").replace("=)", `${operator})`)} ${value(i)}`;
+  const strict = comparison === "<" ? "<" : ">";
+  const from = (i: number): string =>
+    i === keys.length - 1
+      ? compare(i, comparison)
+      : `(${compare(i, strict)} or (${compare(i, "=")} and ${from(i + 1)}))`;
+  // The first column alone lets the index find the range.
+  return `${compare(0, `${strict}=`)} and ${from(0)}`;
+}
+
+/**
+ * Whether the pipeline still has these columns and makes its texts of them in this way. switch-model gives a
+ * column's name to another column in one transaction, and watch changes what a text is made of; a statement waits for
+ * their lock before it takes its snapshot, so it sees all of the change or none.
  */
 export function columnsAreCurrent(pipeline: Pipeline, idParameter: string): string {
   return `exists (select from embedd.pipelines p where p.id = ${idParameter}
     and p.relation = ${escapeLiteral(pipeline.relation)}::regclass
     and quote_ident(p.embedding_column) = ${escapeLiteral(pipeline.embedding)}
-    and quote_ident(p.model_column) = ${escapeLiteral(pipeline.modelColumn)})`;
+    and quote_ident(p.model_column) = ${escapeLiteral(pipeline.modelColumn)}
+    and p.content_columns = array[${pipeline.contentNames.map(escapeLiteral).join(", ")}]
+    and p.template is not distinct from ${pipeline.template === null ? "null" : escapeLiteral(pipeline.template)})`;
 }
 
 /** The text form of a row's key, as leases and failures store it. */

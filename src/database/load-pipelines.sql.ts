@@ -24,6 +24,7 @@ select
   p.paused,
   p.error,
   p.reembed,
+  p.refresh_started_at::text as "refreshStartedAt",
   p.index_method as "indexMethod",
   p.shadow_of as "shadowOf",
   p.served_model as "servedModel",
