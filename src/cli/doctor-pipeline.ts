@@ -65,7 +65,7 @@ function watchCommand(p: PipelineInspection): string {
 }
 
 function rewatchCommand(p: PipelineInspection): string {
-  return `embedd unwatch ${shellWord(p.relation)} --embedding ${shellWord(p.embedding)} && ${watchCommand(p)}`;
+  return `embedd unwatch ${shellWord(p.relation)} --embedding ${shellWord(p.embedding)} && ${watchCommand(p)} --existing refresh`;
 }
 
 const quoted = (role: string): string => (/^[a-z_][a-z0-9_]*$/.test(role) ? role : pg.escapeIdentifier(role));

@@ -55,6 +55,10 @@ it("embedd watch asks what becomes of vectors, and changes a definition in place
     texts((i) => `text ${i}`),
   );
 
+  expect(await embedd("unwatch", "docs")).toMatchObject({ code: 0 });
+  expect(await embedd("watch", "docs", "--content", "body")).toMatchObject({ code: 2 });
+  expect(await embedd("watch", "docs", "--content", "body", "--existing", "keep")).toMatchObject({ code: 0 });
+
   const all = await embedd("reembed", "--all", "--empty-cache", "--table", "docs");
   expect(all).toMatchObject({ code: 0 });
   expect(all.stdout).toMatch(/re-embedding all of 20 rows with hash[^]*20 rows re-embedded in/);

@@ -36,7 +36,7 @@ it("watches again with the settings that the pipeline has", () => {
   const settings = { template: "{title}: {body}", modelColumn: "made by", model: "m", indexMethod: "hnsw" };
   expect(fixes({ ...settings, pendingIndex: "invalid" })).toEqual([
     `embedd unwatch '"Some Docs"' --embedding embedding && embedd watch '"Some Docs"' --content title body` +
-      ` --model-column 'made by' --template '{title}: {body}' --model m --index hnsw`,
+      ` --model-column 'made by' --template '{title}: {body}' --model m --index hnsw --existing refresh`,
   ]);
 });
 
