@@ -33,6 +33,7 @@ export type Config = Readonly<{
   maxClaimChars: number;
   maxTokensPerDay: number | undefined;
   maxUsdPerDay: number | undefined;
+  maxConnections: number;
   pollIntervalMs: number;
   leaseMs: number;
   maxAttempts: number;
@@ -98,6 +99,7 @@ export function loadConfig(
     maxClaimChars: value.EMBEDD_MAX_CLAIM_CHARS,
     maxTokensPerDay: value.EMBEDD_MAX_TOKENS_PER_DAY,
     maxUsdPerDay: value.EMBEDD_MAX_USD_PER_DAY,
+    maxConnections: value.EMBEDD_MAX_CONNECTIONS,
     pollIntervalMs: value.EMBEDD_POLL_INTERVAL_MS,
     leaseMs: value.EMBEDD_LEASE_MS,
     maxAttempts: value.EMBEDD_MAX_ATTEMPTS,

@@ -14,6 +14,7 @@ export const DEFAULTS = {
   batchMs: 500,
   maxChars: 65_536,
   maxClaimChars: 4_000_000,
+  maxConnections: 10,
   pollIntervalMs: 30_000,
   leaseMs: 15_000,
   maxAttempts: 5,
@@ -23,3 +24,6 @@ export const DEFAULTS = {
   takeoverMs: 30_000,
   shutdownMs: 8_000,
 } as const;
+
+/** What a worker cannot do without: a connection for its locks, one to listen, and one to read and write rows. */
+export const MIN_CONNECTIONS = 3;

@@ -19,7 +19,7 @@ interface ErrorEntry {
 export const ERROR_CODES = {
   already_watched: { kind: "configuration", meaning: "The embedding column is already watched.", fix: "Run `embedd unwatch` first, or name another column with --embedding." },
   api_key: { kind: "configuration", meaning: "The provider's API key is missing, unreadable or malformed.", fix: "Set the variable that the message names." },
-  bad_request: { kind: "provider", meaning: "The server rejects the request, whatever its texts.", fix: "Correct EMBEDD_MODEL or EMBEDD_DIMENSIONS." },
+  bad_request: { kind: "provider", meaning: "The server rejects the request regardless of its texts.", fix: "Correct EMBEDD_MODEL or EMBEDD_DIMENSIONS." },
   base_url: { kind: "configuration", meaning: "The provider has no default address.", fix: "Set EMBEDD_BASE_URL." },
   behind: { kind: "configuration", meaning: "Too many rows still lack a vector of the new model, so the columns were not swapped.", fix: "Keep `embedd run` of the new model running; `embedd switch-model` tries again." },
   blank: { kind: "row", meaning: "The part of the text that embedd reads is blank.", fix: "Change the text, or raise EMBEDD_MAX_CHARS." },
@@ -58,6 +58,7 @@ export const ERROR_CODES = {
   no_pgvector: { kind: "configuration", meaning: "The database server has no pgvector.", fix: "Install the server's pgvector package, such as postgresql-17-pgvector." },
   no_pipeline: { kind: "configuration", meaning: "The worker can serve none of the watched tables.", fix: "Run `embedd status`, and correct what it reports." },
   no_primary_key: { kind: "configuration", meaning: "The table has no primary key.", fix: "Run `ALTER TABLE … ADD PRIMARY KEY`." },
+  no_privilege: { kind: "configuration", meaning: "The role lacks a privilege, which the message names.", fix: "Grant it, or connect as another role." },
   no_such_column: { kind: "configuration", meaning: "The table has no such column.", fix: "Correct the name, or add the column; `embedd watch --create-columns` adds the embedding columns." },
   no_such_role: { kind: "configuration", meaning: "There is no such role.", fix: "Run `CREATE ROLE … LOGIN`." },
   no_such_table: { kind: "configuration", meaning: "There is no such table.", fix: "Correct the name, and write it as schema.table if its schema is not in the search path." },

@@ -1,7 +1,5 @@
 import type { ErrorCode, ErrorKind } from "./error-codes.js";
 
-export type { ErrorKind } from "./error-codes.js";
-
 export interface EmbeddErrorOptions {
   kind: ErrorKind;
   /** A literal that scripts can compare, such as `"no_such_table"`; src/error-codes.ts explains each. */

@@ -13,7 +13,6 @@ export { switchModel } from "./admin/switch-model/switch-model.js";
 export type { Switch, SwitchEvent, SwitchOptions, SwitchResult } from "./admin/switch-model/switch.js";
 export type { Pipeline } from "./database/pipeline.js";
 export { EmbeddError } from "./errors.js";
-export type { ErrorCode } from "./error-codes.js";
-export type { ErrorKind } from "./errors.js";
+export type { ErrorCode, ErrorKind } from "./error-codes.js";
 export { createLogger } from "./logger.js";
 export type { Logger, LogOptions } from "./logger.js";

@@ -28,8 +28,8 @@ const REPEAT_MS = 1_000;
 const MAX_CAUSES = 1_000;
 
 /**
- * Logs at most one line per second with the same message and cause, whatever the pipeline. The next line has the
- * number of lines that were left out, as `suppressed`.
+ * Logs at most one line per second with the same message and cause, from all pipelines together. The next line has
+ * the number of lines that were left out, as `suppressed`.
  */
 export function limitRepeats(log: Logger, now: () => number = () => performance.now()): Logger {
   const seen = new Map<string, { at: number; suppressed: number }>();

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { DEFAULTS } from "./defaults.js";
+import { DEFAULTS, MIN_CONNECTIONS } from "./defaults.js";
 import { MAX_REQUEST_INPUTS, PRESETS, PRESET_NAMES } from "./providers/openai/presets.js";
 import type { Preset } from "./providers/openai/presets.js";
 import { Secret } from "./secret.js";
@@ -82,7 +82,7 @@ export const SETTING_GROUPS = {
     EMBEDD_DATA_DIR: text().default(DEFAULTS.dataDir).describe("Directory of embedded PostgreSQL."),
     EMBEDD_PROVIDER: oneOf(PROVIDER_NAMES)
       .default(DEFAULTS.provider)
-      .describe("Who computes the vectors: this process, or an API."),
+      .describe("What computes the vectors: this process, or an API."),
   },
   "Local model": {
     EMBEDD_MODEL_PATH: text().optional().meta({
@@ -177,6 +177,11 @@ export const SETTING_GROUPS = {
     EMBEDD_MAX_CLAIM_CHARS: whole(256, 1_000_000_000)
       .default(DEFAULTS.maxClaimChars)
       .describe("Approximate maximum characters per claim; bounds the worker's memory."),
+    EMBEDD_MAX_CONNECTIONS: whole(MIN_CONNECTIONS, 1_000)
+      .default(DEFAULTS.maxConnections)
+      .describe(
+        `Maximum database connections of a worker; at least ${MIN_CONNECTIONS}, or fewer than the limit of its role. While it builds a vector index, it opens one more.`,
+      ),
     EMBEDD_POLL_INTERVAL_MS: whole(100, 86_400_000)
       .default(DEFAULTS.pollIntervalMs)
       .describe("How often to look for rows that no trigger reported, such as replicated ones."),

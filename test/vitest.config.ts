@@ -7,9 +7,9 @@ const report = process.env["TEST_REPORT_PATH"];
 
 /*
  * Inside each folder, the files are laid out as in src:
- *   unit    no database, except PGlite as the subject of unit/embedded
+ *   unit    no database, except as the subject of unit/embedded and for the documentation's commands
  *   db      a database: the server of TEST_DATABASE_URL, otherwise embedded PostgreSQL
- *   server  needs that server; server/conformance has the tables and writers that README lists
+ *   server  needs that server; server/conformance has the tables and writers of docs/tables.md
  *   faults  faults of processes, network and server; starts servers of its own
  */
 export default defineConfig({

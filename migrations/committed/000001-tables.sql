@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:a05acdf086995bf1fd25a7f965290d1dea8c23af
+--! Hash: sha1:6b03bbf1a7b5503a90262df508cffa8fbb9a06f6
 --! Message: tables
 
 -- Tables. embedd keeps its state here and writes only vectors and model names to a user's table: an UPDATE there
@@ -38,15 +38,30 @@ create table embedd.pipelines (
   wait_reason text,
   wait_until timestamptz,
   reembed boolean not null default false,
-  gap text,
   refresh_started_at timestamptz,
   refresh_cursor text[],
   refreshed bigint not null default 0,
   shadow_of integer unique references embedd.pipelines,
   model_before text,
+  relation_schema text,
+  relation_name text,
+  relation_identity text,
+  key_attnums smallint[],
+  content_attnums smallint[],
+  embedding_attnum smallint,
+  model_attnum smallint,
+  gap text,
   unique (relation, embedding_column)
 );
 comment on table embedd.pipelines is 'One row per watched embedding column. Written by embedd.watch and embedd.unwatch.';
+comment on column embedd.pipelines.relation_schema is 'The table''s schema when it was last seen.';
+comment on column embedd.pipelines.relation_name is 'The table''s name when it was last seen.';
+comment on column embedd.pipelines.relation_identity is
+  'Server, database and OID of the table that the column numbers are from. A restored dump has other numbers.';
+comment on column embedd.pipelines.key_attnums is 'Numbers of the key columns, which survive a rename.';
+comment on column embedd.pipelines.content_attnums is 'Numbers of the content columns.';
+comment on column embedd.pipelines.embedding_attnum is 'Number of the embedding column.';
+comment on column embedd.pipelines.model_attnum is 'Number of the model column.';
 comment on column embedd.pipelines.key_columns is 'The columns of the primary key, in order.';
 comment on column embedd.pipelines.content_columns is 'The columns that the text is made of, in order.';
 comment on column embedd.pipelines.template is
@@ -66,7 +81,7 @@ comment on column embedd.pipelines.wait_reason is
 comment on column embedd.pipelines.wait_until is 'When the worker resumes.';
 comment on column embedd.pipelines.reembed is 'Whether workers re-embed stale rows, after all pending rows.';
 comment on column embedd.pipelines.gap is
-  'Why embedd cannot vouch for the vectors that are there; NULL: every vector is trusted.';
+  'Why vectors may not belong to their texts, until embedd repair or embedd reembed --all; NULL: all are trusted.';
 comment on column embedd.pipelines.refresh_started_at is
   'Since when workers re-embed every row that has a vector; NULL: they do not.';
 comment on column embedd.pipelines.refresh_cursor is
@@ -121,6 +136,7 @@ create table embedd.failures (
   next_attempt_at timestamptz not null,
   dead boolean not null default false,
   stale boolean not null default false,
+  unreadable boolean not null default false,
   primary key (pipeline_id, key)
 );
 create index on embedd.failures (pipeline_id, next_attempt_at) where not dead;
@@ -130,6 +146,8 @@ comment on column embedd.failures.code is 'A literal code of the error, for scri
 comment on column embedd.failures.error is 'The message of the last error.';
 comment on column embedd.failures.dead is 'The row is no longer retried; embedd retry tries it again.';
 comment on column embedd.failures.content_hash is 'SHA-256 of the content columns that failed. Never the text.';
+comment on column embedd.failures.unreadable is
+  'PostgreSQL could not read the text, so content_hash identifies the version of the row instead.';
 comment on column embedd.failures.stale is
   'The row has an old vector, and re-embedding it failed.';
 
@@ -137,28 +155,34 @@ create table embedd.grants (
   pipeline_id integer not null references embedd.pipelines on delete cascade,
   grantee regrole not null,
   privilege text not null check (privilege in ('USAGE', 'SELECT', 'UPDATE')),
-  column_name text
+  object_name text not null,
+  -- A publication for all tables refuses DELETE on a table without a key.
+  primary key (pipeline_id, grantee, privilege, object_name)
 );
-create unique index on embedd.grants (pipeline_id, grantee, privilege, coalesce(column_name, ''));
 comment on table embedd.grants is
   'The privileges that embedd granted on users'' tables and schemas, so that unwatch revokes exactly those.';
-comment on column embedd.grants.column_name is 'NULL: USAGE on the table''s schema.';
+comment on column embedd.grants.object_name is 'A column; for USAGE, the schema.';
 
 -- No foreign key to pipelines: usage stays on record after a table is unwatched.
 create table embedd.usage (
   pipeline_id integer not null,
   day date not null,
   model text not null,
+  local boolean not null default false,
   requests bigint not null default 0,
   tokens bigint not null default 0,
+  texts bigint not null default 0,
   cut_texts bigint not null default 0,
   reserved_tokens bigint not null default 0,
   usd numeric not null default 0,
-  primary key (day, pipeline_id, model)
+  primary key (day, pipeline_id, model, local)
 );
 comment on table embedd.usage is
-  'Requests to API providers per pipeline and day (UTC). usd is an estimate from the model''s list price.';
-comment on column embedd.usage.cut_texts is 'Texts that were truncated at the model''s limit.';
+  'What models read, per pipeline and day (UTC). usd is an estimate from the model''s list price.';
+comment on column embedd.usage.local is 'The model ran in the worker: it sent no requests, and daily limits do not count it.';
+comment on column embedd.usage.texts is 'Texts that the model embedded. A text that reuses a cached vector does not count.';
+comment on column embedd.usage.cut_texts is
+  'Those of them that were truncated, at the model''s limit or at EMBEDD_MAX_CHARS.';
 comment on column embedd.usage.reserved_tokens is
   'Tokens of requests in flight. If a worker dies, its reserved tokens count as used.';
 

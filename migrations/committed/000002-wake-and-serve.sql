@@ -1,5 +1,5 @@
---! Previous: sha1:a05acdf086995bf1fd25a7f965290d1dea8c23af
---! Hash: sha1:e88623075cc97ce4af98be6c7474b620e0e57c25
+--! Previous: sha1:6b03bbf1a7b5503a90262df508cffa8fbb9a06f6
+--! Hash: sha1:f903d6d95f82926bff91790dd0468784062fe2b9
 --! Message: wake and serve
 
 -- The first half of an advisory lock is its class, the bytes of four letters; the second half is the id of a pipeline
@@ -10,6 +10,7 @@ language sql immutable parallel safe as $$
     when 'gate' then 1701667431 /* 'embg' */
     when 'presence' then 1701667440 /* 'embp' */
     when 'serve' then 1701667446 /* 'embv' */
+    when 'index' then 1701667433 /* 'embi' */
   end
 $$;
 comment on function embedd.lock_class(text) is 'The class of an advisory lock, by name.';
@@ -34,6 +35,9 @@ begin
     perform pg_catalog.pg_notify('embedd', tg_argv[0]);
   end if;
   return null;
+-- A writer must not fail because the server has no room for another lock: the worker's poll finds the row.
+exception when others then
+  return null;
 end $$;
 comment on function embedd.tg_wake__after_write() is
   'Wakes the sleeping workers of the pipeline in its argument. Reads and writes no table.';
@@ -47,7 +51,7 @@ end $$;
 comment on function embedd.tg_pipelines__after_write() is 'Tells workers to reload the list of pipelines.';
 create trigger pipelines__after_write
   after insert or delete or update of
-    relation, key_columns, content_columns, template, embedding_column, model_column, model, paused, reembed,
+    relation, key_columns, content_columns, template, embedding_column, model_column, model, paused, reembed, gap,
     refresh_started_at
   on embedd.pipelines
   for each statement

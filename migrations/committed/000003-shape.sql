@@ -1,9 +1,34 @@
---! Previous: sha1:e88623075cc97ce4af98be6c7474b620e0e57c25
---! Hash: sha1:55e228afed1a1ef8d6943a61e3e30fb1afc30efd
+--! Previous: sha1:f903d6d95f82926bff91790dd0468784062fe2b9
+--! Hash: sha1:4ad949d3fe8f4d31dda9e43bc4239608f5560aab
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal
 -- says what to type.
+
+-- A table that was dropped is known by its last name, or by the OID that PostgreSQL prints in its place.
+create function embedd.find_ghost(relation_name text) returns regclass
+language plpgsql stable as $$
+declare
+  names text[];
+  found regclass;
+begin
+  begin
+    names := parse_ident(relation_name);
+  exception when invalid_parameter_value then
+    names := array[relation_name];
+  end;
+  select p.relation into found
+  from embedd.pipelines p
+  where p.relation::oid::text = find_ghost.relation_name
+    or (not exists (select from pg_class c where c.oid = p.relation and c.relname = p.relation_name)
+      and p.relation_name = names[cardinality(names)]
+      and (cardinality(names) = 1 or p.relation_schema = names[cardinality(names) - 1]))
+  order by p.id
+  limit 1;
+  return found;
+end $$;
+comment on function embedd.find_ghost(text) is
+  'The watched table that last had this name and no longer has it; NULL if there is none.';
 
 create function embedd.resolve(relation_name text) returns regclass
 language plpgsql stable as $$
@@ -16,6 +41,9 @@ begin
   exception when invalid_name or syntax_error then
     found := null;
   end;
+  if found is null or not exists (select from pg_class c where c.oid = found) then
+    found := embedd.find_ghost(relation_name);
+  end if;
   if found is null then
     select format('%I.%I', n.nspname, c.relname) into candidate
     from pg_class c
@@ -33,7 +61,21 @@ begin
   end if;
   return found;
 end $$;
-comment on function embedd.resolve(text) is 'The table with this name; refuses with a suggestion if there is none.';
+comment on function embedd.resolve(text) is
+  'The table with this name, or the watched table that last had it; refuses with a suggestion if there is none.';
+
+create function embedd.resolve_watched(relation_name text) returns regclass
+language plpgsql stable as $$
+declare
+  found regclass := embedd.resolve(relation_name);
+begin
+  if exists (select from embedd.pipelines p where p.relation = found) then
+    return found;
+  end if;
+  return coalesce(embedd.find_ghost(relation_name), found);
+end $$;
+comment on function embedd.resolve_watched(text) is
+  'The watched table with this name. If the table was replaced, the one that had the name before.';
 
 create function embedd.check_relation(relation regclass) returns void
 language plpgsql stable as $$
@@ -41,7 +83,10 @@ declare
   c pg_class;
   kind text;
 begin
-  select * into strict c from pg_class where oid = relation;
+  select * into c from pg_class where oid = relation;
+  if not found then
+    perform embedd.refuse('no_such_table', format('table %s was dropped', relation), 'embedd status');
+  end if;
   kind := case c.relkind
     when 'v' then 'a view'
     when 'm' then 'a materialized view'
@@ -214,6 +259,254 @@ $$;
 comment on function embedd.pipeline_is_whole(embedd.pipelines) is
   'Whether the pipeline''s table and all its columns still exist under these names.';
 
+-- The numbers of columns mean something only in the table that they were read from, and a restored dump has others.
+create function embedd.table_identity(relation regclass) returns text
+language sql stable as $$
+  select format('%s/%s/%s',
+    (select system_identifier from pg_control_system()),
+    (select oid from pg_database where datname = current_database()),
+    relation::oid)
+$$;
+comment on function embedd.table_identity(regclass) is 'Identifies a table among all servers, also after a restore.';
+
+create function embedd.attnums(relation regclass, names text[]) returns smallint[]
+language sql stable as $$
+  select array_agg(a.attnum order by u.position)
+  from unnest(names) with ordinality as u (name, position)
+  left join pg_attribute a on a.attrelid = relation and a.attname = u.name and a.attnum > 0 and not a.attisdropped
+$$;
+comment on function embedd.attnums(regclass, text[]) is 'The numbers of a table''s columns; NULL for a missing one.';
+
+create function embedd.remember(pipeline embedd.pipelines) returns embedd.pipelines
+language plpgsql stable as $$
+declare
+  columns smallint[] := embedd.attnums(pipeline.relation, array[pipeline.embedding_column, pipeline.model_column]);
+begin
+  select n.nspname, c.relname into pipeline.relation_schema, pipeline.relation_name
+  from pg_class c
+  join pg_namespace n on n.oid = c.relnamespace
+  where c.oid = pipeline.relation;
+  pipeline.relation_identity := embedd.table_identity(pipeline.relation);
+  pipeline.key_attnums := embedd.attnums(pipeline.relation, pipeline.key_columns);
+  pipeline.content_attnums := embedd.attnums(pipeline.relation, pipeline.content_columns);
+  pipeline.embedding_attnum := columns[1];
+  pipeline.model_attnum := columns[2];
+  return pipeline;
+end $$;
+comment on function embedd.remember(embedd.pipelines) is
+  'The pipeline with the present name of its table and the present numbers of its columns.';
+
+create function embedd.tg_pipelines__before_write() returns trigger
+language plpgsql as $$
+begin
+  return embedd.remember(new);
+end $$;
+comment on function embedd.tg_pipelines__before_write() is 'Remembers by what a table and its columns are recognized.';
+create trigger pipelines__before_write
+  before insert or update of relation, key_columns, content_columns, embedding_column, model_column
+  on embedd.pipelines
+  for each row
+  execute function embedd.tg_pipelines__before_write();
+
+create function embedd.column_names(relation regclass, attnums smallint[]) returns text[]
+language sql stable as $$
+  select case when count(*) = count(a.attname) then array_agg(a.attname::text order by u.position) end
+  from unnest(attnums) with ordinality as u (attnum, position)
+  left join pg_attribute a on a.attrelid = relation and a.attnum = u.attnum and not a.attisdropped
+$$;
+comment on function embedd.column_names(regclass, smallint[]) is
+  'The present names of columns, by number; NULL if one is gone.';
+
+-- Unlike to_regclass(), needs no privilege on the schema.
+create function embedd.table_named(schema_name text, table_name text) returns regclass
+language sql stable as $$
+  select c.oid::regclass
+  from pg_class c
+  join pg_namespace n on n.oid = c.relnamespace
+  where n.nspname = schema_name and c.relname = table_name and c.relkind in ('r', 'p')
+$$;
+comment on function embedd.table_named(text, text) is 'The table with this name; NULL if there is none.';
+
+-- Runs as embedd's owner, because workers may not change a pipeline's names.
+create function embedd.follow_names() returns setof integer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp as $$
+declare
+  pipeline embedd.pipelines;
+  keys text[];
+  content text[];
+  own text[];
+  new_template text;
+  position integer;
+begin
+  -- Every UPDATE of these columns notifies all workers, even one of no row, so each runs only where it is needed.
+  for pipeline in
+    -- A restored dump: its columns have other numbers now.
+    select p.*
+    from embedd.pipelines p
+    join pg_class c on c.oid = p.relation
+    join pg_namespace n on n.oid = c.relnamespace
+    where p.relation_identity is distinct from embedd.table_identity(p.relation)
+      and (p.relation_schema is null or (p.relation_schema, p.relation_name) = (n.nspname::text, c.relname::text))
+  loop
+    update embedd.pipelines p set relation = p.relation where p.id = pipeline.id;
+  end loop;
+  for pipeline in
+    select p.*
+    from embedd.pipelines p
+    where p.relation_identity = embedd.table_identity(p.relation)
+  loop
+    keys := embedd.column_names(pipeline.relation, pipeline.key_attnums);
+    content := embedd.column_names(pipeline.relation, pipeline.content_attnums);
+    own := embedd.column_names(pipeline.relation, array[pipeline.embedding_attnum, pipeline.model_attnum]);
+    if row(keys, content, own) is distinct from row(
+        pipeline.key_columns, pipeline.content_columns, array[pipeline.embedding_column, pipeline.model_column])
+      and keys is not null and content is not null and own is not null
+    then
+      new_template := pipeline.template;
+      -- Two steps, so that columns can swap their names.
+      for position in 1 .. cardinality(content) loop
+        new_template := replace(new_template,
+          '{' || pipeline.content_columns[position] || '}', '{' || chr(1) || position || chr(1) || '}');
+      end loop;
+      for position in 1 .. cardinality(content) loop
+        new_template := replace(new_template, chr(1) || position || chr(1), content[position]);
+      end loop;
+      update embedd.grants g
+      set object_name = renamed.new_name
+      from unnest(
+        pipeline.key_columns || pipeline.content_columns || pipeline.embedding_column || pipeline.model_column,
+        keys || content || own) as renamed (old_name, new_name)
+      where g.pipeline_id = pipeline.id
+        and g.privilege <> 'USAGE'
+        and g.object_name = renamed.old_name
+        and renamed.old_name <> renamed.new_name;
+      update embedd.pipelines p
+      set key_columns = keys, content_columns = content, embedding_column = own[1], model_column = own[2],
+        template = new_template
+      where p.id = pipeline.id;
+      return next pipeline.id;
+    end if;
+  end loop;
+  return query
+    update embedd.pipelines p
+    set relation_schema = n.nspname, relation_name = c.relname
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    where c.oid = p.relation
+      and (p.relation_schema, p.relation_name) is distinct from (n.nspname::text, c.relname::text)
+      and p.relation_identity = embedd.table_identity(p.relation)
+      and embedd.table_named(p.relation_schema, p.relation_name) is null
+    returning p.id;
+end $$;
+comment on function embedd.follow_names() is
+  'Follows renamed tables and columns, unless another table has taken the old name. Returns their pipelines.';
+
+create function embedd.relation_text(pipeline embedd.pipelines) returns text
+language sql stable as $$
+  select case
+    when pipeline.relation_name is null or exists (select from pg_class c where c.oid = pipeline.relation)
+      then pipeline.relation::text
+    else format('%I.%I', pipeline.relation_schema, pipeline.relation_name)
+  end
+$$;
+comment on function embedd.relation_text(embedd.pipelines) is 'The table as SQL names it; its last name if it is gone.';
+
+-- What to type stands after the semicolon.
+create function embedd.table_problem(pipeline embedd.pipelines) returns text
+language plpgsql stable as $$
+declare
+  last_name constant text := format('%I.%I', pipeline.relation_schema, pipeline.relation_name);
+  successor constant regclass := embedd.table_named(pipeline.relation_schema, pipeline.relation_name);
+  known boolean;
+  present_name text;
+begin
+  select format('%I.%I', n.nspname, c.relname) into present_name
+  from pg_class c
+  join pg_namespace n on n.oid = c.relnamespace
+  where c.oid = pipeline.relation;
+  known := pipeline.relation_identity is not distinct from embedd.table_identity(pipeline.relation);
+  if present_name is null or (not known and present_name <> last_name) then
+    if successor is not null then
+      return format('another table has replaced it under the same name; embedd repair %s --existing refresh  # or keep',
+        embedd.shell_word(last_name));
+    end if;
+    return format('its table is gone; embedd unwatch %s', embedd.shell_word(last_name));
+  elsif present_name <> last_name and successor is not null then
+    return format('it is called %s now, and another table has its name; embedd repair %s --existing refresh  # or keep; '
+      'to follow the old table: embedd repair %s --existing keep',
+      present_name, embedd.shell_word(last_name), embedd.shell_word(present_name));
+  end if;
+  return null;
+end $$;
+comment on function embedd.table_problem(embedd.pipelines) is
+  'Says that the table is gone, was replaced or swapped, and what to type; NULL if it is the one that was watched.';
+
+-- The trigger before_update must also fire for replicated changes, if there are any.
+create function embedd.find_gap(pipeline embedd.pipelines) returns text
+language sql stable as $$
+  select coalesce(
+    (select format('column %s was dropped and added again', string_agg(quote_ident(u.name), ', '))
+      from unnest(
+        pipeline.content_columns || array[pipeline.embedding_column, pipeline.model_column],
+        pipeline.content_attnums || array[pipeline.embedding_attnum, pipeline.model_attnum]) as u (name, attnum)
+      join pg_attribute a on a.attrelid = pipeline.relation and a.attname = u.name and not a.attisdropped
+      join pg_attribute old on old.attrelid = pipeline.relation and old.attnum = u.attnum and old.attisdropped
+      where pipeline.relation_identity = embedd.table_identity(pipeline.relation)
+      having count(*) > 0),
+    (select format('triggers are missing: %s', string_agg(needed.event, ', '))
+      from unnest(array['after_insert', 'before_update', 'before_save', 'after_update']) as needed (event)
+      left join pg_trigger t on t.tgrelid = pipeline.relation
+        and t.tgname = format('zzz_embedd_%s__%s', pipeline.id, needed.event)
+      where t.oid is null
+      having count(*) > 0),
+    (select format('triggers are disabled: %s', string_agg(needed.event, ', '))
+      from unnest(array['after_insert', 'before_update', 'before_save', 'after_update']) as needed (event)
+      join pg_trigger t on t.tgrelid = pipeline.relation
+        and t.tgname = format('zzz_embedd_%s__%s', pipeline.id, needed.event)
+      where t.tgenabled not in ('A', 'O')
+        or (t.tgenabled = 'O' and needed.event = 'before_update'
+          and exists (select from pg_subscription_rel r where r.srrelid = pipeline.relation))
+      having count(*) > 0))
+$$;
+comment on function embedd.find_gap(embedd.pipelines) is
+  'Why an edit may now keep the vector of its old text; NULL if all triggers and columns are there.';
+
+create function embedd.pending_index_name(pipeline_id integer) returns text
+language sql immutable as $$
+  select format('embedd_%s_pending', pipeline_id)
+$$;
+comment on function embedd.pending_index_name(integer) is 'The name of the index of pending rows.';
+
+-- An index that is being built is no flaw. pg_restore --disable-triggers enables before_update for local changes only.
+create function embedd.find_flaw(pipeline embedd.pipelines) returns text
+language sql stable as $$
+  select coalesce(
+    (select format('the index of pending rows is %s', case when i.indexrelid is null then 'missing' else 'invalid' end)
+      from (select) as one
+      left join (
+        pg_class x join pg_index i on i.indexrelid = x.oid)
+        on i.indrelid = pipeline.relation and x.relname = embedd.pending_index_name(pipeline.id)
+      where i.indisvalid is not true
+        and pipeline.created_at < now() - interval '1 min'
+        and not exists (select from pg_stat_progress_create_index b where b.relid = pipeline.relation)),
+    (select 'the trigger before_update ignores replicated changes'
+      from pg_trigger t
+      where t.tgrelid = pipeline.relation
+        and t.tgname = format('zzz_embedd_%s__before_update', pipeline.id)
+        and t.tgenabled = 'O'))
+$$;
+comment on function embedd.find_flaw(embedd.pipelines) is
+  'What embedd.repair cures without a question, because no vector is outdated; NULL if nothing is wrong.';
+
+create function embedd.shell_word(word text) returns text
+language sql immutable as $$
+  select case when word ~ '^[A-Za-z0-9_./:@%+=-]+$' then word
+    else '''' || replace(word, '''', '''\''''') || '''' end
+$$;
+comment on function embedd.shell_word(text) is 'A word as a shell reads it.';
+
 -- White space means JavaScript's \s, so that SQL and the worker agree on what is blank. The first thousand characters
 -- nearly always decide, without reading all of a large text.
 create function embedd.pending_predicate(relation regclass, content_columns text[], embedding_column text) returns text
@@ -233,13 +526,11 @@ $$;
 comment on function embedd.pending_predicate(regclass, text[], text) is
   'SQL condition for pending rows: no vector, and a text that is not blank. Names are quoted.';
 
--- Compares bytes: equality of a type or collation can hide a change (citext, numeric 1.0 and 1.00), and some types have
--- no equality (json). A generated column is not computed yet when BEFORE triggers run, so its source columns are
--- compared instead.
-create function embedd.content_changed(relation regclass, content_columns text[]) returns text
+-- A generated column is not computed yet when BEFORE triggers run, and counts as updated in every statement, so its
+-- source columns stand for it.
+create function embedd.source_columns(relation regclass, content_columns text[]) returns text[]
 language sql stable as $$
-  select string_agg(distinct format('old.%1$I::text collate "C" is distinct from new.%1$I::text collate "C"', a.attname),
-    ' or ')
+  select array_agg(distinct a.attname::text)
   from pg_attribute c
   join pg_attribute a on a.attrelid = relation and (
     (c.attgenerated = '' and a.attnum = c.attnum) or
@@ -253,5 +544,45 @@ language sql stable as $$
         and d.refobjsubid <> c.attnum)))
   where c.attrelid = relation and c.attname = any (content_columns) and not c.attisdropped
 $$;
+comment on function embedd.source_columns(regclass, text[]) is 'The ordinary columns that the text is made of.';
+
+-- Compares bytes: equality of a type or collation can hide a change (citext, numeric 1.0 and 1.00), and some types have
+-- no equality (json).
+create function embedd.content_changed(relation regclass, content_columns text[]) returns text
+language sql stable as $$
+  select string_agg(format('old.%1$I::text collate "C" is distinct from new.%1$I::text collate "C"', name), ' or ')
+  from unnest(embedd.source_columns(relation, content_columns)) as name
+$$;
 comment on function embedd.content_changed(regclass, text[]) is
   'SQL condition for the WHEN of a trigger: the UPDATE changed the text. Names are quoted.';
+
+-- A policy for PUBLIC, such as one on a tenant setting, was not made for a worker: it may hide rows without a word. A
+-- permissive policy that names the role was. Restrictive policies for PUBLIC narrow even that one.
+create function embedd.hidden_rows(relation regclass) returns text
+language sql stable as $$
+  select format('%s from role %I: ALTER ROLE %2$I BYPASSRLS, or create a policy for it: '
+      'CREATE POLICY %3$I ON %4$s TO %2$I USING (true)',
+    case
+      when policies.public > 0 then 'a row-level security policy for PUBLIC may hide its rows'
+      else 'row-level security hides its rows'
+    end,
+    current_user, 'embedd_' || current_user, relation)
+  from pg_class c
+  cross join lateral (
+    select
+      count(*) filter (where 0 = any (l.polroles)) as public,
+      count(*) filter (where 0 = any (l.polroles) and not l.polpermissive) as narrowing,
+      count(*) filter (where own.named and l.polcmd in ('*', 'r')) as to_read,
+      count(*) filter (where own.named and l.polcmd in ('*', 'w')) as to_write
+    from pg_policy l
+    cross join lateral (
+      select l.polpermissive and exists (
+        select from pg_roles r where r.oid = any (l.polroles) and r.rolname = current_user) as named) as own
+    where l.polrelid = c.oid) as policies
+  where c.oid = relation
+    and row_security_active(c.oid)
+    and (policies.to_read = 0 or policies.to_write = 0 or policies.narrowing > 0)
+$$;
+comment on function embedd.hidden_rows(regclass) is
+  'Why row-level security may hide rows of the table from the current role, and what to type; NULL: it does not. '
+  'A policy that names the role, for reading and updating, counts as the owner''s consent; one for PUBLIC does not.';

@@ -1,5 +1,5 @@
---! Previous: sha1:55e228afed1a1ef8d6943a61e3e30fb1afc30efd
---! Hash: sha1:84eb85b6bc39bca488e2d74861eb77f674726db5
+--! Previous: sha1:4ad949d3fe8f4d31dda9e43bc4239608f5560aab
+--! Hash: sha1:8b921b0b62d37ef97071644b6035520fb5fcdce0
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,
@@ -29,7 +29,7 @@ begin
   if not has_schema_privilege(role, schema_name, 'USAGE') then
     execute format('grant usage on schema %I to %s', schema_name, role);
     insert into embedd.grants
-    values (pipeline.id, role, 'USAGE', null)
+    values (pipeline.id, role, 'USAGE', schema_name)
     on conflict do nothing;
   end if;
   for needed in
@@ -50,42 +50,64 @@ end $$;
 comment on function embedd.grant_pipeline(embedd.pipelines, regrole) is
   'Grants what a worker needs on one table, and records it in embedd.grants.';
 
+-- The table, the column, the schema or the role may be gone; PostgreSQL has then revoked the privilege.
+create function embedd.undo_grant(given embedd.grants) returns void
+language plpgsql as $$
+declare
+  statement text;
+begin
+  if given.privilege = 'USAGE' then
+    select format('revoke usage on schema %I from %I', n.nspname, r.rolname) into statement
+    from pg_namespace n, pg_roles r
+    where n.nspname = given.object_name and r.oid = given.grantee;
+  else
+    select format('revoke %s (%I) on %I.%I from %I', given.privilege, a.attname, n.nspname, c.relname, r.rolname)
+    into statement
+    from embedd.pipelines p
+    join pg_class c on c.oid = p.relation
+    join pg_namespace n on n.oid = c.relnamespace
+    join pg_attribute a on a.attrelid = c.oid and a.attname = given.object_name and not a.attisdropped
+    join pg_roles r on r.oid = given.grantee
+    where p.id = given.pipeline_id;
+  end if;
+  if statement is not null then
+    execute statement;
+  end if;
+end $$;
+comment on function embedd.undo_grant(embedd.grants) is 'Revokes one privilege that embedd granted.';
+
 create function embedd.revoke_pipeline(pipeline embedd.pipelines) returns void
 language plpgsql as $$
 declare
   given embedd.grants;
-  schema_id oid := (select relnamespace from pg_class where oid = pipeline.relation);
+  heir integer;
 begin
   for given in
     delete from embedd.grants g
     where g.pipeline_id = pipeline.id
     returning *
   loop
-    if given.column_name is null then
+    if given.privilege = 'USAGE' then
       -- Another pipeline in the schema may still need it.
-      if exists (
-          select from embedd.pipelines p
-          join pg_class c on c.oid = p.relation
-          where c.relnamespace = schema_id and p.id <> pipeline.id) then
+      select p.id into heir
+      from embedd.pipelines p
+      join pg_class c on c.oid = p.relation
+      join pg_namespace n on n.oid = c.relnamespace
+      where n.nspname = given.object_name and p.id <> pipeline.id
+      limit 1;
+      if heir is not null then
         insert into embedd.grants
-        select p.id, given.grantee, 'USAGE', null
-        from embedd.pipelines p
-        join pg_class c on c.oid = p.relation
-        where c.relnamespace = schema_id and p.id <> pipeline.id
-        limit 1
+        values (heir, given.grantee, 'USAGE', given.object_name)
         on conflict do nothing;
-      else
-        execute format('revoke usage on schema %s from %s', schema_id::regnamespace, given.grantee);
+        continue;
       end if;
-    elsif exists (
-      select from pg_attribute
-      where attrelid = pipeline.relation and attname = given.column_name and not attisdropped) then
-      execute format('revoke %s (%I) on %s from %s',
-        given.privilege, given.column_name, pipeline.relation, given.grantee);
+    end if;
+    perform embedd.undo_grant(given);
+    if given.privilege <> 'USAGE' and exists (select from pg_roles r where r.oid = given.grantee) then
       -- Two pipelines on one table share key columns.
       perform embedd.grant_pipeline(p, given.grantee)
       from embedd.pipelines p
-      where p.relation = pipeline.relation and p.id <> pipeline.id;
+      where p.relation = pipeline.relation and p.id <> pipeline.id and embedd.pipeline_is_whole(p);
     end if;
   end loop;
 end $$;
@@ -129,18 +151,7 @@ begin
     where g.grantee = target
     returning *
   loop
-    if given.column_name is null then
-      execute (
-        select format('revoke usage on schema %s from %s', c.relnamespace::regnamespace, target)
-        from embedd.pipelines p
-        join pg_class c on c.oid = p.relation
-        where p.id = given.pipeline_id);
-    else
-      execute (
-        select format('revoke %s (%I) on %s from %s', given.privilege, given.column_name, p.relation, target)
-        from embedd.pipelines p
-        where p.id = given.pipeline_id);
-    end if;
+    perform embedd.undo_grant(given);
   end loop;
   execute format('revoke all on all tables in schema embedd from %s', target);
   execute format('revoke all on all sequences in schema embedd from %s', target);

@@ -1,39 +1,113 @@
---! Previous: sha1:84eb85b6bc39bca488e2d74861eb77f674726db5
---! Hash: sha1:de221421a42022149ba147c211af0d804a839326
+--! Previous: sha1:8b921b0b62d37ef97071644b6035520fb5fcdce0
+--! Hash: sha1:a7eee844411a2862672a04c2654b08c592caccba
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.
+
+-- Drops the vector that a new text outdates. An application that saves whole rows also writes the row's old vector and
+-- model back, so a vector is trusted only if the writer names another model than before and than the current one.
+--
+-- The arguments are the names of the embedding and model columns, so the trigger means the same in every database that
+-- a dump is restored into. It must never fail a writer's statement: if anything is missing, the row stays as it is.
+-- It runs as embedd's owner to read the current model, so it must not run code of the table's owner: it checks the
+-- types of both columns, and never casts the row.
+--
+-- The usual names are assigned directly. jsonb_populate_record() copies the row with all its TOASTed values: 7 ms per
+-- row instead of 0.06 ms where another column holds 1 MB.
+create function embedd.tg_forget_vector__before_update() returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp as $$
+declare
+  names text[] := array[tg_argv[0], tg_argv[1]];
+  fits boolean;
+  usual boolean;
+  named_before text;
+  named text;
+begin
+  for attempt in 1 .. 2 loop
+    select count(*) = 2 into fits
+    from pg_attribute a
+    join pg_type t on t.oid = a.atttypid
+    where a.attrelid = tg_relid
+      and (
+        (a.attname = names[1]
+          and t.typname in ('vector', 'halfvec')
+          and t.typnamespace = (select e.extnamespace from pg_extension e where e.extname = 'vector'))
+        or (a.attname = names[2] and t.oid in ('text'::regtype, 'varchar'::regtype)));
+    exit when fits;
+    -- The columns were renamed.
+    select coalesce(
+        case when p.relation_identity = embedd.table_identity(p.relation)
+          then embedd.column_names(p.relation, array[p.embedding_attnum, p.model_attnum]) end,
+        array[p.embedding_column, p.model_column])
+    into names
+    from embedd.pipelines p
+    where p.id::text = substring(tg_name from '^zzz_embedd_([0-9]+)__')
+      and (p.relation = tg_relid or p.relation in (select pg_partition_ancestors(tg_relid)));
+  end loop;
+  if fits is not true then
+    return new;
+  end if;
+  usual := names[1] = 'embedding' and names[2] = 'embedding_model';
+  if usual then
+    named_before := old.embedding_model;
+    named := new.embedding_model;
+  else
+    execute format('select ($1).%1$I, ($2).%1$I', names[2]) into named_before, named using old, new;
+  end if;
+  if named <> coalesce(named_before, '') and not exists (
+    select from embedd.pipelines p
+    where p.embedding_column in (names[1], tg_argv[0])
+      and coalesce(p.model, p.served_model) = named
+      and (p.relation = tg_relid or p.relation in (select pg_partition_ancestors(tg_relid)))) then
+    return new;
+  end if;
+  if usual then
+    new.embedding := null;
+    new.embedding_model := null;
+  else
+    new := jsonb_populate_record(new, jsonb_build_object(names[1], null, names[2], null));
+  end if;
+  return new;
+exception when others then
+  return new;
+end $$;
+comment on function embedd.tg_forget_vector__before_update() is
+  'Sets the columns in its arguments to NULL, unless the writer names another model than the current one.';
 
 create function embedd.create_triggers(pipeline embedd.pipelines) returns void
 language plpgsql as $$
 declare
   changed text := embedd.content_changed(pipeline.relation, pipeline.content_columns);
-  vector_schema name := (select extnamespace::regnamespace::name from pg_extension where extname = 'vector');
+  vector_schema name := (select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace
+    where e.extname = 'vector');
   partitioned boolean := (select relkind = 'p' from pg_class where oid = pipeline.relation);
+  forget constant text := format('embedd.tg_forget_vector__before_update(%L, %L)',
+    pipeline.embedding_column, pipeline.model_column);
 begin
+  perform embedd.drop_strays(pipeline.relation);
   -- Rows inserted directly into a partition do not fire the parent's statement triggers.
   execute format('create trigger %I after insert on %s for each %s execute function embedd.tg_wake__after_write(%s)',
     format('zzz_embedd_%s__after_insert', pipeline.id),
     pipeline.relation,
     case when partitioned then format('row when (new.%I is null)', pipeline.embedding_column) else 'statement' end,
     pipeline.id);
-  execute format($sql$
-    create or replace function embedd.%I() returns trigger language plpgsql as $body$
-    begin
-      new.%I := null;
-      new.%I := null;
-      return new;
-    end $body$ $sql$,
-    format('tg_pipeline_%s__before_update', pipeline.id), pipeline.embedding_column, pipeline.model_column);
-  execute format('create trigger %I before update on %s for each row when (%s) execute function embedd.%I()',
-    format('zzz_embedd_%s__before_update', pipeline.id),
-    pipeline.relation,
-    format('old.%1$I is not null and new.%1$I is not null and (%2$s) and not (old.%1$I operator(%3$I.<>) new.%1$I)',
-      pipeline.embedding_column, changed, vector_schema),
-    format('tg_pipeline_%s__before_update', pipeline.id));
+  execute format('create trigger %I before update on %s for each row when (new.%I is not null and (%s)) execute function %s',
+    format('zzz_embedd_%s__before_update', pipeline.id), pipeline.relation, pipeline.embedding_column, changed, forget);
   -- Replicated changes also outdate a vector. They need not wake a worker: its poll finds them.
   execute format('alter table %s enable always trigger %I',
     pipeline.relation, format('zzz_embedd_%s__before_update', pipeline.id));
+  -- Two applications save the same new text, and the second brings the old text's vector back. Unlike a worker, it
+  -- names a content column. A replicated vector names all columns, so this trigger ignores replicated changes.
+  execute format('create trigger %I before update of %s on %s for each row when (%s) execute function %s',
+    format('zzz_embedd_%s__before_save', pipeline.id),
+    (select string_agg(quote_ident(c), ', ')
+      from unnest(embedd.source_columns(pipeline.relation, pipeline.content_columns)) c),
+    pipeline.relation,
+    format('new.%1$I is not null and (old.%1$I is null or old.%1$I operator(%2$I.<>) new.%1$I) and not (%3$s)',
+      pipeline.embedding_column, vector_schema, changed),
+    forget);
   execute format('create trigger %I after update on %s for each row when (%s) execute function embedd.tg_wake__after_write(%s)',
     format('zzz_embedd_%s__after_update', pipeline.id),
     pipeline.relation,
@@ -42,6 +116,71 @@ begin
 end $$;
 comment on function embedd.create_triggers(embedd.pipelines) is
   'Creates the triggers that wake workers and drop outdated vectors.';
+
+create function embedd.stray_triggers() returns table (relation regclass, trigger_name name)
+language sql stable as $$
+  select t.tgrelid::regclass, t.tgname
+  from pg_trigger t
+  join pg_proc f on f.oid = t.tgfoid
+  where f.pronamespace = 'embedd'::regnamespace
+    and f.proname in ('tg_wake__after_write', 'tg_forget_vector__before_update')
+    and t.tgparentid = 0
+    and not exists (
+      select from embedd.pipelines p
+      where p.relation = t.tgrelid
+        and t.tgname like format('zzz\_embedd\_%s\_\_%%', p.id))
+$$;
+comment on function embedd.stray_triggers() is
+  'Triggers of embedd that belong to no pipeline, such as those of a table restored from another database.';
+
+create function embedd.drop_strays(relation regclass) returns integer
+language plpgsql as $$
+declare
+  stray text;
+  dropped integer := 0;
+begin
+  for stray in
+    select s.trigger_name from embedd.stray_triggers() s where s.relation = drop_strays.relation
+  loop
+    execute format('drop trigger %I on %s', stray, relation);
+    dropped := dropped + 1;
+  end loop;
+  for stray in
+    select format('%I.%I', n.nspname, x.relname)
+    from pg_index i
+    join pg_class x on x.oid = i.indexrelid and not x.relispartition
+    join pg_namespace n on n.oid = x.relnamespace
+    where x.relname ~ '^embedd_[0-9]+_pending$'
+      and x.relnamespace = (select c.relnamespace from pg_class c where c.oid = drop_strays.relation)
+      and (i.indrelid = relation) <> exists (
+        select from embedd.pipelines p
+        where p.relation = drop_strays.relation and embedd.pending_index_name(p.id) = x.relname)
+  loop
+    execute format('drop index %s', stray);
+    dropped := dropped + 1;
+  end loop;
+  return dropped;
+end $$;
+comment on function embedd.drop_strays(regclass) is
+  'Drops embedd''s triggers and indexes of pending rows that belong to no pipeline of the table, and indexes of other '
+  'tables that took the name of one of its indexes from a dump. Returns their number.';
+
+create function embedd.drop_ghosts(relation regclass) returns void
+language plpgsql as $$
+declare
+  ghost embedd.pipelines;
+begin
+  for ghost in
+    select p.*
+    from embedd.pipelines p
+    join pg_class c on c.oid = drop_ghosts.relation and c.relname = p.relation_name
+    join pg_namespace n on n.oid = c.relnamespace and n.nspname = p.relation_schema
+    where not exists (select from pg_class live where live.oid = p.relation)
+  loop
+    perform embedd.unwatch(ghost.relation::oid::text, ghost.embedding_column);
+  end loop;
+end $$;
+comment on function embedd.drop_ghosts(regclass) is 'Drops the pipelines of a dropped table that had this table''s name.';
 
 create function embedd.drop_triggers(pipeline embedd.pipelines) returns void
 language plpgsql as $$
@@ -57,15 +196,8 @@ begin
   loop
     execute format('drop trigger %I on %s', trigger_name, pipeline.relation);
   end loop;
-  execute format('drop function if exists embedd.%I()', format('tg_pipeline_%s__before_update', pipeline.id));
 end $$;
-comment on function embedd.drop_triggers(embedd.pipelines) is 'Drops the triggers of a pipeline, and their function.';
-
-create function embedd.pending_index_name(pipeline_id integer) returns text
-language sql immutable as $$
-  select format('embedd_%s_pending', pipeline_id)
-$$;
-comment on function embedd.pending_index_name(integer) is 'The name of the index of pending rows.';
+comment on function embedd.drop_triggers(embedd.pipelines) is 'Drops the triggers of a pipeline.';
 
 create function embedd.pending_index_definition(pipeline embedd.pipelines) returns text
 language sql stable as $$
@@ -100,7 +232,8 @@ language plpgsql
 set lock_timeout = '10s' as $$
 declare
   target regclass := embedd.resolve(relation);
-  vector_schema name := (select extnamespace::regnamespace::name from pg_extension where extname = 'vector');
+  vector_schema name := (select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace
+    where e.extname = 'vector');
 begin
   perform embedd.check_relation(target);
   execute format('alter table %s add column if not exists %I %I.vector(%s), add column if not exists %I text',
@@ -234,6 +367,7 @@ begin
         target, embedd.later_triggers(target)),
       format('ALTER TRIGGER ... ON %s RENAME TO a_name_that_sorts_before_zzz_embedd;', target));
   end if;
+  perform embedd.drop_ghosts(target);
   select * into watched
   from embedd.pipelines p
   where p.relation = target and p.embedding_column = watch.embedding_column;
@@ -282,7 +416,7 @@ language plpgsql
 set lock_timeout = '10s'
 set client_min_messages = warning as $$
 declare
-  target regclass := embedd.resolve(relation);
+  target regclass := embedd.resolve_watched(relation);
   schema_name name := (
     select n.nspname
     from pg_class c
@@ -311,6 +445,9 @@ begin
   loop
     perform embedd.revoke_pipeline(pipeline);
     delete from embedd.pipelines p where p.id = pipeline.id;
+    dropped := dropped + 1;
+    -- The table is gone.
+    continue when schema_name is null;
     perform embedd.drop_triggers(pipeline);
     execute format('drop index if exists %1$I.%2$I, %1$I.%3$I',
       schema_name, embedd.pending_index_name(pipeline.id), embedd.vector_index_name(pipeline.id));
@@ -318,9 +455,8 @@ begin
       execute format('alter table %s drop column if exists %I, drop column if exists %I',
         target, pipeline.embedding_column, pipeline.model_column);
     end if;
-    dropped := dropped + 1;
   end loop;
-  if dropped = 0 then
+  if embedd.drop_strays(target) + dropped = 0 then
     perform embedd.refuse('not_watched',
       format('%s is not watched', target),
       'SELECT relation, embedding_column FROM embedd.pipelines;');
@@ -330,5 +466,68 @@ end $$;
 comment on function embedd.unwatch is
   'Unwatches a table: drops embedd''s triggers and indexes and revokes its grants. The vectors stay, unless drop_columns. '
   'Returns the number of pipelines removed.';
+
+-- The pipelines that a name means: those of the table that has it, otherwise those of the table that had it.
+create function embedd.repair(relation text, embedding_column text default null, existing text default null)
+returns setof integer
+language plpgsql
+set lock_timeout = '10s'
+set client_min_messages = warning as $$
+declare
+  target regclass;
+  pipeline embedd.pipelines;
+  last_name text;
+  problem text;
+  filled boolean;
+begin
+  perform embedd.follow_names();
+  target := embedd.resolve(relation);
+  for pipeline in
+    select *
+    from embedd.pipelines p
+    where p.relation = embedd.resolve_watched(repair.relation)
+      and p.embedding_column = coalesce(repair.embedding_column, p.embedding_column)
+    order by p.id
+  loop
+    last_name := format('%I.%I', pipeline.relation_schema, pipeline.relation_name);
+    problem := coalesce(pipeline.gap, embedd.table_problem(pipeline), embedd.find_gap(pipeline));
+    perform embedd.check_relation(target);
+    perform embedd.check_content_columns(target, pipeline.content_columns,
+      array[pipeline.embedding_column, pipeline.model_column]);
+    perform embedd.check_embedding_column(target, pipeline.embedding_column);
+    perform embedd.check_model_column(target, pipeline.model_column);
+    execute format('select exists (select from %s where %I is not null)', target, pipeline.embedding_column) into filled;
+    if problem is not null and filled and existing is null then
+      perform embedd.refuse('existing_vectors',
+        format('vectors of %s may belong to earlier texts: %s', target, problem),
+        format('embedd repair %s --existing refresh; or --existing keep to trust them', embedd.shell_word(target::text)));
+    end if;
+    if pipeline.relation <> target then
+      perform embedd.revoke_pipeline(pipeline);
+      perform embedd.drop_triggers(pipeline);
+      -- A refresh that runs starts again, because its ranges are of another table's keys.
+      delete from embedd.refresh_windows w where w.pipeline_id = pipeline.id;
+      update embedd.pipelines p set refresh_cursor = null, refreshed = 0 where p.id = pipeline.id;
+    end if;
+    update embedd.pipelines p
+    set relation = target, key_columns = embedd.primary_key(target), error = null
+    where p.id = pipeline.id
+    returning * into pipeline;
+    perform embedd.drop_triggers(pipeline);
+    perform embedd.create_triggers(pipeline);
+    perform embedd.grant_pipeline(pipeline, role) from embedd.worker_roles() as role;
+    perform embedd.resolve_gap(pipeline.id, case when filled and existing is not null then existing else 'keep' end);
+    return next pipeline.id;
+  end loop;
+  if not found then
+    perform embedd.refuse('not_watched',
+      format('%s is not watched', target),
+      'SELECT relation, embedding_column FROM embedd.pipelines;');
+  end if;
+end $$;
+comment on function embedd.repair(text, text, text) is
+  'Restores the triggers and privileges of a watched table, also after it was replaced by another with the same name. '
+  'Where vectors exist after a gap, existing is required: keep trusts them, refresh re-embeds their rows. '
+  'Returns the pipelines, whose indexes "embedd repair" builds.';
 
 select embedd.watch('embedd.chunks', array['content']);

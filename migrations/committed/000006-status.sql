@@ -1,21 +1,38 @@
---! Previous: sha1:de221421a42022149ba147c211af0d804a839326
---! Hash: sha1:716f6b489fa39b670b02537c7aaf52ff95e613bd
+--! Previous: sha1:a7eee844411a2862672a04c2654b08c592caccba
+--! Hash: sha1:cc928e782c75e7d574e4f78bbd5957424aa1bb2b
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.
+
+create function embedd.count_pending(pipeline embedd.pipelines) returns bigint
+language plpgsql stable
+set enable_seqscan = off
+set enable_bitmapscan = off as $$
+declare
+  counted bigint;
+begin
+  execute format('select count(*) from %s where %s',
+    pipeline.relation,
+    embedd.pending_predicate(pipeline.relation, pipeline.content_columns, pipeline.embedding_column))
+  into counted;
+  return counted;
+end $$;
+comment on function embedd.count_pending(embedd.pipelines) is
+  'Counts pending rows in their index, which reads no text.';
 
 create function embedd.count_rows(
   pipeline embedd.pipelines,
   out pending bigint,
   out done bigint,
   out blank bigint,
-  out done_by_model jsonb)
-language plpgsql stable as $$
-begin
-  if not embedd.pipeline_is_whole(pipeline) then
-    return;
-  end if;
-  execute format($sql$
+  out done_by_model jsonb,
+  out problem text)
+language plpgsql stable
+set lock_timeout = '1s' as $$
+declare
+  context text;
+  raised_in text;
+  statement constant text := $sql$
     select
       sum(n) filter (where pending),
       sum(n) filter (where embedded),
@@ -26,41 +43,86 @@ begin
       from %4$s
       group by 1, 2, 3
     ) as counts (model, embedded, pending, n)
-    $sql$,
-    pipeline.model_column,
-    pipeline.embedding_column,
-    embedd.pending_predicate(pipeline.relation, pipeline.content_columns, pipeline.embedding_column),
-    pipeline.relation)
-  into pending, done, blank, done_by_model;
+    $sql$;
+begin
+  if not embedd.pipeline_is_whole(pipeline) then
+    return;
+  end if;
+  problem := embedd.hidden_rows(pipeline.relation);
+  if problem is not null then
+    return;
+  end if;
+  begin
+    execute format(statement, pipeline.model_column, pipeline.embedding_column,
+      embedd.pending_predicate(pipeline.relation, pipeline.content_columns, pipeline.embedding_column), pipeline.relation)
+    into pending, done, blank, done_by_model;
+  exception when data_exception or program_limit_exceeded or internal_error then
+    -- A text cannot be read, so count without reading texts.
+    execute format(statement, pipeline.model_column, pipeline.embedding_column, 'false', pipeline.relation)
+    into pending, done, blank, done_by_model;
+    pending := embedd.count_pending(pipeline);
+    blank := blank - pending;
+  end;
   pending := coalesce(pending, 0);
   done := coalesce(done, 0);
   blank := coalesce(blank, 0);
   done_by_model := coalesce(done_by_model, '{}');
+exception when others then
+  -- No table may break the status of the others. The server's message may quote a row, so it is not repeated.
+  get stacked diagnostics context = pg_exception_context;
+  raised_in := substring(context from 'PL/pgSQL function ([^\s()]+\([^()]*\))');
+  pending := null;
+  done := null;
+  blank := null;
+  done_by_model := null;
+  problem := 'counts unavailable: ' || case
+    when sqlstate = '55P03' then 'another transaction holds its table locked'
+    when sqlstate in ('42P01', '42703') then 'its table or a column was dropped meanwhile'
+    when sqlstate = '42501' then format('role %I may not read its columns, or a policy refuses it', current_user)
+    else format('reading its table failed with SQLSTATE %s', sqlstate)
+      || case when raised_in like 'embedd.count\_%' then '' else coalesce(' in ' || raised_in, '') end
+  end;
 end $$;
 comment on function embedd.count_rows is
-  'Reads the whole table. All counts are NULL if the table no longer has the pipeline''s columns.';
+  'Reads the whole table. All counts are NULL if the table no longer has the pipeline''s columns, or cannot be read within '
+  'a second of waiting for its lock; problem says why. It never raises.';
+
+-- Whoever builds a vector index holds this lock. Where all connections share one session, the lock says nothing.
+create function embedd.builds_index(pipeline_id integer) returns boolean
+language sql stable as $$
+  select exists (
+    select from pg_locks l
+    where l.locktype = 'advisory'
+      and l.classid = embedd.lock_class('index')::oid
+      and l.objid = pipeline_id::oid
+      and l.objsubid = 2
+      and l.granted
+      and l.database = (select oid from pg_database where datname = current_database()))
+$$;
+comment on function embedd.builds_index(integer) is 'Whether a session is building the vector index of a pipeline.';
 
 create function embedd.vector_index_state(pipeline embedd.pipelines) returns text
 language sql stable as $$
   select case when pipeline.index_method is null then null else coalesce((
-    select case when i.indisvalid then 'ready' else 'building' end
+    select case when i.indisvalid then 'ready' when embedd.builds_index(pipeline.id) then 'building' else 'failed' end
     from pg_index i
     join pg_class x on x.oid = i.indexrelid
     where i.indrelid = pipeline.relation and x.relname = embedd.vector_index_name(pipeline.id)), 'queued') end
 $$;
 comment on function embedd.vector_index_state(embedd.pipelines) is
-  'queued (until the backlog is done), building or ready; NULL if the pipeline has no vector index.';
+  'queued (until the backlog is done), building, ready, or failed: an earlier build left an invalid index, which slows '
+  'writers, and no session is building it. NULL if the pipeline has no vector index.';
 
 -- A dead row that is stale has a vector, so it is not pending.
 create view embedd.status as
   select
     p.id as pipeline_id,
-    p.relation::text as relation,
+    embedd.relation_text(p) as relation,
     p.embedding_column,
     p.model,
     p.paused,
-    p.error,
-    greatest(counts.pending - failures.dead_pending, 0) as pending,
+    coalesce(p.error, counts.problem) as error,
+    case when counts.pending is not null then greatest(counts.pending - failures.dead_pending, 0) end as pending,
     case when counts.pending - failures.dead_pending > 0 then now() - coalesce(p.caught_up_at, p.created_at) end
       as oldest_pending_age,
     coalesce((select sum(cardinality(l.keys)) from embedd.leases l where l.pipeline_id = p.id), 0)::bigint as in_flight,
@@ -87,6 +149,7 @@ create view embedd.status as
     usage.requests_today,
     usage.tokens_today,
     usage.usd_today,
+    usage.texts_today,
     usage.cut_texts_today
   from embedd.pipelines p
   cross join lateral embedd.count_rows(p) as counts
@@ -102,12 +165,14 @@ create view embedd.status as
       coalesce(sum(u.requests), 0)::bigint as requests_today,
       coalesce(sum(u.tokens + u.reserved_tokens), 0)::bigint as tokens_today,
       coalesce(sum(u.usd), 0) as usd_today,
+      coalesce(sum(u.texts), 0)::bigint as texts_today,
       coalesce(sum(u.cut_texts), 0)::bigint as cut_texts_today
     from embedd.usage u
     where u.pipeline_id = p.id and u.day = (now() at time zone 'UTC')::date) as usage;
 comment on view embedd.status is
   'The backlog per pipeline. pending: rows that will get a vector, including rows in flight and rows backing off. '
   'oldest_pending_age: an upper bound, the time since a worker last found no pending row. '
+  'error: why no worker can serve the pipeline, or why its rows could not be counted. '
   'blank: rows with NULL or white space, never embedded. stale: rows whose vector is not from current_model. '
   'gap: why the vectors that are there may not belong to their texts. refresh_left: rows that a refresh has yet to reach.';
 

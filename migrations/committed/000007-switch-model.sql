@@ -1,5 +1,5 @@
---! Previous: sha1:716f6b489fa39b670b02537c7aaf52ff95e613bd
---! Hash: sha1:e6e3f92855011d9c888a0b045d2d05bc1385a15c
+--! Previous: sha1:cc928e782c75e7d574e4f78bbd5957424aa1bb2b
+--! Hash: sha1:b5378cabda1646b61d6072b05a8ba9150cf8678f
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
@@ -45,6 +45,7 @@ language sql stable as $$
         and t.tgname in (
           format('zzz_embedd_%s__after_insert', p.id),
           format('zzz_embedd_%s__before_update', p.id),
+          format('zzz_embedd_%s__before_save', p.id),
           format('zzz_embedd_%s__after_update', p.id))))
     and (f.oid is null or f.adnum <> a.attnum)
     and not (d.classid = 'pg_class'::regclass and d.objid = r and d.objsubid in (0, a.attnum))
@@ -65,6 +66,7 @@ declare
   type_name text;
   dimensions integer;
   column_name text;
+  default_value text;
   most integer;
 begin
   select t.typname, a.atttypmod into type_name, dimensions
@@ -81,6 +83,16 @@ begin
     perform embedd.refuse('same_model',
       format('%s already has vectors from %s with %s dimensions', name, to_model, dimensions),
       'embedd switch-model --help');
+  end if;
+  default_value := (
+    select pg_get_expr(d.adbin, d.adrelid)
+    from pg_attrdef d
+    join pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum
+    where d.adrelid = pipeline.relation and a.attname = pipeline.embedding_column and not a.attisdropped);
+  if default_value is not null and dimensions <> to_dimensions and default_value not like 'NULL::%' then
+    perform embedd.refuse('dependents',
+      format('the default of %s is a vector of %s dimensions', name, dimensions),
+      format('ALTER TABLE %s ALTER COLUMN %I DROP DEFAULT;', pipeline.relation, pipeline.embedding_column));
   end if;
   most := case type_name when 'halfvec' then 4000 else 2000 end;
   if to_dimensions not between 1 and 16000 then
@@ -269,6 +281,15 @@ $$;
 comment on function embedd.most_pending is
   'How many pending rows the swap may count while it locks the table; with more it is refused.';
 
+create function embedd.copy_index_comment(old_index regclass, new_index regclass) returns void
+language plpgsql as $$
+begin
+  if obj_description(old_index, 'pg_class') is not null then
+    execute format('comment on index %s is %L', new_index, obj_description(old_index, 'pg_class'));
+  end if;
+end $$;
+comment on function embedd.copy_index_comment(regclass, regclass) is 'Copies the comment of an index to its successor.';
+
 create function embedd.swap_index_names(old_index regclass, new_index regclass) returns void
 language plpgsql as $$
 declare
@@ -290,6 +311,7 @@ begin
   loop
     perform embedd.swap_index_names(child.old_index, child.new_index);
   end loop;
+  perform embedd.copy_index_comment(old_index, new_index);
   execute format('alter index %I.%I rename to %I', schema_name, old_name, embedd.with_suffix(old_name, '_previous'));
   execute format('alter index %s rename to %I', new_index, old_name);
 end $$;
@@ -315,7 +337,7 @@ begin
       where g.pipeline_id = pipeline.id
         and g.grantee = acl.grantee
         and g.privilege = acl.privilege_type
-        and g.column_name = u.old_name)
+        and g.object_name = u.old_name)
   loop
     execute given.statement;
   end loop;
@@ -330,9 +352,32 @@ begin
   loop
     execute given.statement;
   end loop;
+  for given in
+    select format('alter table %s alter column %I set default %s, alter column %I drop default',
+      pipeline.relation, u.new_name, pg_get_expr(d.adbin, d.adrelid), u.old_name) as statement
+    from unnest(
+      array[pipeline.embedding_column, pipeline.model_column],
+      array[shadow.embedding_column, shadow.model_column]) as u (old_name, new_name)
+    join pg_attribute a on a.attrelid = pipeline.relation and a.attname = u.old_name and not a.attisdropped
+    join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+  loop
+    execute given.statement;
+  end loop;
+  for given in
+    select o.indexrelid as old_index, n.indexrelid as new_index
+    from (values
+      (embedd.pending_index_name(pipeline.id), embedd.pending_index_name(shadow.id)),
+      (embedd.vector_index_name(pipeline.id), embedd.vector_index_name(shadow.id))) as names (old_name, new_name)
+    join (pg_index o join pg_class oc on oc.oid = o.indexrelid)
+      on o.indrelid = pipeline.relation and oc.relname = names.old_name
+    join (pg_index n join pg_class nc on nc.oid = n.indexrelid)
+      on n.indrelid = pipeline.relation and nc.relname = names.new_name
+  loop
+    perform embedd.copy_index_comment(given.old_index, given.new_index);
+  end loop;
 end $$;
 comment on function embedd.copy_column_settings(embedd.pipelines, embedd.pipelines) is
-  'Copies users'' grants and comments from the old columns to the new ones.';
+  'Moves users'' defaults from the old columns to the new ones, and copies grants and comments.';
 
 -- Holds an ACCESS EXCLUSIVE lock on the table, so it may read the table only through the index of pending rows.
 create function embedd.finish_switch(shadow_id integer, max_behind bigint, force boolean, drop_old boolean) returns void
@@ -400,11 +445,11 @@ begin
     shadow.relation, shadow.model_column, pipeline.model_column);
 
   update embedd.grants g
-  set column_name = case g.column_name
+  set object_name = case g.object_name
     when shadow.embedding_column then pipeline.embedding_column
     else pipeline.model_column end
   where g.pipeline_id = shadow_id
-    and g.column_name in (shadow.embedding_column, shadow.model_column);
+    and g.object_name in (shadow.embedding_column, shadow.model_column);
   update embedd.pipelines p
   set
     embedding_column = pipeline.embedding_column,

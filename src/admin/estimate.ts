@@ -2,7 +2,7 @@ import type { Pool } from "pg";
 import type { EmbedOptions, Provider, UsageMeter } from "../providers/provider.js";
 import type { Pipeline, WorkKind } from "../database/pipeline.js";
 import { sampleBacklog } from "./sample.sql.js";
-import { isBlank, renderTemplate, templateOf } from "../worker/embed/template.js";
+import { cutColumn, isBlank, renderTemplate, templateOf } from "../worker/embed/template.js";
 
 /** What a backlog will cost. */
 export interface Estimate {
@@ -11,6 +11,8 @@ export interface Estimate {
   /** Rows whose tokens were counted; the rest is extrapolated from them. */
   sampledRows: number;
   tokens: number;
+  /** Of the sampled rows, those whose text would be cut, at the model's limit or at EMBEDD_MAX_CHARS. */
+  sampledCut: number;
   /** Half the width of the 95 % confidence interval of `tokens`. */
   tokensMargin: number;
   /** By the model's list price; null: the price is not known. */
@@ -27,7 +29,7 @@ export interface EstimateOptions {
   sampleRows: number;
   /** How many of those to embed, to measure the speed; 0: none. */
   trialRows: number;
-  /** Records what the trial spends. */
+  /** Records what the trial spends at an API. */
   meter: UsageMeter;
 }
 
@@ -42,11 +44,21 @@ export async function estimateBacklog(
     kind,
     model: provider.model,
     limit: sampleRows,
-    maxChars,
+    maxChars: maxChars + 1,
   });
   const template = templateOf(pipeline);
-  const texts = contents.map((content) => renderTemplate(template, content)).filter((text) => !isBlank(text));
+  const sampled = contents
+    .map((content) => {
+      const columns = content.map((value) => cutColumn(value, maxChars));
+      const cut = columns.some((column, i) => column !== content[i]);
+      return { text: renderTemplate(template, columns), cut };
+    })
+    .filter(({ text }) => !isBlank(text));
+  const texts = sampled.map(({ text }) => text);
   const counts = await provider.countTokens(texts);
+  const cutBefore = sampled.filter(({ cut }) => cut).length;
+  const uncut = sampled.filter(({ cut }) => !cut).map(({ text }) => text);
+  const sampledCut = cutBefore + ((await provider.countCut?.(uncut)) ?? 0);
   const { mean, margin } = meanWithMargin(counts);
   const tokens = mean * rows;
   const rate = await trial(provider, texts.slice(0, trialRows), { dimensions: pipeline.dimensions, meter });
@@ -54,6 +66,7 @@ export async function estimateBacklog(
     rows,
     sampledRows: texts.length,
     tokens: Math.round(tokens),
+    sampledCut,
     tokensMargin: texts.length >= rows ? 0 : Math.ceil(margin * rows),
     usd: provider.usdPerMillionTokens === null ? null : (tokens * provider.usdPerMillionTokens) / 1_000_000,
     seconds: rate === null ? null : rows / rate,
@@ -76,11 +89,11 @@ async function trial(
   let requests = 0;
   const counting: UsageMeter = {
     async reserve(tokens) {
-      const reservation = await meter.reserve(tokens);
+      const reservation = provider.runsHere === true ? undefined : await meter.reserve(tokens);
       return {
         settle(spent) {
           requests += spent.requests;
-          reservation.settle(spent);
+          reservation?.settle(spent);
         },
       };
     },

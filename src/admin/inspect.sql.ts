@@ -1,4 +1,5 @@
-import type { ClientBase } from "pg";
+import type { ClientBase, Pool } from "pg";
+import type { IndexState } from "../database/build-index.sql.js";
 
 /** What keeps a role from working on one pipeline; null or empty where nothing does. */
 export interface PipelineInspection {
@@ -15,15 +16,26 @@ export interface PipelineInspection {
   error: string | null;
   missingPrivileges: string[] | null;
   rowSecurity: boolean;
-  missingTriggers: string[] | null;
-  /** Disabled, or (before_update) not enabled for replicated changes. */
-  disabledTriggers: string[] | null;
+  /** The table is gone, was replaced or moved; what to type stands after the semicolon. */
+  tableProblem: string | null;
+  /** Why vectors may belong to earlier texts. */
+  gap: string | null;
+  /** What a repair cures without a question. */
+  flaw: string | null;
+  /** Of the present role and the workers' roles, those that may not use the table's schema. */
+  rolesWithoutSchema: string[] | null;
+  /** As SQL names it; null: the table is gone. */
+  schema: string | null;
   pendingIndex: "ready" | "missing" | "invalid";
+  vectorIndex: IndexState | null;
 }
 
 const selectPipelines = `
 select p.id,
-  p.relation::text as relation,
+  embedd.relation_text(p) as relation,
+  embedd.table_problem(p) as "tableProblem",
+  coalesce(p.gap, embedd.find_gap(p)) as gap,
+  embedd.find_flaw(p) as flaw,
   p.embedding_column as embedding,
   array(
     select u.name
@@ -42,30 +54,36 @@ select p.id,
       select unnest(array[p.embedding_column, p.model_column]), 'UPDATE') as needed (name, privilege)
     join pg_attribute a on a.attrelid = p.relation and a.attname = needed.name and not a.attisdropped
     where not has_column_privilege(p.relation, a.attnum, needed.privilege)) as "missingPrivileges",
-  coalesce(row_security_active(c.oid), false) as "rowSecurity",
-  triggers.missing as "missingTriggers",
-  triggers.disabled as "disabledTriggers",
+  embedd.hidden_rows(c.oid) is not null as "rowSecurity",
+  (
+    select array_agg(r.rolname::text order by r.rolname)
+    from (select current_user::regrole as role union select embedd.worker_roles()) as w
+    join pg_roles r on r.oid = w.role
+    where not has_schema_privilege(r.oid, c.relnamespace, 'USAGE')) as "rolesWithoutSchema",
+  c.relnamespace::regnamespace::text as schema,
   coalesce((
     select case when i.indisvalid then 'ready' else 'invalid' end
     from pg_index i
     join pg_class x on x.oid = i.indexrelid
     where i.indrelid = p.relation
-      and x.relname = embedd.pending_index_name(p.id)), 'missing') as "pendingIndex"
+      and x.relname = embedd.pending_index_name(p.id)), 'missing') as "pendingIndex",
+  embedd.vector_index_state(p) as "vectorIndex"
 from embedd.pipelines p
 left join pg_class c on c.oid = p.relation
-cross join lateral (
-  select array_agg(needed.event) filter (where c.oid is not null and t.oid is null) as missing,
-    array_agg(needed.event) filter (
-      where t.tgenabled <> 'A' and (t.tgenabled <> 'O' or needed.event = 'before_update')) as disabled
-  from unnest(array['after_insert', 'before_update', 'after_update']) as needed (event)
-  left join pg_trigger t on t.tgrelid = p.relation
-    and t.tgname = format('zzz_embedd_%s__%s', p.id, needed.event)) as triggers
 order by p.id`;
 
 /** Inspects every pipeline with the current role's rights. Reads only catalogs. */
 export async function inspectPipelines(client: ClientBase): Promise<PipelineInspection[]> {
   const { rows } = await client.query<PipelineInspection>(selectPipelines);
   return rows;
+}
+
+/** Lists tables, as SQL names them, that have triggers of embedd without a pipeline. */
+export async function tablesWithStrays(db: Pool | ClientBase): Promise<string[]> {
+  const { rows } = await db.query<{ relation: string }>(
+    "select distinct relation::text from embedd.stray_triggers() order by 1",
+  );
+  return rows.map(({ relation }) => relation);
 }
 
 export interface ServerInspection {

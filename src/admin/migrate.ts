@@ -6,6 +6,7 @@ import { migrate as runMigrations } from "graphile-migrate";
 import { clearAllPools } from "graphile-migrate/dist/pgReal.js";
 import pg from "pg";
 import { configurationError } from "../errors.js";
+import { readTimeLimits, withoutTimeLimits } from "../database/maintenance.sql.js";
 import { clientConfig } from "../database/pool.js";
 import { markBookkeeping, readBookkeeping } from "./bookkeeping.sql.js";
 import type { Bookkeeping } from "./bookkeeping.sql.js";
@@ -55,31 +56,44 @@ export async function migrationScript(): Promise<string> {
 export async function migrate(connectionString: string): Promise<string[]> {
   const client = new pg.Client(clientConfig({ connectionString, applicationName: "embedd migrate" }));
   await client.connect();
+  // If this process ends, so does its wait for the lock. Some platforms do not support the setting.
+  await client.query("set client_connection_check_interval = '1s'").catch(() => undefined);
   try {
-    await client.query("select pg_advisory_lock($1)", [MIGRATE_LOCK]);
-    await checkPgvector(client);
-    const committed = await committedMigrations();
-    const known = committed.map(({ hash }) => hash);
-    const before = await readBookkeeping(client, known);
-    checkBookkeeping(before, known);
-    const missing = committed.filter(({ hash }) => !before.hashes.includes(hash));
-    if (missing.length === 0) return [];
-    await runUntilNobodyElseDoes(await withDatabase(client, connectionString));
-    await markBookkeeping(client);
-    return missing.map(({ name }) => name);
+    return await withoutTimeLimits(client, () => runMissing(client, connectionString));
   } finally {
     await client.end();
   }
 }
 
+async function runMissing(client: pg.Client, connectionString: string): Promise<string[]> {
+  await client.query("select pg_advisory_lock($1)", [MIGRATE_LOCK]);
+  await checkPgvector(client);
+  const committed = await committedMigrations();
+  const known = committed.map(({ hash }) => hash);
+  const before = await readBookkeeping(client, known);
+  checkBookkeeping(before, known);
+  const missing = committed.filter(({ hash }) => !before.hashes.includes(hash));
+  if (missing.length === 0) return [];
+  const limits = Object.keys(await readTimeLimits(client)).map((name) => [name, "0"]);
+  await runUntilNobodyElseDoes(
+    await withDatabase(client, connectionString),
+    Object.fromEntries(limits) as Record<string, string>,
+  );
+  await markBookkeeping(client);
+  return missing.map(({ name }) => name);
+}
+
 /**
  * Where all connections share one session no lock keeps two migrations apart. Each file is a transaction,
- * so the second fails at a file that the first has just run, and goes on after it.
+ * so the second fails at a file that the first has just run, and continues after it.
  */
-async function runUntilNobodyElseDoes(connectionString: string): Promise<void> {
+async function runUntilNobodyElseDoes(
+  connectionString: string,
+  pgSettings: Record<string, string>,
+): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
-      await runMigrations(settings(connectionString));
+      await runMigrations(settings(connectionString, pgSettings));
       return;
     } catch (error) {
       if (attempt === 20 || !SOMEBODY_ELSE_DID.has(String((error as { code?: unknown }).code))) throw error;
@@ -91,11 +105,13 @@ async function runUntilNobodyElseDoes(connectionString: string): Promise<void> {
   }
 }
 
-function settings(connectionString: string) {
+/** @param pgSettings what graphile-migrate sets in its own sessions */
+function settings(connectionString: string, pgSettings: Record<string, string>) {
   return {
     connectionString,
     migrationsFolder: folder,
     databaseOwner: "embedd",
+    pgSettings,
     logger: new Logger(() => () => undefined),
   };
 }

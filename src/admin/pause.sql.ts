@@ -15,7 +15,7 @@ export async function setPaused(
     `
 update embedd.pipelines
 set paused = $3
-where relation = embedd.resolve($1)
+where relation = embedd.resolve_watched($1)
   and embedding_column = coalesce($2, embedding_column)`,
     [relation, embedding, paused],
   );

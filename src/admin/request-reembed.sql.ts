@@ -6,7 +6,7 @@ export async function pipelinesOf(db: Pool | ClientBase, relation: string | unde
     `
 select id
 from embedd.pipelines
-where $1::text is null or relation = embedd.resolve($1)
+where $1::text is null or relation = embedd.resolve_watched($1)
 order by id`,
     [relation],
   );

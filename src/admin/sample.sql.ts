@@ -1,10 +1,16 @@
 import type { Pool } from "pg";
-import { needsVector } from "../database/key-sql.js";
+import { keyText, keysAs, needsVector, rowVersion } from "../database/key-sql.js";
+import { parameters } from "../database/parameters.js";
 import type { Pipeline, WorkKind } from "../database/pipeline.js";
+import { inTransaction } from "../database/transaction.js";
+import { READ_NO_TEXT } from "../worker/claim/mark-unreadable.sql.js";
+import { readRows } from "../worker/claim/read-rows.sql.js";
+import { leasedKeyOf } from "../worker/rows.js";
+import type { KeyResult } from "../worker/rows.js";
 
 /**
  * Reads the content columns of randomly picked rows: pending ones, or those whose vectors are not from `model`.
- * Each column is truncated at `maxChars`. At most `limit` rows.
+ * Each column is truncated at `maxChars`. At most `limit` rows, without those that PostgreSQL cannot read.
  */
 export async function sampleBacklog(
   pool: Pool,
@@ -16,20 +22,23 @@ export async function sampleBacklog(
     maxChars,
   }: { kind: Exclude<WorkKind, "refresh">; model: string; limit: number; maxChars: number },
 ): Promise<(string | null)[][]> {
-  const columns = pipeline.content.map((column) => `left(t.${column}::text, $2)`);
-  const stale = kind === "stale";
-  const condition = stale ? `${needsVector(pipeline, kind, "$3")} and ${pipeline.hasText}` : pipeline.pending;
-  const { rows } = await pool.query<{ content: (string | null)[] }>(
-    `
-select array[${columns.join(", ")}] as content
-from (
-  select t.ctid, t.tableoid
-  from ${pipeline.relation} t
-  where ${condition}
-  order by random()
-  limit $1) as picked
-join ${pipeline.relation} t on t.ctid = picked.ctid and t.tableoid = picked.tableoid`,
-    stale ? [limit, maxChars, model] : [limit, maxChars],
-  );
+  const { values, bind } = parameters();
+  const p = { limit: bind(limit), model: bind(model) };
+  const condition = kind === "stale" ? needsVector(pipeline, kind, p.model) : pipeline.pending;
+  const picked = await inTransaction(pool, async (client) => {
+    await client.query(READ_NO_TEXT);
+    return client.query<KeyResult>(
+      `
+select ${keyText(pipeline)} as key_text, ${rowVersion(pipeline)} as version, ${keysAs(pipeline, "t", "::text")}
+from ${pipeline.relation} t
+where ${condition}
+  and ${p.model}::text is not null
+order by random()
+limit ${p.limit}`,
+      values,
+    );
+  });
+  const keys = picked.rows.map((row) => leasedKeyOf(pipeline, row));
+  const { rows } = await readRows(pool, pipeline, keys, { kind, model, maxChars });
   return rows.map((row) => row.content);
 }

@@ -1,7 +1,9 @@
 import type { ClientBase, Pool } from "pg";
 import pgvector from "pgvector";
 import type { Pipeline } from "../database/pipeline.js";
-import { columnsAreCurrent, keyText } from "../database/key-sql.js";
+import { mayBeRows } from "../database/isolate.js";
+import { bindKeys, columnsAreCurrent, keyNames, keyText, keysMatch, typedKeys } from "../database/key-sql.js";
+import { parameters } from "../database/parameters.js";
 import { inTransaction } from "../database/transaction.js";
 
 export interface SearchResult {
@@ -9,13 +11,18 @@ export interface SearchResult {
   key: string;
   /** Cosine distance: 0 for the same direction, 2 for the opposite. */
   distance: number;
-  /** The text of each content column, truncated at `maxChars`. */
+  /** The text of each content column, truncated at `maxChars`. All are null if PostgreSQL cannot read the row. */
   content: Record<string, string | null>;
 }
 
 interface Limits {
   limit: number;
   maxChars: number;
+}
+
+interface NearestOptions extends Limits {
+  exact?: boolean;
+  readTexts: boolean;
 }
 
 /**
@@ -41,12 +48,28 @@ export async function searchRows(
   query: Float32Array,
   limits: Limits,
 ): Promise<SearchResult[]> {
-  return inTransaction(pool, async (client) => {
-    await client.query(keepScanning);
-    const rows = await nearest(client, pipeline, model, query, limits);
-    if (rows.length >= limits.limit) return rows;
-    return nearest(client, pipeline, model, query, { ...limits, exact: true });
-  });
+  const search = (readTexts: boolean): Promise<FoundRow[]> =>
+    inTransaction(pool, async (client) => {
+      await client.query(keepScanning);
+      const rows = await nearest(client, pipeline, model, query, { ...limits, readTexts });
+      if (rows.length >= limits.limit) return rows;
+      return nearest(client, pipeline, model, query, { ...limits, readTexts, exact: true });
+    });
+  let found: FoundRow[];
+  try {
+    found = await search(true);
+  } catch (error) {
+    if (!mayBeRows(error)) throw error;
+    found = [];
+    for (const row of await search(false)) {
+      found.push({ ...row, content: await readContent(pool, pipeline, row, limits.maxChars) });
+    }
+  }
+  return found.map(({ key, distance, content }) => ({ key, distance, content }));
+}
+
+interface FoundRow extends SearchResult {
+  keys: string[];
 }
 
 async function nearest(
@@ -54,23 +77,60 @@ async function nearest(
   pipeline: Pipeline,
   model: string,
   query: Float32Array,
-  { limit, maxChars, exact = false }: Limits & { exact?: boolean },
-): Promise<SearchResult[]> {
+  { limit, maxChars, exact = false, readTexts }: NearestOptions,
+): Promise<FoundRow[]> {
   const distance = `t.${pipeline.embedding} operator(${pipeline.vectorSchema}.<=>) $1::${pipeline.embeddingType}`;
-  const content = pipeline.content.map((column, i) => `($5::text[])[${i + 1}], left(t.${column}::text, $4)`);
   const order = exact ? `(${distance}) + 0 /* no index has this expression */` : distance;
-  const { rows } = await client.query<SearchResult>(
+  const keys = pipeline.keys.map((key) => `t.${key.column}::text`);
+  const { rows } = await client.query<FoundRow>(
     `
 select ${keyText(pipeline)} as key,
+  array[${keys.join(", ")}] as keys,
   ${distance} as distance,
-  jsonb_build_object(${content.join(", ")}) as content
+  ${contentObject(pipeline, "$5", readTexts ? "$4" : null)} as content
 from ${pipeline.relation} t
 where t.${pipeline.embedding} is not null
   and t.${pipeline.modelColumn} = $2
+  and $4::integer is not null
   and ${columnsAreCurrent(pipeline, "$6")}
 order by ${order}
 limit $3`,
     [pgvector.toSql(Array.from(query)), model, limit, maxChars, pipeline.contentNames, pipeline.id],
   );
   return rows;
+}
+
+/** @param names the `$n` of the unquoted column names @param maxChars a `$n`; null: no text is read */
+function contentObject(pipeline: Pipeline, names: string, maxChars: string | null): string {
+  const texts = pipeline.content.map((column, i) => {
+    const text = maxChars === null ? "null::text" : `left(t.${column}::text, ${maxChars})`;
+    return `(${names}::text[])[${i + 1}], ${text}`;
+  });
+  return `jsonb_build_object(${texts.join(", ")})`;
+}
+
+/** The texts of one row; nulls if PostgreSQL cannot read them, or if the row is gone. */
+async function readContent(
+  pool: Pool,
+  pipeline: Pipeline,
+  { keys, content }: FoundRow,
+  maxChars: number,
+): Promise<SearchResult["content"]> {
+  const { values, bind } = parameters();
+  const p = {
+    keys: bindKeys(pipeline, [{ key: keys }], bind),
+    names: bind(pipeline.contentNames),
+    maxChars: bind(maxChars),
+  };
+  const text = `
+select ${contentObject(pipeline, p.names, p.maxChars)} as content
+from (select ${typedKeys(pipeline)} from unnest(${p.keys}) as u (${keyNames(pipeline)})) as u
+join ${pipeline.relation} t on ${keysMatch(pipeline, "t", "u")}`;
+  try {
+    const { rows } = await pool.query<Pick<SearchResult, "content">>(text, values);
+    return rows[0]?.content ?? content;
+  } catch (error) {
+    if (!mayBeRows(error)) throw error;
+    return content;
+  }
 }

@@ -1,4 +1,5 @@
 import type { ClientBase, Pool } from "pg";
+import type { IndexState } from "../database/build-index.sql.js";
 
 /** One row of embedd.status. Counts are of rows; null: the table or a column is gone. */
 export interface PipelineStatus {
@@ -18,7 +19,7 @@ export interface PipelineStatus {
   done: number | null;
   doneByModel: Record<string, number> | null;
   blank: number | null;
-  vectorIndex: "queued" | "building" | "ready" | null;
+  vectorIndex: IndexState | null;
   /** The model that serves it; rows of other models are stale. */
   currentModel: string | null;
   stale: number | null;
@@ -36,7 +37,9 @@ export interface PipelineStatus {
   requestsToday: number;
   tokensToday: number;
   usdToday: number;
-  /** Texts truncated at the model's limit. */
+  /** Texts the model embedded today. */
+  textsToday: number;
+  /** Those of them that were truncated, at the model's limit or at EMBEDD_MAX_CHARS. */
   cutTextsToday: number;
 }
 
@@ -69,9 +72,34 @@ select pipeline_id as pipeline,
   requests_today::float8 as "requestsToday",
   tokens_today::float8 as "tokensToday",
   usd_today::float8 as "usdToday",
+  texts_today::float8 as "textsToday",
   cut_texts_today::float8 as "cutTextsToday"
 from embedd.status
 order by pipeline_id`);
+  return rows;
+}
+
+export interface CutToday {
+  relation: string;
+  embedding: string;
+  /** Texts embedded since midnight UTC, and how many of them were truncated. */
+  texts: number;
+  cutTexts: number;
+}
+
+/** Sums up, per pipeline, the texts that were embedded today. Reads no watched table. */
+export async function cutToday(db: Pool | ClientBase): Promise<CutToday[]> {
+  const { rows } = await db.query<CutToday>(`
+select p.relation::text as relation,
+  p.embedding_column as embedding,
+  sum(u.texts)::float8 as texts,
+  sum(u.cut_texts)::float8 as "cutTexts"
+from embedd.usage u
+join embedd.pipelines p on p.id = u.pipeline_id
+where u.day = (now() at time zone 'UTC')::date
+group by p.id
+having sum(u.texts) > 0
+order by p.id`);
   return rows;
 }
 

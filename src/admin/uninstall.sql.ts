@@ -27,9 +27,20 @@ export async function watchedTables(client: ClientBase): Promise<string[]> {
 select distinct relation::text as relation
 from embedd.pipelines
 where relation <> 'embedd.chunks'::regclass
-  and embedd.pipeline_is_whole(pipelines)
+  and exists (select from pg_class where oid = relation)
 order by 1`);
   return rows.map(({ relation }) => relation);
+}
+
+/** Drops triggers and indexes of embedd that belong to no pipeline. Another build may have no function for that. */
+export async function dropStrays(client: ClientBase): Promise<void> {
+  const { rowCount } = await client.query(
+    "select where to_regprocedure('embedd.drop_strays(regclass)') is not null",
+  );
+  if (rowCount === 0) return;
+  await client.query(
+    "select embedd.drop_strays(relation) from (select distinct relation from embedd.stray_triggers()) as tables",
+  );
 }
 
 export async function dropSchema(client: ClientBase): Promise<void> {

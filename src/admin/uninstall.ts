@@ -1,10 +1,18 @@
 import type { ClientBase } from "pg";
 import { configurationError } from "../errors.js";
 import { callSchema } from "../database/call-schema.js";
+import { withoutTimeLimits } from "../database/maintenance.sql.js";
 import { dropBookkeeping } from "./bookkeeping.sql.js";
 import { inClientTransaction } from "./client-transaction.js";
 import { committedMigrations } from "./migrate.js";
-import { countChunks, dropSchema, limitUninstall, revokeWorkers, watchedTables } from "./uninstall.sql.js";
+import {
+  countChunks,
+  dropSchema,
+  dropStrays,
+  limitUninstall,
+  revokeWorkers,
+  watchedTables,
+} from "./uninstall.sql.js";
 import { dropPipelines } from "./watch.sql.js";
 
 /**
@@ -33,6 +41,7 @@ export async function uninstall(
     await revokeWorkers(client);
     const tables = await watchedTables(client);
     for (const table of tables) await dropPipelines(client, table, { embedding: undefined, dropColumns });
+    await dropStrays(client);
     await dropSchema(client);
     await dropBookkeeping(
       client,
@@ -40,5 +49,5 @@ export async function uninstall(
     );
     return tables;
   };
-  return callSchema(() => inClientTransaction(client, remove));
+  return withoutTimeLimits(client, () => callSchema(() => inClientTransaction(client, remove)));
 }

@@ -82,3 +82,17 @@ export async function dropPipelines(
   ]);
   return rows[0]?.count ?? 0;
 }
+
+/** A pipeline's table: as SQL finds it (its OID if it is gone), and by its last name. */
+export async function findPipeline(
+  client: ClientBase,
+  id: number,
+): Promise<{ name: string; relation: string; embedding: string } | undefined> {
+  const { rows } = await client.query<{ name: string; relation: string; embedding: string }>(
+    `select p.relation::text as name, embedd.relation_text(p) as relation, p.embedding_column as embedding
+     from embedd.pipelines p
+     where p.id = $1`,
+    [id],
+  );
+  return rows[0];
+}

@@ -1,7 +1,11 @@
 import type { ClientBase } from "pg";
+import { configurationError } from "../errors.js";
 import { buildIndex } from "../database/build-index.sql.js";
 import { callSchema } from "../database/call-schema.js";
+import { withoutTimeLimits } from "../database/maintenance.sql.js";
+import { retryDeadlock } from "../database/retry-deadlock.js";
 import { inClientTransaction } from "./client-transaction.js";
+import { namingHolders } from "./name-holders.js";
 import {
   buildNextIndex,
   checkRedefinition,
@@ -10,7 +14,7 @@ import {
   renameNextIndex,
 } from "./redefine.sql.js";
 import type { Definition } from "./redefine.sql.js";
-import { addColumns, createPipeline, dropPipelines, lacksColumn } from "./watch.sql.js";
+import { addColumns, createPipeline, dropPipelines, findPipeline, lacksColumn } from "./watch.sql.js";
 import type { WatchOptions } from "./watch.sql.js";
 
 export type { WatchOptions } from "./watch.sql.js";
@@ -24,22 +28,33 @@ export type { WatchOptions } from "./watch.sql.js";
  * @throws EmbeddError of kind `configuration` if the table cannot be watched; nothing was changed. Its code is
  *   `existing_vectors` if there are vectors and `existing` is missing
  */
-export async function watch(
+export function watch(
   client: ClientBase,
   options: WatchOptions,
   onIndex: () => void = () => undefined,
 ): Promise<number> {
-  const definition = await callSchema(() => findDefinition(client, options));
-  if (definition !== null) return redefine(client, definition, options, onIndex);
-  const id = await callSchema(() => attach(client, options));
-  onIndex();
-  try {
-    await buildIndex(client, id, "pending");
-  } catch (error) {
-    await unwatch(client, options.relation, { embedding: options.embedding });
-    throw error;
-  }
-  return id;
+  return withoutTimeLimits(client, async () => {
+    const definition = await callSchema(() => findDefinition(client, options));
+    if (definition !== null) return redefine(client, definition, options, onIndex);
+    const id = await lockingTable(client, options, () => attach(client, options));
+    onIndex();
+    try {
+      await buildIndex(client, id, "pending");
+    } catch (error) {
+      await unwatch(client, options.relation, { embedding: options.embedding });
+      throw error;
+    }
+    return id;
+  });
+}
+
+/** Runs a transaction that locks the table for a moment. */
+function lockingTable<T>(
+  client: ClientBase,
+  { relation }: WatchOptions,
+  transaction: () => Promise<T>,
+): Promise<T> {
+  return retryDeadlock(() => namingHolders(client, relation, () => callSchema(transaction)));
 }
 
 function attach(client: ClientBase, options: WatchOptions): Promise<number> {
@@ -67,7 +82,7 @@ async function redefine(
   }
   try {
     if (columnsChange) await buildNextIndex(client, definition, options.content);
-    return await callSchema(() =>
+    return await lockingTable(client, options, () =>
       inClientTransaction(client, async () => {
         const id = await createPipeline(client, options);
         if (columnsChange) await renameNextIndex(client, id);
@@ -92,5 +107,26 @@ export async function unwatch(
   relation: string,
   { embedding, dropColumns = false }: { embedding?: string | undefined; dropColumns?: boolean } = {},
 ): Promise<number> {
-  return callSchema(() => dropPipelines(client, relation, { embedding, dropColumns }));
+  return withoutTimeLimits(client, () =>
+    namingHolders(client, relation, () =>
+      callSchema(() => dropPipelines(client, relation, { embedding, dropColumns })),
+    ),
+  );
+}
+
+/**
+ * Stops watching by the number of a pipeline, which works for any table, even one that is gone.
+ * @throws EmbeddError with code `not_watched`
+ */
+export async function unwatchPipeline(
+  client: ClientBase,
+  pipeline: number,
+  { dropColumns = false }: { dropColumns?: boolean } = {},
+): Promise<string> {
+  const found = await callSchema(() => findPipeline(client, pipeline));
+  if (found === undefined) {
+    throw configurationError("not_watched", `there is no pipeline ${pipeline}`, "embedd status");
+  }
+  await unwatch(client, found.name, { embedding: found.embedding, dropColumns });
+  return found.relation;
 }

@@ -7,7 +7,10 @@ import type { EmbeddedServer } from "../embedded/index.js";
 import { createLogger } from "../logger.js";
 import type { Logger } from "../logger.js";
 import { migrate } from "../admin/migrate.js";
-import { createPool, withOwnerClient } from "../database/pool.js";
+import { interrupt } from "../database/interrupt.js";
+import { clientsOf, createPool, withOwnerClient } from "../database/pool.js";
+import { atMost } from "../sleep.js";
+import { setShutdownMs, stopSignal, unlessStopped } from "./signals.js";
 
 export interface GlobalFlags {
   databaseUrl?: string;
@@ -34,11 +37,16 @@ export interface ContextOptions {
   quiet?: boolean;
   /** Migrates embedded PostgreSQL, which fails if another build made the schema. @default true */
   migrated?: boolean;
+  /** The command ends on its own when a signal stops it. @default false: it is abandoned, and its statements canceled */
+  stopsItself?: boolean;
 }
+
+/** Closing a pool takes this long at most; a connection that is only half open does not end on its own. */
+const CLOSE_MS = 1_000;
 
 export function readConfig(command: Command): Config {
   const flags = command.optsWithGlobals<GlobalFlags>();
-  return loadConfig({
+  const config = loadConfig({
     DATABASE_URL: flags.databaseUrl,
     EMBEDD_DATA_DIR: flags.dataDir,
     EMBEDD_PROVIDER: flags.provider,
@@ -46,13 +54,15 @@ export function readConfig(command: Command): Config {
     EMBEDD_MAX_TOKENS_PER_DAY: flags.maxTokensPerDay,
     EMBEDD_MAX_USD_PER_DAY: flags.maxUsdPerDay,
   });
+  setShutdownMs(config.shutdownMs);
+  return config;
 }
 
 /**
  * Opens the database of DATABASE_URL. Without that, starts embedded PostgreSQL in the data directory, migrates it and
  * prints its address on standard error, unless `quiet`, so that psql can connect.
  */
-export async function openContext(
+async function openContext(
   command: Command,
   { quiet = false, migrated = true }: ContextOptions = {},
 ): Promise<Context> {
@@ -70,6 +80,7 @@ export async function openContext(
       applicationName: "embedd",
       max: 4,
     });
+    const clients = clientsOf(pool);
     return {
       config,
       log,
@@ -77,7 +88,9 @@ export async function openContext(
       embedded,
       pool,
       async close() {
-        await pool.end();
+        // Other programs use the one session of embedded PostgreSQL, and stopping it ends every statement.
+        if (stopSignal.aborted && embedded === null) clients.forEach(interrupt);
+        await atMost(CLOSE_MS, pool.end());
         await embedded?.stop();
       },
     };
@@ -93,7 +106,10 @@ async function openOwn(dataDir: string): Promise<EmbeddedServer> {
   return openEmbedded({ dataDir: join(dataDir, "data") });
 }
 
-/** Runs a command on a context, and closes the context even after an error. */
+/**
+ * Runs a command on a context, and closes the context even after an error.
+ * @throws Interrupted if a signal stops the command
+ */
 export async function withContext<T>(
   command: Command,
   work: (context: Context) => Promise<T>,
@@ -101,7 +117,7 @@ export async function withContext<T>(
 ): Promise<T> {
   const context = await openContext(command, options);
   try {
-    return await work(context);
+    return await (options.stopsItself === true ? work(context) : unlessStopped(work(context)));
   } finally {
     await context.close();
   }
@@ -113,5 +129,5 @@ export function withOwner<T>(
   work: (client: Client) => Promise<T>,
   options: ContextOptions = {},
 ): Promise<T> {
-  return withContext(command, ({ databaseUrl }) => withOwnerClient(databaseUrl, work), options);
+  return withContext(command, ({ databaseUrl }) => withOwnerClient(databaseUrl, work, stopSignal), options);
 }

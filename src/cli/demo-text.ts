@@ -33,7 +33,7 @@ async function markdownFiles(folder: string, depth: number): Promise<string[]> {
 }
 
 /** Splits Markdown at blank lines into chunks of about `CHUNK_CHARS` characters. */
-export function cutIntoChunks(text: string): string[] {
+function cutIntoChunks(text: string): string[] {
   const chunks: string[] = [];
   let chunk = "";
   for (const paragraph of text.split(/\n\s*\n/)) {

@@ -6,6 +6,7 @@ import { createProvider, embedQuery } from "../providers/create-provider.js";
 import type { Provider } from "../providers/provider.js";
 import { loadPipelines } from "../database/load-pipelines.sql.js";
 import { migrate } from "../admin/migrate.js";
+import { countPending } from "../admin/status.sql.js";
 import { createPool } from "../database/pool.js";
 import { createWorker } from "../worker/worker.js";
 import { readConfig } from "./context.js";
@@ -13,6 +14,7 @@ import { readDocumentation } from "./demo-text.js";
 import type { Chunk } from "./demo-text.js";
 import { EXIT } from "./exit.js";
 import { backlogProgress } from "./progress.js";
+import { unlessStopped } from "./signals.js";
 import { excerpt } from "./text.js";
 
 const QUESTIONS = [
@@ -29,7 +31,7 @@ export function addDemo(program: Command): void {
     .description("try embedd on real text, with PostgreSQL in memory; no account, no download")
     .addHelpText("after", '\nExample:\n  npm run demo -- "how do I set a default value for an option?"')
     .action(async (question: string | undefined, _flags: object, command: Command) => {
-      await demo(command, question);
+      await unlessStopped(demo(command, question));
     });
 }
 
@@ -58,7 +60,7 @@ async function demo(command: Command, question: string | undefined): Promise<voi
     process.stdout.write(
       `inserted ${chunks.length} chunks from ${files} files with plain SQL and no embedding\n`,
     );
-    const progress = await backlogProgress(pool, provider.model);
+    const progress = backlogProgress(await countPending(pool, provider.model));
     const worker = await createWorker({
       databaseUrl: server.connectionString,
       provider,

@@ -1,6 +1,8 @@
 import pg from "pg";
 import type { PipelineInspection } from "../admin/inspect.sql.js";
 import { shellWord } from "../admin/shell-word.js";
+import type { CutToday } from "../admin/status.sql.js";
+import { CUT_ADVICE, NOTABLE_CUT_SHARE, cutShareText } from "./cut-texts.js";
 
 /** One line of the diagnosis. `try` is a command for a shell, or a statement for psql. */
 export interface Finding {
@@ -21,30 +23,46 @@ export function checkPipeline(
   const fail = (what: string, fix: string): void => {
     found.push({ state: "FAIL", what: `${name}: ${what}`, try: fix });
   };
-  if (broken) fail(p.error ?? "its table or a column is gone", watchCommand(p));
+  const repair = `embedd repair ${shellWord(p.relation)}`;
+  if (p.tableProblem !== null) {
+    const [what, fix] = splitAdvice(p.tableProblem);
+    return [{ state: "FAIL", what: `${name}: ${what}`, try: fix }];
+  }
+  if (p.rolesWithoutSchema !== null) {
+    for (const lacking of p.rolesWithoutSchema)
+      fail(`${lacking} lacks USAGE on schema ${p.schema ?? "?"}`, `embedd grant ${shellWord(lacking)}`);
+  } else if (broken) fail(p.error ?? "its table or a column is gone", watchCommand(p));
   if (misfit !== null) fail(misfit.what, misfit.cure);
   if (p.missingPrivileges !== null) {
     fail(`${role} lacks ${p.missingPrivileges.join(", ")}`, `embedd grant ${shellWord(role)}`);
   }
   if (p.rowSecurity)
     fail(`row-level security hides rows from ${role}`, `ALTER ROLE ${quoted(role)} BYPASSRLS;`);
-  if (p.missingTriggers !== null) {
-    fail(`triggers are missing: ${p.missingTriggers.join(", ")}`, rewatchCommand(p));
-  }
-  if (p.disabledTriggers !== null) {
-    const enable = p.disabledTriggers.map(
-      (event) => `ENABLE ${event === "before_update" ? "ALWAYS " : ""}TRIGGER zzz_embedd_${p.id}__${event}`,
-    );
+  if (p.gap !== null)
+    fail(`vectors may belong to earlier texts: ${p.gap}`, `${repair} --existing refresh  # or keep`);
+  else if (p.flaw !== null && p.pendingIndex === "ready") fail(p.flaw, repair);
+  if (p.pendingIndex !== "ready" && !broken) fail(`the index of pending rows is ${p.pendingIndex}`, repair);
+  if (p.vectorIndex === "failed") {
     fail(
-      `triggers are disabled: ${p.disabledTriggers.join(", ")}`,
-      `ALTER TABLE ${p.relation} ${enable.join(", ")};`,
+      "the vector index is invalid, slows writers, and no session is building it",
+      "embedd run --once  # as the table's owner: drops it and builds it again",
     );
   }
-  if (p.pendingIndex !== "ready" && !broken)
-    fail(`the index of pending rows is ${p.pendingIndex}`, rewatchCommand(p));
   return found.length > 0
     ? found
     : [{ state: "ok", what: `${name}: columns, privileges, triggers and index` }];
+}
+
+/** One line per table whose texts were cut today: a warning where many were. */
+export function checkCutTexts(today: readonly CutToday[]): Finding[] {
+  return today
+    .filter(({ cutTexts }) => cutTexts > 0)
+    .map(({ relation, embedding, texts, cutTexts }) => {
+      const what = `${relation}.${embedding}: ${cutShareText(cutTexts, texts)} of today's texts were cut at the model's limit`;
+      return cutTexts < NOTABLE_CUT_SHARE * texts
+        ? { state: "ok", what }
+        : { state: "warn", what: `${what}; ${CUT_ADVICE}` };
+    });
 }
 
 /** Watches a table with the settings that it has now; content columns that are gone are left out. */
@@ -64,8 +82,10 @@ function watchCommand(p: PipelineInspection): string {
   return `embedd watch ${shellWord(p.relation)} ${given.join(" ")}`;
 }
 
-function rewatchCommand(p: PipelineInspection): string {
-  return `embedd unwatch ${shellWord(p.relation)} --embedding ${shellWord(p.embedding)} && ${watchCommand(p)} --existing refresh`;
+/** Splits `what is wrong; what to type`. */
+function splitAdvice(problem: string): [string, string] {
+  const at = problem.indexOf("; ");
+  return [problem.slice(0, at), problem.slice(at + 2)];
 }
 
 const quoted = (role: string): string => (/^[a-z_][a-z0-9_]*$/.test(role) ? role : pg.escapeIdentifier(role));

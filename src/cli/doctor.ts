@@ -1,21 +1,24 @@
 import type { Command } from "commander";
+import { MIN_CONNECTIONS } from "../defaults.js";
 import { EmbeddError, messageOf } from "../errors.js";
 import { MIN_PGVECTOR, MIN_POSTGRESQL } from "../supported-versions.js";
 import { dimensionMisfit } from "../worker/dimension-misfit.js";
 import type { Provider } from "../providers/provider.js";
 import { createProvider } from "../providers/create-provider.js";
 import { inspectConnection } from "../admin/inspect-connection.js";
-import { inspectPipelines, inspectServer } from "../admin/inspect.sql.js";
+import { inspectPipelines, inspectServer, tablesWithStrays } from "../admin/inspect.sql.js";
 import type { ServerInspection } from "../admin/inspect.sql.js";
-import { loadPipelines } from "../database/load-pipelines.sql.js";
+import { followNames, loadPipelines } from "../database/load-pipelines.sql.js";
 import { withOwnerClient } from "../database/pool.js";
 import { shellWord } from "../admin/shell-word.js";
-import { countWorkers } from "../admin/status.sql.js";
+import { countWorkers, cutToday } from "../admin/status.sql.js";
 import type { Context } from "./context.js";
 import { withContext } from "./context.js";
-import { checkPipeline } from "./doctor-pipeline.js";
+import { checkCutTexts, checkPipeline } from "./doctor-pipeline.js";
 import type { Finding } from "./doctor-pipeline.js";
 import { EXIT } from "./exit.js";
+import { stopSignal } from "./signals.js";
+import { strayTable } from "./text.js";
 
 export function addDoctor(program: Command): void {
   program
@@ -38,28 +41,44 @@ export function addDoctor(program: Command): void {
 async function* diagnose({ databaseUrl, config }: Context): AsyncGenerator<Finding> {
   const model = await checkModel(config);
   yield model.finding;
-  yield await checkConnection(databaseUrl);
-  const findings = await withOwnerClient(databaseUrl, async (client) => {
-    const server = await inspectServer(client);
-    const found = checkServer(server);
-    if (!server.migrated || !server.ownTables) return found;
-    const { pipelines } = await loadPipelines(client);
-    for (const pipeline of await inspectPipelines(client)) {
-      const loaded = pipelines.find(({ id }) => id === pipeline.id);
-      const misfit =
-        model.provider !== null && loaded !== undefined && loaded.model === null
-          ? dimensionMisfit(loaded, model.provider)
-          : null;
-      found.push(...checkPipeline(pipeline, server.role, loaded === undefined, misfit));
-    }
-    const workers = await countWorkers(client);
-    found.push(
-      workers > 0
-        ? { state: "ok", what: `workers connected: ${workers}` }
-        : { state: "warn", what: "no worker is connected", try: "embedd run" },
-    );
-    return found;
-  });
+  const connection = await checkConnection(databaseUrl);
+  yield connection.finding;
+  if (!connection.usable) return;
+  const findings = await withOwnerClient(
+    databaseUrl,
+    async (client) => {
+      const server = await inspectServer(client);
+      const found = checkServer(server);
+      if (!server.migrated || !server.ownTables) return found;
+      await followNames(client);
+      const { pipelines } = await loadPipelines(client);
+      for (const pipeline of await inspectPipelines(client)) {
+        const loaded = pipelines.find(({ id }) => id === pipeline.id);
+        const misfit =
+          model.provider !== null && loaded !== undefined && loaded.model === null
+            ? dimensionMisfit(loaded, model.provider)
+            : null;
+        found.push(...checkPipeline(pipeline, server.role, loaded === undefined, misfit));
+      }
+      for (const table of await tablesWithStrays(client)) {
+        const word = shellWord(table);
+        found.push({
+          state: "warn",
+          what: strayTable(table),
+          try: `embedd unwatch ${word}  # or: embedd watch ${word} --content body`,
+        });
+      }
+      found.push(...checkCutTexts(await cutToday(client)));
+      const workers = await countWorkers(client);
+      found.push(
+        workers > 0
+          ? { state: "ok", what: `workers connected: ${workers}` }
+          : { state: "warn", what: "no worker is connected", try: "embedd run" },
+      );
+      return found;
+    },
+    stopSignal,
+  );
   yield* findings;
 }
 
@@ -90,7 +109,22 @@ async function checkModel(
   }
 }
 
-async function checkConnection(databaseUrl: string): Promise<Finding> {
+/** too_many_connections */
+const NO_SLOT = "53300";
+
+/** @returns `usable`: further connections may be opened */
+async function checkConnection(databaseUrl: string): Promise<{ finding: Finding; usable: boolean }> {
+  try {
+    return { finding: await checkPooler(databaseUrl), usable: true };
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== NO_SLOT) throw error;
+    const what = `${messageOf(error)}; a worker needs ${MIN_CONNECTIONS} connections`;
+    const fix = "ALTER ROLE embedd_worker CONNECTION LIMIT 10;  -- or raise max_connections";
+    return { finding: { state: "FAIL", what, try: fix }, usable: false };
+  }
+}
+
+async function checkPooler(databaseUrl: string): Promise<Finding> {
   const problem = await inspectConnection(databaseUrl);
   return problem === null
     ? { state: "ok", what: "notifications arrive and sessions keep their locks" }

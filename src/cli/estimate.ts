@@ -9,6 +9,8 @@ import type { Estimate } from "../admin/estimate.js";
 import { createUsage } from "../worker/embed/usage.js";
 import { wholeNumber, wholeNumberOrZero } from "./arguments.js";
 import { withContext } from "./context.js";
+import { CUT_ADVICE, cutShareText } from "./cut-texts.js";
+import { EXIT } from "./exit.js";
 import { counted, matchesTable, notWatched, printResult } from "./text.js";
 
 interface EstimateFlags {
@@ -86,7 +88,9 @@ async function backlog(
   const named = pipelines.filter((p) => matchesTable(p.relation, table));
   if (named.length === 0 && table !== undefined) throw notWatched(table);
   return named.flatMap((pipeline) => {
-    const { pending, doneByModel } = status.get(pipeline.id) ?? {};
+    const { pending, doneByModel, error } = status.get(pipeline.id) ?? {};
+    if (pending === null)
+      process.stderr.write(`not estimated: ${pipeline.relation}: ${error ?? "its rows cannot be counted"}\n`);
     const others = Object.entries(doneByModel ?? {}).filter(([name]) => name !== model);
     const rows = stale ? others.reduce((sum, [, count]) => sum + count, 0) : (pending ?? 0);
     if (rows === 0) return [];
@@ -94,6 +98,7 @@ async function backlog(
       process.stderr.write(
         `not estimated: ${counted(rows, "pending row")} of ${pipeline.relation}, which only ${pipeline.model} may embed\n`,
       );
+      process.exitCode = EXIT.no;
       return [];
     }
     return [{ pipeline, rows }];
@@ -110,11 +115,17 @@ function formatEstimates(estimates: readonly TableEstimate[], stale: boolean): s
       return (
         `${e.relation}.${e.embedding}  ${counted(e.rows, "row")} with ${e.model}\n` +
         `  tokens  ${e.tokens}${margin} (from ${counted(e.sampledRows, "sampled row")})\n` +
+        cutLine(e) +
         `  time    ${time}\n` +
         `  price   ${price(e.usd)}\n`
       );
     })
     .join("");
+}
+
+function cutLine({ sampledCut, sampledRows }: TableEstimate): string {
+  if (sampledCut === 0) return "";
+  return `  cut     ${cutShareText(sampledCut, sampledRows)} of the sampled rows, at the model's limit; ${CUT_ADVICE}\n`;
 }
 
 function price(usd: number | null): string {

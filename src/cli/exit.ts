@@ -1,12 +1,17 @@
 import pg from "pg";
+import { isSchemaMissing } from "../database/call-schema.js";
 import { EmbeddError, messageOf } from "../errors.js";
 
 /** The exit codes, for scripts. `embedd --help`, README and docs/reference.md print them from here. */
 export const EXIT_CODES = [
   { code: 0, name: "ok", meaning: "success" },
-  { code: 1, name: "fault", meaning: "a provider or a statement failed" },
+  { code: 1, name: "fault", meaning: "a provider or a statement failed, or a signal stopped the command" },
   { code: 2, name: "usage", meaning: "invalid settings or usage, nothing changed" },
-  { code: 3, name: "no", meaning: "it ran but found a problem (failed rows, no worker, nothing found)" },
+  {
+    code: 3,
+    name: "no",
+    meaning: "it ran but found a problem (failed rows, a table that is not served, no worker, nothing found)",
+  },
   { code: 4, name: "unreachable", meaning: "the database is unreachable" },
 ] as const;
 
@@ -29,6 +34,7 @@ const UNREACHABLE = new Set([
   "ETIMEDOUT",
   "ENOENT",
   "EAI_AGAIN",
+  "53300",
   "57P03",
   "3D000",
   "28P01",
@@ -53,7 +59,7 @@ export function reportError(error: unknown): number {
     );
     return EXIT.unreachable;
   }
-  if (error instanceof pg.DatabaseError && (code === "3F000" || code === "42P01")) {
+  if (error instanceof pg.DatabaseError && isSchemaMissing(error)) {
     process.stderr.write(
       `embedd: this database has no embedd schema (${error.message})\n  try: embedd migrate\n`,
     );

@@ -1,15 +1,19 @@
 #!/usr/bin/env node
 import { config as loadDotenv } from "dotenv";
-import { reportError } from "./exit.js";
+import { EXIT, reportError } from "./exit.js";
 import { createProgram } from "./program.js";
+import { endProcess, handleStopSignals } from "./signals.js";
 
 // What ps shows instead of the arguments: --database-url may hold a password.
 process.title = "embedd";
 
+handleStopSignals();
 const program = createProgram();
 loadDotenv({ quiet: true });
 try {
   await program.parseAsync();
+  process.exitCode ??= EXIT.ok;
 } catch (error) {
   process.exitCode = reportError(error);
 }
+endProcess();

@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { migrate, migrationScript } from "../admin/migrate.js";
 import { readConfig, withContext } from "./context.js";
+import { unlessStopped } from "./signals.js";
 
 export function addMigrate(program: Command): void {
   program
@@ -19,7 +20,7 @@ export function addMigrate(program: Command): void {
         await withContext(command, () => Promise.resolve(process.stdout.write("up to date\n")));
         return;
       }
-      const done = await migrate(databaseUrl.reveal());
+      const done = await unlessStopped(migrate(databaseUrl.reveal()));
       process.stdout.write(done.length === 0 ? "up to date\n" : `ran ${done.join(", ")}\n`);
     });
 }

@@ -10,6 +10,7 @@ import { addFailures, addRetry } from "./failures.js";
 import { addMigrate } from "./migrate.js";
 import { addPause, addResume } from "./pause.js";
 import { addReembed } from "./reembed.js";
+import { addRepair } from "./repair.js";
 import { addGrant } from "./roles.js";
 import { addUninstall } from "./uninstall.js";
 import { addRun } from "./run.js";
@@ -57,13 +58,14 @@ ${command.createHelp().boxWrap(exitCodesLine(), HELP_COLUMNS)}
 Settings are environment variables; docs/reference.md lists them.
 
 Example:
-  embedd migrate && embedd watch docs --content body && embedd run`,
+  embedd migrate && embedd watch docs --content body --create-columns && embedd run`,
     );
 
   for (const add of [
     addMigrate,
     addWatch,
     addUnwatch,
+    addRepair,
     addGrant,
     addRun,
     addStatus,

@@ -1,6 +1,4 @@
 import { Presets, SingleBar } from "cli-progress";
-import type { Pool } from "pg";
-import { countPending } from "../admin/status.sql.js";
 
 const SPEED = "{rate} rows/s | {eta_formatted} left";
 
@@ -29,9 +27,9 @@ export interface BacklogProgress {
   stop(): void;
 }
 
-/** Shows progress through the rows that are pending now; rows that arrive later extend the bar. */
-export async function backlogProgress(pool: Pool, model: string): Promise<BacklogProgress> {
-  let total = await countPending(pool, model);
+/** Shows progress through `pending` rows; rows that arrive later extend the bar. */
+export function backlogProgress(pending: number): BacklogProgress {
+  let total = pending;
   const bar = createBar("embedding", SPEED);
   const started = performance.now();
   let last = started;

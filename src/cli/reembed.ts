@@ -17,7 +17,7 @@ import { withContext } from "./context.js";
 import { configurationError } from "../errors.js";
 import { EXIT } from "./exit.js";
 import { watchedProgress } from "./progress.js";
-import { onStopSignal } from "./signals.js";
+import { Interrupted, stopSignal } from "./signals.js";
 import { counted, notWatched } from "./text.js";
 
 interface ReembedFlags {
@@ -56,18 +56,33 @@ export function addReembed(program: Command): void {
     .option("--stop", "stop re-embedding; the remaining rows keep their old vectors")
     .addHelpText("after", "\nExample:\n  embedd reembed --table docs\n  embedd reembed --all --empty-cache")
     .action(async (flags: ReembedFlags, command: Command) => {
-      await withContext(command, async ({ pool }) => {
-        const ids = await callSchema(() => pipelinesOf(pool, flags.table));
-        if (ids.length === 0) throw notWatched(flags.table);
-        if (flags.emptyCache === true && flags.all !== true)
-          throw configurationError(
-            "settings",
-            "--empty-cache needs --all",
-            "embedd reembed --all --empty-cache",
-          );
-        const task = flags.all === true ? everyRow(flags.emptyCache === true) : staleRows;
-        await (flags.stop === true ? stop(pool, ids) : start(pool, ids, { task, wait: flags.wait }));
-      });
+      if (flags.emptyCache === true && flags.all !== true)
+        throw configurationError(
+          "settings",
+          "--empty-cache needs --all",
+          "embedd reembed --all --empty-cache",
+        );
+      const task = flags.all === true ? everyRow(flags.emptyCache === true) : staleRows;
+      let followed: PipelineStatus[] = [];
+      try {
+        await withContext(command, async ({ pool }) => {
+          const ids = await callSchema(() => pipelinesOf(pool, flags.table));
+          if (ids.length === 0) throw notWatched(flags.table);
+          if (flags.stop === true) {
+            await stop(pool, ids);
+            return;
+          }
+          const started = await start(pool, ids, task);
+          if (!flags.wait || started.length === 0) return;
+          followed = started;
+          await follow(pool, followed, task);
+        });
+      } catch (error) {
+        if (!(error instanceof Interrupted) || followed.length === 0) throw error;
+        process.stderr.write(
+          "the workers continue; see embedd status, or stop them with: embedd reembed --stop\n",
+        );
+      }
     });
 }
 
@@ -84,27 +99,26 @@ async function stop(pool: Pool, ids: readonly number[]): Promise<void> {
   }
 }
 
-async function start(
-  pool: Pool,
-  ids: readonly number[],
-  { task, wait }: { task: Task; wait: boolean },
-): Promise<void> {
+/** @returns the pipelines that workers now re-embed */
+async function start(pool: Pool, ids: readonly number[], task: Task): Promise<PipelineStatus[]> {
   const pipelines = await readThese(pool, ids);
-  for (const { relation, error } of pipelines) {
-    if (error === null) continue;
+  for (const pipeline of pipelines) {
+    const { relation, error } = pipeline;
+    if (error === null || isServed(pipeline)) continue;
     process.stderr.write(
       `${relation} is not served: ${error}\n  try: embedd doctor  # other dimensions need embedd switch-model\n`,
     );
     process.exitCode = EXIT.no;
   }
-  const chosen = pipelines.filter((p) => p.error === null && task.total(p) > 0);
+  const chosen = pipelines.filter((p) => isServed(p) && task.total(p) > 0);
   if (chosen.length === 0) {
     const unknown = pipelines.filter((p) => p.currentModel === null && (p.done ?? 0) > 0);
     for (const { relation } of unknown) {
       process.stderr.write(`the current model of ${relation} is not known until a worker runs: embedd run\n`);
     }
-    if (unknown.length === 0) process.stdout.write(`${task.nothing}\n`);
-    return;
+    if (unknown.length > 0) process.exitCode = EXIT.no;
+    else process.stdout.write(`${task.nothing}\n`);
+    return [];
   }
   for (const pipeline of chosen) process.stdout.write(task.describe(pipeline));
   const started = chosen.map((p) => p.pipeline);
@@ -112,24 +126,22 @@ async function start(
   if ((await countWorkers(pool)) === 0) {
     process.stderr.write("no worker is connected; re-embedding starts with the next one: embedd run\n");
     process.exitCode = EXIT.no;
-    return;
+    return [];
   }
-  const active = chosen.filter((p) => !p.paused);
-  if (wait && active.length > 0) await follow(pool, active, task);
+  return chosen.filter((p) => !p.paused);
 }
 
 /** Shows progress until the workers are done; Ctrl-C ends only this display. */
 async function follow(pool: Pool, pipelines: readonly PipelineStatus[], task: Task): Promise<void> {
   const ids = pipelines.map((p) => p.pipeline);
   const total = pipelines.reduce((sum, p) => sum + task.total(p), 0);
-  const interrupted = new AbortController();
-  onStopSignal(() => {
-    interrupted.abort();
-  });
   const progress = watchedProgress("re-embedding", total);
   let left = total;
   let countAt = 0;
-  while (!interrupted.signal.aborted) {
+  stopSignal.addEventListener("abort", () => {
+    progress.stop();
+  });
+  for (;;) {
     const over = (await reembedding(pool, ids)).length === 0;
     if (over || performance.now() >= countAt) {
       const began = performance.now();
@@ -140,15 +152,9 @@ async function follow(pool: Pool, pipelines: readonly PipelineStatus[], task: Ta
       countAt = performance.now() + Math.max(1_000, 20 * (performance.now() - began));
     }
     if (over) break;
-    await sleep(200, interrupted.signal);
+    await sleep(200);
   }
   progress.stop();
-  if (interrupted.signal.aborted) {
-    process.stderr.write(
-      "the workers continue; see embedd status, or stop them with: embedd reembed --stop\n",
-    );
-    return;
-  }
   const done = counted(Math.max(total - left, 0), "row");
   process.stdout.write(`${done} re-embedded in ${(progress.ms() / 1000).toFixed(1)} s\n`);
   if (left > 0) {
@@ -160,6 +166,10 @@ async function follow(pool: Pool, pipelines: readonly PipelineStatus[], task: Ta
 async function readThese(pool: Pool, ids: readonly number[]): Promise<PipelineStatus[]> {
   return (await readStatus(pool)).filter((p) => ids.includes(p.pipeline));
 }
+
+/** Workers also serve a pipeline with a gap, although it is an error until it is resolved. */
+const isServed = ({ error, gap }: PipelineStatus): boolean =>
+  error === null || (gap !== null && error.includes(gap));
 
 const pausedHint = ({ relation, paused }: PipelineStatus): string =>
   paused ? `; paused, start it with: embedd resume ${shellWord(relation)}` : "";

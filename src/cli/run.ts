@@ -1,16 +1,20 @@
 import type { Command } from "commander";
+import type { Pool } from "pg";
 import { backoffMs } from "../backoff.js";
-import { EmbeddError } from "../errors.js";
+import type { Config } from "../config.js";
+import { MIN_CONNECTIONS } from "../defaults.js";
+import { EmbeddError, configurationError, messageOf } from "../errors.js";
 import { createProvider } from "../providers/create-provider.js";
-import { readStatus } from "../admin/status.sql.js";
+import { countPending, readStatus } from "../admin/status.sql.js";
+import { withOwnerClient } from "../database/pool.js";
 import { createWorker } from "../worker/worker.js";
-import type { Worker } from "../worker/worker.js";
+import type { IdleReport, Worker } from "../worker/worker.js";
 import { sleep } from "../sleep.js";
 import { withContext } from "./context.js";
 import type { Context } from "./context.js";
 import { EXIT } from "./exit.js";
 import { backlogProgress } from "./progress.js";
-import { onStopSignal } from "./signals.js";
+import { Interrupted, stopSignal, unlessStopped } from "./signals.js";
 import { counted } from "./text.js";
 
 export function addRun(program: Command): void {
@@ -19,8 +23,9 @@ export function addRun(program: Command): void {
     .description("embed existing and new rows until SIGTERM or Ctrl-C")
     .option(
       "--once",
-      "embed the backlog with a progress bar, then exit; exit code 3 if rows failed or must wait",
+      "embed the backlog with a progress bar, then exit; exit code 3 if rows failed or must wait, 1 if the provider or the database keeps failing",
     )
+    .option("--wait", "with --once: keep trying until the provider and the database work again")
     .option(
       "--max-tokens-per-day <n>",
       "pause until midnight UTC at this many API tokens (EMBEDD_MAX_TOKENS_PER_DAY)",
@@ -30,36 +35,79 @@ export function addRun(program: Command): void {
       "pause until midnight UTC at this cost, by list price (EMBEDD_MAX_USD_PER_DAY)",
     )
     .addHelpText("after", "\nExample:\n  DATABASE_URL=postgres://me@localhost/app embedd run")
-    .action(async (flags: { once?: boolean }, command: Command) => {
-      await withContext(command, async (context) => {
-        const provider = await loadProvider(context, flags.once === true);
+    .action(async ({ once = false, wait = false }: { once?: boolean; wait?: boolean }, command: Command) => {
+      if (wait && !once)
+        throw configurationError("settings", "--wait needs --once", "embedd run --once --wait");
+      const patient = !once || wait;
+      const run = async (context: Context): Promise<void> => {
+        const provider = await unlessStopped(loadProvider(context, patient));
         try {
-          await (flags.once === true ? runOnce(context, provider) : runUntilStopped(context, provider));
+          await (once ? runOnce(context, provider, patient) : runUntilStopped(context, provider));
         } finally {
           await provider.close();
         }
-      });
+      };
+      try {
+        await withContext(command, run, { stopsItself: true });
+      } catch (error) {
+        // A daemon that is told to stop before it is ready has done what it was told.
+        if (!(error instanceof Interrupted) || once) throw error;
+      }
     });
 }
 
 type LoadedProvider = Awaited<ReturnType<typeof createProvider>>;
 
-/**
- * Some servers must be asked for their model's dimensions. If such a server is down, this waits for it, except with
- * `once`.
- */
-async function loadProvider({ config, log }: Context, once: boolean): Promise<LoadedProvider> {
+/** Some servers must be asked for their model's dimensions. If such a server is down, this waits for it if `patient`. */
+async function loadProvider({ config, log }: Context, patient: boolean): Promise<LoadedProvider> {
   for (let attempt = 0; ; attempt++) {
     try {
       return await createProvider({ ...config, log });
     } catch (error) {
-      if (once || !(error instanceof EmbeddError) || error.kind !== "provider") throw error;
+      if (!patient || !(error instanceof EmbeddError) || error.kind !== "provider") throw error;
       const ms = error.retryAfterMs ?? 1_000 + backoffMs(attempt, 1_000, 30_000);
       log.warn(
         { code: error.code, cause: error.message, retryInMs: Math.round(ms) },
         "the provider failed, trying again",
       );
-      await sleep(ms);
+      await sleep(ms, stopSignal);
+      stopSignal.throwIfAborted();
+    }
+  }
+}
+
+/** too_many_connections, cannot_connect_now: the server starts, stops, or has no connection left. */
+const PASSING = new Set<unknown>(["53300", "57P03"]);
+/** The connections of a command that has just ended are free again by then. */
+const HURRIED_ATTEMPTS = 4;
+
+/**
+ * Starts a worker as soon as the database takes its connections.
+ * @param patient otherwise it gives up after a few attempts
+ * @throws Interrupted if a signal comes first
+ */
+async function startPatiently(
+  context: Context,
+  patient: boolean,
+  start: () => Promise<Worker>,
+): Promise<Worker> {
+  for (let attempt = 0; ; attempt++) {
+    const starting = start();
+    try {
+      return await unlessStopped(starting);
+    } catch (error) {
+      // A signal does not wait for it.
+      void starting.then((worker) => worker.stop({ deadlineMs: 0 })).catch(() => undefined);
+      const { code } = error as { code?: unknown };
+      if (!PASSING.has(code) || (!patient && attempt >= HURRIED_ATTEMPTS)) throw error;
+      const ms = 100 + backoffMs(attempt, 500, 30_000);
+      const hint = code === "53300" ? `; a worker needs ${MIN_CONNECTIONS} connections` : "";
+      context.log.warn(
+        { code, cause: messageOf(error), retryInMs: Math.round(ms) },
+        `the database refuses connections, trying again${hint}`,
+      );
+      await sleep(ms, stopSignal);
+      stopSignal.throwIfAborted();
     }
   }
 }
@@ -74,8 +122,10 @@ export function startWorker(
     databaseUrl,
     provider,
     log,
+    signal: stopSignal,
     maxBatchRows: config.maxBatchRows,
     batchMs: config.batchMs,
+    maxConnections: config.maxConnections,
     pollIntervalMs: config.pollIntervalMs,
     leaseMs: config.leaseMs,
     maxChars: config.maxChars,
@@ -96,10 +146,12 @@ async function runUntilStopped(context: Context, provider: LoadedProvider): Prom
   const { log, config } = context;
   let rows = 0;
   let failed = 0;
-  const worker = await startWorker(context, provider, (w, f) => {
-    rows += w;
-    failed += f;
-  });
+  const worker = await startPatiently(context, true, () =>
+    startWorker(context, provider, (w, f) => {
+      rows += w;
+      failed += f;
+    }),
+  );
   // At most one line per second, however fast rows arrive.
   const report = setInterval(() => {
     if (rows + failed === 0) return;
@@ -107,44 +159,74 @@ async function runUntilStopped(context: Context, provider: LoadedProvider): Prom
     rows = failed = 0;
   }, 1_000);
   log.info({ worker: worker.id, model: provider.model, dimensions: provider.dimensions }, "ready");
-  const signal = await new Promise<NodeJS.Signals>(onStopSignal);
-  log.info({ signal }, "stopping");
-  let stopped = false;
-  if (context.embedded === null) {
-    // A half-open connection or a running inference would keep the process alive.
-    const exit = () => process.exit(stopped ? EXIT.ok : EXIT.fault);
-    setTimeout(exit, config.shutdownMs + 1_000).unref();
-  }
-  await worker.stop({ deadlineMs: config.shutdownMs });
-  stopped = true;
+  await new Promise((resolve) => {
+    stopSignal.addEventListener("abort", resolve, { once: true });
+  });
+  log.info({ signal: (stopSignal.reason as Interrupted).signalName }, "stopping");
+  await worker.stop({ deadlineMs: workerDeadlineMs(config) });
+  process.exitCode = EXIT.ok;
   clearInterval(report);
   log.info({}, "stopped");
 }
 
-async function runOnce(context: Context, provider: LoadedProvider): Promise<void> {
-  const progress = await backlogProgress(context.pool, provider.model);
-  const worker = await startWorker(context, provider, (written, failed) => {
-    progress.add(written + failed);
-  });
-  let interrupted = false;
-  onStopSignal(() => {
-    interrupted = true;
-    void worker.stop({ deadlineMs: context.config.shutdownMs });
-  });
-  await worker.idle();
-  await worker.stop();
-  progress.stop();
-  const status = await readStatus(context.pool);
-  const left = status.reduce((sum, p) => sum + p.failed + p.dead, 0);
-  process.stdout.write(`${counted(progress.rows(), "row")} in ${(progress.ms() / 1000).toFixed(1)} s\n`);
-  if (left > 0) {
-    process.stderr.write(`${counted(left, "row")} failed; list them with: embedd failures\n`);
-    process.exitCode = EXIT.no;
+/** A worker's share of EMBEDD_SHUTDOWN_MS; the model and the command's own connections are closed in the rest. */
+const workerDeadlineMs = ({ shutdownMs }: Config): number => Math.max(shutdownMs - 500, shutdownMs / 2);
+
+async function runOnce(context: Context, provider: LoadedProvider, wait: boolean): Promise<void> {
+  const { databaseUrl, config, pool } = context;
+  // A connection that stays open would be one more than the worker needs.
+  const total = await unlessStopped(
+    withOwnerClient(databaseUrl, (client) => countPending(client, provider.model), stopSignal),
+  );
+  const progress = backlogProgress(total);
+  try {
+    const worker = await startPatiently(context, wait, () =>
+      startWorker(context, provider, (written, failed) => {
+        progress.add(written + failed);
+      }),
+    );
+    const stop = () => worker.stop({ deadlineMs: workerDeadlineMs(config) });
+    stopSignal.addEventListener("abort", () => void stop());
+    const report = await worker.idle({ giveUp: !wait });
+    await stop();
+    progress.stop();
+    process.stdout.write(`${counted(progress.rows(), "row")} in ${(progress.ms() / 1000).toFixed(1)} s\n`);
+    stopSignal.throwIfAborted();
+    await unlessStopped(reportOnce(pool, report, worker.heldRows()));
+  } finally {
+    progress.stop();
   }
-  for (const { relation, pending, waitReason } of status) {
-    if (waitReason === null || pending === 0) continue;
-    process.stderr.write(`pending rows of ${relation}: ${pending ?? "?"}; the worker waits: ${waitReason}\n`);
-    process.exitCode = EXIT.no;
+}
+
+/** What the end of a daily limit or quota ends. Then the rows must wait, and nothing is wrong. */
+const LIMITS = new Set<unknown>(["daily_limit", "daily_limit_reserved", "quota", "rate_limited"]);
+
+/** Says what is left, and sets the exit code. */
+async function reportOnce(pool: Pool, { failing, problems }: IdleReport, held: number): Promise<void> {
+  const failures = failing.filter(({ error }) => !LIMITS.has((error as { code?: unknown }).code));
+  for (const { relation } of failures)
+    process.stderr.write(`the pending rows of ${relation} cannot be embedded now\n`);
+  // The database may be what failed, so nothing else is asked of it.
+  if (failures[0] !== undefined) throw failures[0].error;
+  const findings: string[] = [];
+  const status = await readStatus(pool);
+  const failed = status.reduce((sum, p) => sum + p.failed + p.dead, 0);
+  if (failed > 0) findings.push(`${counted(failed, "row")} failed; list them with: embedd failures`);
+  if (held > 0) {
+    findings.push(
+      `${counted(held, "row")} could not be written: another transaction holds them locked, or a trigger discards their vectors`,
+    );
   }
-  if (interrupted) process.exitCode = EXIT.fault;
+  for (const { relation, pending, waitReason, vectorIndex } of status) {
+    if (waitReason !== null && pending !== 0)
+      findings.push(`pending rows of ${relation}: ${pending ?? "?"}; the worker waits: ${waitReason}`);
+    if (vectorIndex === "failed") findings.push(`the vector index of ${relation} could not be built`);
+  }
+  const errors = status.flatMap(({ error }) => error ?? []);
+  const others = problems.filter((problem) => !errors.includes(problem));
+  for (const { relation, error } of status)
+    if (error !== null) findings.push(`${relation} is not served: ${error}`);
+  for (const problem of others) findings.push(`not served: ${problem}`);
+  for (const finding of findings) process.stderr.write(`${finding}\n`);
+  if (findings.length > 0) process.exitCode = EXIT.no;
 }

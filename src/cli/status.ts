@@ -1,14 +1,19 @@
 import type { Command } from "commander";
+import { tablesWithStrays } from "../admin/inspect.sql.js";
 import { countWorkers, readStatus } from "../admin/status.sql.js";
 import type { PipelineStatus } from "../admin/status.sql.js";
+import type { IndexState } from "../database/build-index.sql.js";
 import { withContext } from "./context.js";
+import { CUT_ADVICE, cutShareText } from "./cut-texts.js";
 import { EXIT } from "./exit.js";
-import { counted, printResult } from "./text.js";
+import { counted, printResult, strayTable } from "./text.js";
 
 export function addStatus(program: Command): void {
   program
     .command("status")
-    .description("show pending rows, failures and models of every watched table")
+    .description(
+      "show pending rows, failures and models of every watched table; exit code 3 if rows failed or a table is not served",
+    )
     .option("--json", "print JSON")
     .option("--require-worker", "only check for a connected worker; exit code 3 if there is none")
     .addHelpText("after", "\nExample:\n  embedd status --json | jq '.pipelines[].pending'")
@@ -22,14 +27,32 @@ export function addStatus(program: Command): void {
             if (workers === 0) process.exitCode = EXIT.no;
             return;
           }
-          printResult({ workers, pipelines: await readStatus(pool) }, flags.json, formatStatus);
+          const pipelines = await readStatus(pool);
+          const strayTables = await tablesWithStrays(pool);
+          printResult({ workers, pipelines, strayTables }, flags.json, formatStatus);
+          if (pipelines.some(hasProblem) || strayTables.length > 0) process.exitCode = EXIT.no;
         },
         { quiet: true },
       );
     });
 }
 
-function formatStatus({ workers, pipelines }: { workers: number; pipelines: PipelineStatus[] }): string {
+const INDEX_HINT: Partial<Record<IndexState, string>> = {
+  failed: "; build it again with: embedd run --once, as the table's owner",
+};
+
+/** Whether somebody has to act. A pipeline that waits for its provider or a daily limit resumes on its own. */
+const hasProblem = ({ error, failed, dead, vectorIndex }: PipelineStatus): boolean =>
+  error !== null || failed + dead > 0 || vectorIndex === "failed";
+
+interface Status {
+  workers: number;
+  pipelines: PipelineStatus[];
+  /** Tables with triggers of embedd and no pipeline. */
+  strayTables: string[];
+}
+
+function formatStatus({ workers, pipelines, strayTables }: Status): string {
   const lines = [`${counted(workers, "worker")} connected`];
   if (pipelines.length === 0) lines.push("no table is watched: embedd watch --help");
   for (const p of pipelines) {
@@ -46,10 +69,11 @@ function formatStatus({ workers, pipelines }: { workers: number; pipelines: Pipe
       `  failed    ${p.failed} backing off, ${p.dead} dead`,
       `  blank     ${p.blank ?? "?"}`,
     );
-    if (p.vectorIndex !== null) lines.push(`  index     ${p.vectorIndex}`);
+    if (p.vectorIndex !== null) lines.push(`  index     ${p.vectorIndex}${INDEX_HINT[p.vectorIndex] ?? ""}`);
     if (p.waitReason !== null)
       lines.push(`  waiting   ${p.waitReason}, until ${p.waitUntil?.toISOString() ?? "?"}`);
-    if (p.requestsToday > 0) lines.push(`  today     ${spentToday(p)}`);
+    if (p.requestsToday + p.tokensToday > 0) lines.push(`  today     ${spentToday(p)}`);
+    if (p.cutTextsToday > 0) lines.push(`  cut       ${describeCut(p)}`);
     const models = Object.entries(p.doneByModel ?? {});
     lines.push(
       `  done      ${p.done ?? "?"}${models.map(([m, n]) => `\n    ${m === "" ? "(no name)" : m}: ${n}`).join("")}`,
@@ -57,13 +81,19 @@ function formatStatus({ workers, pipelines }: { workers: number; pipelines: Pipe
     if (p.refreshing) lines.push(`  refresh   re-embedding every row, about ${p.refreshLeft ?? "?"} to go`);
     if (p.stale !== null && p.stale > 0) lines.push(`  stale     ${describeStale(p, p.stale)}`);
   }
+  for (const table of strayTables) lines.push("", strayTable(table));
   return `${lines.join("\n")}\n`;
 }
 
 function spentToday({ requestsToday, tokensToday, usdToday, cutTextsToday }: PipelineStatus): string {
   const price = usdToday > 0 ? `, about $${usdToday.toFixed(usdToday < 0.01 ? 6 : 2)}` : "";
+  const requests = requestsToday > 0 ? `${counted(requestsToday, "request")}, ` : "";
   const cut = cutTextsToday > 0 ? `, ${counted(cutTextsToday, "text")} cut at the model's limit` : "";
-  return `${counted(requestsToday, "request")}, ${counted(tokensToday, "token")}${price}${cut}`;
+  return `${requests}${counted(tokensToday, "token")}${price}${cut}`;
+}
+
+function describeCut({ cutTextsToday, textsToday }: PipelineStatus): string {
+  return `${cutShareText(cutTextsToday, textsToday)} of today's texts; ${CUT_ADVICE}`;
 }
 
 function describeStale({ currentModel, reembed }: PipelineStatus, stale: number): string {

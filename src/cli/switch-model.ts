@@ -16,7 +16,7 @@ import { wholeNumberOrZero, wholeNumber } from "./arguments.js";
 import { withContext } from "./context.js";
 import type { Context } from "./context.js";
 import { EXIT } from "./exit.js";
-import { onStopSignal } from "./signals.js";
+import { stopSignal, unlessStopped } from "./signals.js";
 import { switchReporter } from "./switch-progress.js";
 import { formatSwitches, readProgress } from "./switch-status.js";
 import { printResult } from "./text.js";
@@ -73,41 +73,34 @@ Example:
       await withContext(
         command,
         async (context) => {
-          if (flags.status === true) await showStatus(context.pool, table, flags);
+          if (flags.status === true) await unlessStopped(showStatus(context.pool, table, flags));
           else if (table === undefined)
             throw configurationError("no_table", "name the table to switch", "embedd switch-model docs");
-          else if (flags.abort === true) await abort(context, table, flags);
+          else if (flags.abort === true) await unlessStopped(abort(context, table, flags));
           else await run(context, table, flags);
         },
-        { quiet: flags.status === true },
+        { quiet: flags.status === true, stopsItself: true },
       );
     });
 }
 
 async function run(context: Context, table: string, flags: SwitchFlags): Promise<void> {
-  const target = await findTarget(context, table, flags);
-  const stopping = new AbortController();
-  onStopSignal(() => {
-    stopping.abort();
-    process.stderr.write("stopping after this step; press again to stop now\n");
-  });
+  const target = await unlessStopped(findTarget(context, table, flags));
   const reporter = switchReporter();
   try {
-    const result = await withOwnerClient(context.databaseUrl, (client) =>
-      switchModel(
-        client,
-        { ...flags, ...target, relation: table, signal: stopping.signal },
-        reporter.onEvent,
-      ),
+    // Not abandoned at a signal: only the server knows whether a swap that is under way was committed.
+    const result = await withOwnerClient(
+      context.databaseUrl,
+      (client) =>
+        switchModel(client, { ...flags, ...target, relation: table, signal: stopSignal }, reporter.onEvent),
+      stopSignal,
     );
     reporter.stop();
     process.stdout.write(formatResult(result));
   } catch (error) {
     reporter.stop();
-    if (stopping.signal.aborted) {
-      process.stderr.write(
-        "stopped; applications keep the old model. Run the same command to resume, or add --abort to undo\n",
-      );
+    if (stopSignal.aborted) {
+      process.stderr.write("stopped; run the same command to resume, or add --abort to undo\n");
       process.exitCode = EXIT.fault;
     } else if (error instanceof EmbeddError && error.code === "same_model") {
       // For example when the command was killed right after the swap, and is run again.
@@ -149,10 +142,14 @@ async function abort(
   table: string,
   { embedding }: { embedding: string },
 ): Promise<void> {
-  await withOwnerClient(databaseUrl, async (client) => {
-    const { relation, fromModel } = await abortSwitch(client, { relation: table, embedding });
-    process.stdout.write(`${relation} stays with ${fromModel}\n`);
-  });
+  await withOwnerClient(
+    databaseUrl,
+    async (client) => {
+      const { relation, fromModel } = await abortSwitch(client, { relation: table, embedding });
+      process.stdout.write(`${relation} stays with ${fromModel}\n`);
+    },
+    stopSignal,
+  );
 }
 
 function formatResult({ running, lockedMs, previous }: SwitchResult): string {

@@ -33,3 +33,7 @@ export function notWatched(table: string | undefined): EmbeddError {
         "embedd status  # lists the watched tables",
       );
 }
+
+/** What is wrong with a table that has triggers of embedd and no pipeline. */
+export const strayTable = (table: string): string =>
+  `${table} has triggers of embedd, but is not watched: its rows get no vectors`;

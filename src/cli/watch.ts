@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import type { Client } from "pg";
 import { findDefinition } from "../admin/redefine.sql.js";
 import { shellWord } from "../admin/shell-word.js";
-import { unwatch, watch } from "../admin/watch.js";
+import { unwatch, unwatchPipeline, watch } from "../admin/watch.js";
 import type { WatchOptions } from "../admin/watch.js";
 import { callSchema } from "../database/call-schema.js";
 import { EmbeddError, configurationError } from "../errors.js";
@@ -23,9 +23,17 @@ interface WatchFlags {
   existing?: "keep" | "refresh";
 }
 
+interface UnwatchFlags {
+  embedding?: string;
+  pipeline?: number;
+  dropColumns?: boolean;
+}
+
 export function addWatch(program: Command): void {
   program
     .command("watch <table>")
+    // --content takes several columns, so the table has to come before it.
+    .usage("<table> [options]")
     .description("embed a table's rows, existing and new, or change what their texts are made of")
     .option(
       "--content <column...>",
@@ -139,15 +147,24 @@ function bothChoices(options: WatchOptions, { createColumns, dimensions }: Watch
 
 export function addUnwatch(program: Command): void {
   program
-    .command("unwatch <table>")
+    .command("unwatch [table]")
     .description("stop watching a table and drop embedd's triggers, indexes and grants; vectors stay")
     .option("--embedding <column>", "only this embedding column (default: all of the table)")
+    .option("--pipeline <id>", "only this pipeline, instead of a table", wholeNumber)
     .option("--drop-columns", "also drop the embedding and model columns")
     .addHelpText("after", "\nExample:\n  embedd unwatch docs")
-    .action(async (table: string, flags: { embedding?: string; dropColumns?: boolean }, command: Command) => {
+    .action(async (table: string | undefined, { pipeline, ...flags }: UnwatchFlags, command: Command) => {
+      if ((table === undefined) === (pipeline === undefined)) {
+        throw configurationError("no_table", "name a table, or a pipeline", "embedd unwatch docs");
+      }
       await withOwner(command, async (client) => {
-        const count = await unwatch(client, table, flags);
-        process.stdout.write(`no longer watching ${table} (${counted(count, "pipeline")})\n`);
+        if (pipeline !== undefined) {
+          const relation = await unwatchPipeline(client, pipeline, flags);
+          process.stdout.write(`no longer watching ${relation} (pipeline ${pipeline})\n`);
+        } else if (table !== undefined) {
+          const count = await unwatch(client, table, flags);
+          process.stdout.write(`no longer watching ${table} (${counted(count, "pipeline")})\n`);
+        }
       });
     });
 }

@@ -1,4 +1,5 @@
 import type { ClientBase, Pool } from "pg";
+import { retryDeadlock } from "./retry-deadlock.js";
 
 export type IndexKind = "pending" | "vector";
 
@@ -34,12 +35,11 @@ export async function buildIndex(client: ClientBase, pipelineId: number, kind: I
  * @param name quoted by the caller, as is the definition
  * @returns the index's name with its schema
  */
-export async function buildOn(
-  client: ClientBase,
-  oid: string,
-  name: string,
-  definition: string,
-): Promise<string> {
+export function buildOn(client: ClientBase, oid: string, name: string, definition: string): Promise<string> {
+  return retryDeadlock(() => buildOnce(client, oid, name, definition));
+}
+
+async function buildOnce(client: ClientBase, oid: string, name: string, definition: string): Promise<string> {
   const table = await describe(client, oid);
   const qualified = `${table.schema}.${name}`;
   await dropInvalid(client, table, name);
@@ -85,12 +85,12 @@ async function dropInvalid(client: ClientBase, table: Table, name: string): Prom
   if (rowCount !== 0) await client.query(`drop index concurrently ${table.schema}.${name}`);
 }
 
-/** Whether a pipeline's vector index exists; null: it asks for none. */
-export async function vectorIndexState(
-  pool: Pool,
-  pipelineId: number,
-): Promise<"queued" | "building" | "ready" | null> {
-  const { rows } = await pool.query<{ state: "queued" | "building" | "ready" | null }>(
+/** `failed`: an index that an earlier build left unfinished, and no session builds. */
+export type IndexState = "queued" | "building" | "failed" | "ready";
+
+/** The state of a pipeline's vector index; null: it asks for none. */
+export async function vectorIndexState(pool: Pool, pipelineId: number): Promise<IndexState | null> {
+  const { rows } = await pool.query<{ state: IndexState | null }>(
     "select embedd.vector_index_state(p) as state from embedd.pipelines p where id = $1",
     [pipelineId],
   );

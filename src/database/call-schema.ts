@@ -4,7 +4,7 @@ import { EmbeddError, configurationError } from "../errors.js";
 
 /**
  * Runs `work`, which calls embedd's SQL functions.
- * @throws EmbeddError of kind `configuration` if they refuse, or the schema or the rights are missing;
+ * @throws EmbeddError of kind `configuration` if they refuse, or embedd's schema or a privilege is missing;
  *   `database`/`locked` for a lock timeout
  */
 export async function callSchema<T>(work: () => Promise<T>): Promise<T> {
@@ -16,20 +16,14 @@ export async function callSchema<T>(work: () => Promise<T>): Promise<T> {
         const code = isErrorCode(error.constraint) ? error.constraint : "refused";
         throw configurationError(code, error.message, error.hint);
       }
-      if (error.code === "3F000" || error.code === "42P01" || error.code === "42883") {
+      if (isSchemaMissing(error)) {
         throw configurationError(
           "not_migrated",
-          "this database has no embedd schema, or an outdated one",
+          `this database has no embedd schema, or an outdated one: ${error.message}`,
           "embedd migrate",
         );
       }
-      if (error.code === "42501") {
-        throw configurationError(
-          "not_owner",
-          `${error.message}: only the table's owner can watch it`,
-          'psql -c "\\dt"',
-        );
-      }
+      if (error.code === "42501") throw denied(error);
       if (error.code === "55P03") {
         throw new EmbeddError(
           "another transaction has locked the table: its triggers could not be created within 10 s",
@@ -39,4 +33,26 @@ export async function callSchema<T>(work: () => Promise<T>): Promise<T> {
     }
     throw error;
   }
+}
+
+/** invalid_schema_name, undefined_table, undefined_function */
+const MISSING = new Set(["3F000", "42P01", "42883"]);
+
+/** Whether an object of embedd's own schema is missing. A message in any language names the object. */
+export function isSchemaMissing(error: pg.DatabaseError): boolean {
+  return MISSING.has(error.code ?? "") && /\bembedd\b/.test(error.message);
+}
+
+/** PostgreSQL's message names what is denied; only its English text tells ownership from a privilege. */
+function denied(error: pg.DatabaseError): EmbeddError {
+  if (/must be owner/.test(error.message)) {
+    return configurationError(
+      "not_owner",
+      `${error.message}: only the table's owner can do this`,
+      'psql -c "\\dt"',
+    );
+  }
+  return /\bembedd\b/.test(error.message)
+    ? configurationError("no_privilege", `${error.message}: connect as the role that ran embedd migrate`)
+    : configurationError("no_privilege", `${error.message}: grant it to this role`, 'psql -c "\\dn+"');
 }

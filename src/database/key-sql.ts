@@ -23,7 +23,41 @@ export function hasOrderedKeys(pipeline: Pipeline): boolean {
 
 /** A key as a row of the key's types. @param parameter the `$n` of the key's text form, a `text[]` */
 export function keyRow(pipeline: Pipeline, parameter: string): string {
-  return `row(${pipeline.keys.map((k, i) => `(${parameter}::text[])[${i + 1}]::${k.arrayType.slice(0, -2)}`).join(", ")})`;
+  return `row(${pipeline.keys.map((k, i) => `(${parameter}::text[])[${i + 1}]::${k.type}`).join(", ")})`;
+}
+
+/**
+ * Whether the pipeline still has these columns, makes its texts in this way, and its key still identifies a row. If it
+ * did not, one vector could reach several rows.
+ */
+export function shapeIsCurrent(pipeline: Pipeline, idParameter: string): string {
+  return `${columnsAreCurrent(pipeline, idParameter)}
+    and ${definitionIsCurrent(pipeline, idParameter)}
+    and ${keyIsUnique(pipeline)}`;
+}
+
+/** Whether the pipeline makes its texts of these columns and by this template. `watch` changes both under a lock. */
+function definitionIsCurrent(pipeline: Pipeline, idParameter: string): string {
+  return `exists (select from embedd.pipelines p where p.id = ${idParameter}
+    and p.content_columns = array[${pipeline.contentNames.map(escapeLiteral).join(", ")}]
+    and p.template is not distinct from ${pipeline.template === null ? "null" : escapeLiteral(pipeline.template)})`;
+}
+
+/** Whether a unique index of this moment has exactly the pipeline's key columns, and none of them is nullable. */
+function keyIsUnique(pipeline: Pipeline): string {
+  const names = pipeline.keys.map((key) => escapeLiteral(key.column)).join(", ");
+  return `exists (
+      select from pg_catalog.pg_index i
+      where i.indrelid = ${escapeLiteral(pipeline.relation)}::regclass
+        and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null
+        and i.indnkeyatts = ${pipeline.keys.length}
+        and (
+          select count(*)
+          from pg_catalog.pg_attribute a
+          where a.attrelid = i.indrelid
+            and a.attnum = any ((i.indkey::smallint[])[0:i.indnkeyatts - 1])
+            and a.attnotnull
+            and quote_ident(a.attname) in (${names})) = ${pipeline.keys.length})`;
 }
 
 /** Where a key lies relative to another: `t`'s key is below it, or the key itself or above. */
@@ -39,7 +73,7 @@ export function keyCompares(pipeline: Pipeline, comparison: KeyComparison, param
     const columns = keys.map((key) => `t.${key.column}`).join(", ");
     return `row(${columns}) ${comparison} ${keyRow(pipeline, parameter)}`;
   }
-  const value = (i: number) => `(${parameter}::text[])[${i + 1}]::${(keys[i]?.arrayType ?? "").slice(0, -2)}`;
+  const value = (i: number) => `(${parameter}::text[])[${i + 1}]::${keys[i]?.type ?? ""}`;
   const compare = (i: number, operator: string) =>
     `t.${keys[i]?.column ?? ""} ${(keys[i]?.equals ?? "").replace("=)", `${operator})`)} ${value(i)}`;
   const strict = comparison === "<" ? "<" : ">";
@@ -52,17 +86,14 @@ export function keyCompares(pipeline: Pipeline, comparison: KeyComparison, param
 }
 
 /**
- * Whether the pipeline still has these columns and makes its texts of them in this way. switch-model gives a
- * column's name to another column in one transaction, and watch changes what a text is made of; a statement waits for
- * their lock before it takes its snapshot, so it sees all of the change or none.
+ * Whether the pipeline still has these columns. switch-model gives a column's name to another column in one
+ * transaction; a statement waits for that lock before it takes its snapshot, so it sees all of the swap or none.
  */
 export function columnsAreCurrent(pipeline: Pipeline, idParameter: string): string {
   return `exists (select from embedd.pipelines p where p.id = ${idParameter}
     and p.relation = ${escapeLiteral(pipeline.relation)}::regclass
     and quote_ident(p.embedding_column) = ${escapeLiteral(pipeline.embedding)}
-    and quote_ident(p.model_column) = ${escapeLiteral(pipeline.modelColumn)}
-    and p.content_columns = array[${pipeline.contentNames.map(escapeLiteral).join(", ")}]
-    and p.template is not distinct from ${pipeline.template === null ? "null" : escapeLiteral(pipeline.template)})`;
+    and quote_ident(p.model_column) = ${escapeLiteral(pipeline.modelColumn)})`;
 }
 
 /** The text form of a row's key, as leases and failures store it. */
@@ -71,10 +102,34 @@ export function keyText(pipeline: Pipeline, alias = "t"): string {
   return columns.length === 1 ? `${columns[0] ?? ""}::text` : `row(${columns.join(", ")})::text`;
 }
 
-/** SHA-256 of the content columns alone. A record's text form tells NULL from empty and a|bc from ab|c. */
+/**
+ * SHA-256 of the content columns alone, hashed one by one: this tells NULL from empty and a|bc from ab|c, needs no
+ * more memory than the longest text twice, and reads bytes that are no valid text in the client's encoding.
+ */
 export function contentHash(pipeline: Pipeline, alias = "t"): string {
-  const columns = pipeline.content.map((column) => `${alias}.${column}::text`);
-  return `sha256(convert_to(row(${columns.join(", ")})::text, 'UTF8'))`;
+  const hashes = pipeline.content.map(
+    (column) =>
+      `coalesce('\\x01'::bytea || sha256(convert_to(${alias}.${column}::text, getdatabaseencoding())), '\\x00'::bytea)`,
+  );
+  return `sha256(${hashes.join(" || ")})`;
+}
+
+/**
+ * What tells this version of a row from the next, without reading its text. For a role that may not read system
+ * columns, only the sizes of the content columns.
+ */
+export function rowVersion(pipeline: Pipeline, alias = "t"): string {
+  const system = pipeline.versionReadable ? ["xmin", "ctid"] : [];
+  const parts = [
+    ...system.map((column) => `${alias}.${column}`),
+    ...pipeline.content.map((column) => `coalesce(pg_column_size(${alias}.${column}), -1)`),
+  ];
+  return `convert_to(concat_ws(' ', ${parts.join(", ")}), 'UTF8')`;
+}
+
+/** Whether the failure `f` is of the row's text of this moment. A text that could not be read is not read again. */
+export function sameFailure(pipeline: Pipeline, alias = "t"): string {
+  return `f.content_hash = case when f.unreadable then ${rowVersion(pipeline, alias)} else ${contentHash(pipeline, alias)} end`;
 }
 
 /** `t.a = u.k1 and t.b = u.k2`, with the operators of the primary key's index. */
@@ -99,13 +154,19 @@ export function keyOrder(pipeline: Pipeline, prefix: string, direction: "asc" | 
   return pipeline.keys.map((_, i) => `${prefix}k${i + 1} ${direction}`).join(", ");
 }
 
-/** `$1::bigint[], $2::date[]`: one array per key column, bound from one key per row in text form. */
+/** `$1::text[], $2::text[]`: one array per key column for `unnest`, bound from one key per row in text form. */
 export function bindKeys(
   pipeline: Pipeline,
   rows: readonly { key: readonly string[] }[],
   bind: Bind,
 ): string {
-  return pipeline.keys
-    .map((key, i) => `${bind(rows.map((row) => row.key[i] ?? ""))}::${key.arrayType}`)
-    .join(", ");
+  return pipeline.keys.map((_, i) => `${bind(rows.map((row) => row.key[i] ?? ""))}::text[]`).join(", ");
+}
+
+/**
+ * `u.k1::bigint as k1, u.k2::date as k2`: the keys of `bindKeys` in their types. An array of an array type would
+ * lose its inner dimensions in `unnest`, so each key is cast alone.
+ */
+export function typedKeys(pipeline: Pipeline, alias = "u"): string {
+  return pipeline.keys.map((key, i) => `${alias}.k${i + 1}::${key.type} as k${i + 1}`).join(", ");
 }

@@ -16,13 +16,21 @@ select
   p.id,
   coalesce(
     case when c.oid is not null then format('%I.%I', n.nspname, c.relname) end,
-    p.relation::text) as relation,
+    embedd.relation_text(p)) as relation,
   c.oid::bigint::float8 as "relationOid",
   c.relkind <> 'p' and has_column_privilege(c.oid, 'ctid', 'SELECT') as "ctidReadable",
+  has_column_privilege(c.oid, 'ctid', 'SELECT') and has_column_privilege(c.oid, 'xmin', 'SELECT')
+    as "versionReadable",
   p.template,
   p.model,
   p.paused,
   p.error,
+  p.gap,
+  now.gap as "gapNow",
+  coalesce(
+    'vectors may belong to earlier texts: ' || coalesce(now.gap, p.gap) || '; embedd repair ' || now.word
+      || ' --existing refresh  # or keep',
+    now.flaw || '; embedd repair ' || now.word) as problem,
   p.reembed,
   p.refresh_started_at::text as "refreshStartedAt",
   p.index_method as "indexMethod",
@@ -35,6 +43,20 @@ select
     select array_agg(quote_ident(name) order by ord)
     from unnest(p.content_columns) with ordinality u (name, ord)
   ) as content,
+  (
+    -- octet_length does not read a long value of these types. Others are measured as stored, because their text
+    -- form would have to be computed.
+    select array_agg(format(
+      case
+        when coalesce(nullif(ty.typbasetype, 0), ty.oid) in ('text'::regtype, 'varchar'::regtype)
+          or (ty.typname = 'citext' and ty.typcategory = 'S') then 'octet_length(t.%I::text)'
+        when ty.oid = 'bpchar'::regtype then 'octet_length(t.%I)'
+        else 'pg_column_size(t.%I)'
+      end, name) order by ord)
+    from unnest(p.content_columns) with ordinality u (name, ord)
+    join pg_attribute a on a.attrelid = p.relation and a.attname = name and not a.attisdropped
+    join pg_type ty on ty.oid = a.atttypid
+  ) as "contentBytes",
   quote_ident(p.embedding_column) as embedding,
   quote_ident(p.model_column) as "modelColumn",
   format_type(e.atttypid, e.atttypmod) as "embeddingType",
@@ -50,10 +72,10 @@ select
     select jsonb_agg(jsonb_build_object(
       'column', quote_ident(k.name),
       -- Claims have no search path, so a type outside pg_catalog is named with its schema.
-      'arrayType', case
-        when ty.typnamespace = 'pg_catalog'::regnamespace then format_type(a.atttypid, -1)
+      'type', case
+        when ty.typnamespace = 'pg_catalog'::regnamespace then format_type(ty.oid, -1)
         else format('%I.%I', tn.nspname, ty.typname)
-      end || '[]',
+      end,
       'equals', format('operator(%I.=)', coalesce((
         select opn.nspname
         from pg_index i
@@ -65,21 +87,34 @@ select
           and ao.amoprighttype = oc.opcintype
         join pg_operator o on o.oid = ao.amopopr
         join pg_namespace opn on opn.oid = o.oprnamespace
-        where i.indrelid = p.relation and i.indisprimary and u.attnum = a.attnum), 'pg_catalog'))
+        where i.indexrelid = key_index.oid and u.attnum = a.attnum), 'pg_catalog'))
     ) order by k.ord)
     from unnest(p.key_columns) with ordinality k (name, ord)
     join pg_attribute a on a.attrelid = p.relation and a.attname = k.name and not a.attisdropped
-    join pg_type ty on ty.oid = a.atttypid
+    join pg_type ty on ty.oid = (
+      with recursive below (oid, base) as (
+        select d.oid, d.typbasetype from pg_type d where d.oid = a.atttypid
+        union all
+        select d.oid, d.typbasetype from pg_type d join below b on d.oid = b.base)
+      select b.oid from below b where b.base = 0)
     join pg_namespace tn on tn.oid = ty.typnamespace
   ) as keys,
   case
-    when c.oid is null then 'its table is gone'
+    when embedd.table_problem(p) is not null then embedd.table_problem(p)
+    when not has_schema_privilege(n.oid, 'USAGE') then format(
+      'role %I may not use schema %I, where the table is now; embedd grant %s',
+      current_user, n.nspname, embedd.shell_word(current_user::text))
     when not embedd.pipeline_is_whole(p) then 'a column that it needs is gone: ' || (
       select string_agg(quote_ident(name), ', ')
       from unnest(p.key_columns || p.content_columns || array[p.embedding_column, p.model_column]) u (name)
       where not exists (
         select from pg_attribute a
         where a.attrelid = p.relation and a.attname = u.name and a.attnum > 0 and not a.attisdropped))
+    when key_index.oid is null
+      then format(
+        '(%s) is no longer a unique key of NOT NULL columns: embedd unwatch %s, then watch it again',
+        (select string_agg(quote_ident(name), ', ' order by ord) from unnest(p.key_columns) with ordinality u (name, ord)),
+        p.relation)
     when e.atttypmod < 1
       or not exists (
         select from pg_type t
@@ -89,21 +124,36 @@ select
       then format(
         'a BEFORE UPDATE trigger runs after embedd''s and could change the text unseen: %s; rename it',
         embedd.later_triggers(c.oid))
-    when row_security_active(c.oid)
-      and not exists (
-        select from pg_policies l
-        where l.schemaname = n.nspname
-          and l.tablename = c.relname
-          and l.roles && array['public', current_user]::name[])
-      then format(
-        'row-level security hides its rows from role %I: ALTER ROLE %1$I BYPASSRLS, or create a policy for it',
-        current_user)
+    else embedd.hidden_rows(c.oid)
   end as broken
 from embedd.pipelines p
 left join pg_class c on c.oid = p.relation
 left join pg_namespace n on n.oid = c.relnamespace
 left join pg_attribute e
   on e.attrelid = p.relation and e.attname = p.embedding_column and not e.attisdropped
+left join lateral (
+  -- src/database/key-sql.ts has the same condition for statements.
+  select i.indexrelid as oid
+  from pg_index i
+  where i.indrelid = p.relation
+    and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null
+    and i.indnkeyatts = cardinality(p.key_columns)
+    and (
+      select count(*)
+      from pg_attribute a
+      where a.attrelid = i.indrelid
+        and a.attnum = any ((i.indkey::smallint[])[0:i.indnkeyatts - 1])
+        and a.attnotnull
+        and a.attname = any (p.key_columns)) = cardinality(p.key_columns)
+  order by i.indisprimary desc
+  limit 1
+) as key_index on true
+cross join lateral (
+  select
+    embedd.find_gap(p) as gap,
+    case when p.shadow_of is null then embedd.find_flaw(p) end as flaw,
+    embedd.shell_word(coalesce(quote_ident(n.nspname) || '.' || quote_ident(c.relname), '')) as word
+) as now
 cross join lateral (
   select t.oid, vn.nspname
   from pg_type t
@@ -112,6 +162,20 @@ cross join lateral (
   where x.extname = 'vector' and t.typname = 'vector'
 ) v
 order by p.id`;
+
+/**
+ * Follows tables and columns that were renamed, before the pipelines are read.
+ * @returns the pipelines whose names changed
+ */
+export async function followNames(db: Pool | ClientBase): Promise<number[]> {
+  const { rows } = await db.query<{ id: number }>("select embedd.follow_names() as id");
+  return rows.map(({ id }) => id);
+}
+
+/** Remembers, until somebody repairs it, that a pipeline's vectors may be outdated. */
+export async function recordGap(db: Pool | ClientBase, id: number, gap: string): Promise<void> {
+  await db.query("update embedd.pipelines set gap = $2 where id = $1 and gap is null", [id, gap]);
+}
 
 /** Reads all pipelines with the current shape of their tables. */
 export async function loadPipelines(

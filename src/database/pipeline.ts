@@ -3,8 +3,8 @@ export type QuotedName = string;
 
 export interface KeyColumn {
   column: QuotedName;
-  /** The column's type as an array, such as `bigint[]`. */
-  arrayType: string;
+  /** The column's type, such as `bigint`; of a domain, the type below it. */
+  type: string;
   /** Its btree equality, such as `operator(pg_catalog.=)`. */
   equals: string;
 }
@@ -17,10 +17,14 @@ export interface Pipeline {
   relationOid: number;
   /** Whether rows can be found by their position (`ctid`): the table is not partitioned, and we may read it. */
   ctidReadable: boolean;
+  /** Whether we may read the system columns that tell one version of a row from the next. */
+  versionReadable: boolean;
   keys: KeyColumn[];
   /** The unquoted names, for templates. */
   contentNames: string[];
   content: QuotedName[];
+  /** By content column: an estimate of its text's bytes that PostgreSQL makes without reading the text. */
+  contentBytes: string[];
   template: string | null;
   embedding: QuotedName;
   /** `vector(384)` or `halfvec(384)`, with its schema where needed. */
@@ -46,6 +50,12 @@ export interface Pipeline {
   indexMethod: string | null;
   /** The error that embedd.status shows. */
   error: string | null;
+  /** Why vectors may be outdated, until `embedd repair`; null: they are not. */
+  gap: string | null;
+  /** What is missing now, so that edits may keep the vector of their old text; null: nothing. */
+  gapNow: string | null;
+  /** What `embedd repair` cures while the pipeline is served, and what to type; null: nothing. */
+  problem: string | null;
   /** The condition of a pending row; the partial index has the same. */
   pending: string;
   /** The part of `pending` that concerns the text. */

@@ -1,5 +1,6 @@
 import pg from "pg";
 import type { ClientConfig, Pool } from "pg";
+import { interrupt } from "./interrupt.js";
 
 export interface ConnectOptions {
   connectionString: string;
@@ -58,11 +59,8 @@ export function createPool(options: ConnectOptions & { max: number }): Pool {
   return pool;
 }
 
-/**
- * For a network that is known to be dead while its connections still look open.
- * @returns a function that cuts every connection of the pool; queries that wait for an answer fail at once
- */
-export function connectionDropper(pool: Pool): () => void {
+/** @returns the open connections of a new pool, as a set that stays current */
+export function clientsOf(pool: Pool): ReadonlySet<pg.Client> {
   const clients = new Set<pg.Client>();
   pool.on("connect", (client) => {
     if (client instanceof pg.Client) clients.add(client);
@@ -70,23 +68,42 @@ export function connectionDropper(pool: Pool): () => void {
   pool.on("remove", (client) => {
     if (client instanceof pg.Client) clients.delete(client);
   });
+  return clients;
+}
+
+/**
+ * For a network that is known to be dead while its connections still look open.
+ * @returns a function that cuts every connection of the pool; queries that wait for an answer fail at once
+ */
+export function connectionDropper(pool: Pool): () => void {
+  const clients = clientsOf(pool);
   return () => {
     for (const client of clients) client.connection.stream.destroy();
   };
 }
 
-/** Opens one connection for a command that the tables' owner runs. */
+/**
+ * Opens one connection for a command that the tables' owner runs.
+ * @param signal cancels the running statement and cuts the connection
+ */
 export async function withOwnerClient<T>(
   connectionString: string,
   work: (client: pg.Client) => Promise<T>,
+  signal?: AbortSignal,
 ): Promise<T> {
+  signal?.throwIfAborted();
   const client = new pg.Client(clientConfig({ connectionString, applicationName: "embedd" }));
   // If the connection is cut, its query fails. The event says nothing new.
   client.on("error", () => undefined);
-  await client.connect();
+  const onAbort = (): void => {
+    interrupt(client);
+  };
+  signal?.addEventListener("abort", onAbort, { once: true });
   try {
+    await client.connect();
     return await work(client);
   } finally {
     await client.end();
+    signal?.removeEventListener("abort", onAbort);
   }
 }

@@ -69,27 +69,11 @@ export function errorResponse(severity: "ERROR" | "FATAL", code: string, text: s
   return message("E", ...fields.map(cString), Buffer.from([0]));
 }
 
-/** `I`: idle, `T`: in a transaction, `E`: in a failed transaction. */
-export function readyForQuery(status: "I" | "T" | "E"): Buffer {
-  return message("Z", Buffer.from(status));
-}
-
 /** Reads the text up to the next zero byte; `next` is the offset of the following field. */
 export function readCString(bytes: Buffer, start: number): { text: string; next: number } {
   const end = bytes.indexOf(0, start);
   if (end === -1) return { text: bytes.toString("utf8", start), next: bytes.length };
   return { text: bytes.toString("utf8", start, end), next: end + 1 };
-}
-
-/** The message of an ErrorResponse (`E`). */
-export function parseErrorMessage(bytes: Buffer): string {
-  let at = HEADER_BYTES;
-  while (at < bytes.length && bytes[at] !== 0) {
-    const field = readCString(bytes, at + 1);
-    if (bytes[at] === "M".charCodeAt(0)) return field.text;
-    at = field.next;
-  }
-  return "unknown error";
 }
 
 /**

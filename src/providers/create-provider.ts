@@ -9,13 +9,14 @@ export interface ProviderOptions extends Omit<ApiProviderOptions, "provider"> {
   modelPath?: string | undefined;
   /** Local: threads per matrix product. @default all cores */
   threads?: number | undefined;
-  /** Local: tokens per micro-batch, padding included. */
+  /** Local: tokens per micro-batch, padding included. @default 512 */
   tokenBudget?: number | undefined;
 }
 
 /**
  * Loads the local model or sets up an API provider. Ignores options that belong to another provider.
- * @throws EmbeddError of kind `configuration` when a setting is missing or invalid
+ * @throws EmbeddError of kind `configuration` when a setting is missing or invalid; of kind `provider` when a server
+ *   that must be asked for its model's dimensions does not answer
  */
 export async function createProvider(options: ProviderOptions): Promise<Provider> {
   // Imported on demand: the libraries load slowly, and most commands do not need them.
@@ -34,8 +35,9 @@ export async function createProvider(options: ProviderOptions): Promise<Provider
 
 /**
  * Embeds one search query.
- * @returns its L2-normalized vector
- * @throws UnusableVectors if the vector is zero or not finite
+ * @returns its vector: `options.dimensions` components, by default `provider.dimensions`, of length 1
+ * @throws EmbeddError of kind `provider` or `row`, as `Provider.embed`; `row`/`unusable_vector` if the vector is zero or
+ *   not finite
  */
 export async function embedQuery(
   provider: Provider,

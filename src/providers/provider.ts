@@ -15,7 +15,9 @@ export interface Reservation {
 export interface RequestUsage {
   requests: number;
   tokens: number;
-  /** Texts truncated at the model's limit, counted for successful requests only. @default 0 */
+  /** Texts embedded, counted for successful requests only. @default 0 */
+  texts?: number;
+  /** Those of them that were truncated, at the model's limit or before. @default 0 */
   cutTexts?: number;
 }
 
@@ -23,8 +25,10 @@ export interface EmbedOptions {
   signal?: AbortSignal | undefined;
   /** Components of each vector. @default the provider's `dimensions` */
   dimensions?: number | undefined;
-  /** Called for every request to a server; a local model sends none. */
+  /** Called for every request to a server, and for every call of a local model. */
   meter?: UsageMeter | undefined;
+  /** Texts that were truncated before; they count as cut too. @default none */
+  cutBefore?: ReadonlySet<string> | undefined;
 }
 
 /** Turns texts into embeddings. Knows nothing about databases. */
@@ -43,12 +47,16 @@ export interface Provider {
    * @default none
    */
   readonly minBatchRows?: number;
+  /** Set when the model runs in this process. Such tokens count toward no daily limit. @default false */
+  readonly runsHere?: boolean;
   /** List price in US dollars per million input tokens; 0: free; null: unknown. */
   readonly usdPerMillionTokens: number | null;
   /** Whether the provider can return vectors with this many components. */
   supportsDimensions(dimensions: number): boolean;
   /** Tokens of each text, at most the model's limit. */
   countTokens(texts: readonly string[]): Promise<number[]>;
+  /** How many of the texts exceed the model's limit and would be cut. @default none */
+  countCut?(texts: readonly string[]): Promise<number>;
   /**
    * @returns one L2-normalized vector per text, in the order of the texts
    * @throws EmbeddError of kind `provider` (no text is at fault) or `row` (some text is at fault; to find out

@@ -1,6 +1,7 @@
 import { EmbeddError } from "../errors.js";
 import type { Claim } from "./claim/claim.sql.js";
 import { releaseLease, trimLease } from "./claim/leases.sql.js";
+import { readRows } from "./claim/read-rows.sql.js";
 import { embedRows } from "./embed/embed-rows.js";
 import type { EmbedContext } from "./embed/embed-rows.js";
 import { DAILY_LIMIT } from "./embed/usage.js";
@@ -16,8 +17,8 @@ import { writeRows } from "./write/write-rows.js";
 import type { WriteContext } from "./write/write-rows.js";
 
 /*
- * The path of a batch: a claim has leased its rows, then they are embedded, their vectors written and the rows
- * that failed charged. After that the lease ends, or keeps only the rows that an application holds locked.
+ * The path of a batch: a claim has leased its rows, then they are read and embedded, their vectors written and the
+ * rows that failed charged. After that the lease ends, or keeps only the rows that an application holds locked.
  */
 
 export interface FinishContext extends WriteContext {
@@ -28,6 +29,8 @@ export type BatchContext = EmbedContext & FinishContext;
 
 export interface BatchOptions {
   maxBatchRows: number;
+  /** Characters read of each content column. */
+  maxChars: number;
   /** How long embedding a batch should take. */
   batchMs: number;
   /** Leases to renew. */
@@ -44,14 +47,14 @@ export interface BatchOptions {
  */
 export async function runBatch(
   context: BatchContext,
-  { leases, held, onBatch, batchMs, maxBatchRows }: BatchOptions,
+  { leases, held, onBatch, batchMs, maxBatchRows, maxChars }: BatchOptions,
   { claim, limit, size }: { claim: Claim; limit: number; size: BatchSize },
 ): Promise<number> {
-  const { leaseId, rows } = claim;
+  const { leaseId, keys } = claim;
   leases.add(leaseId);
   try {
-    const outcome = await processRows(context, claim, 2 * size.rows);
-    if (rows.length >= limit) {
+    const outcome = await processRows(context, claim, { maxChars, maxComputed: 2 * size.rows });
+    if (keys.length >= limit) {
       learnFrom(size, { rows: limit, ...outcome }, { targetMs: batchMs, maxRows: maxBatchRows });
     }
     if (outcome.held.length === 0) leases.delete(leaseId);
@@ -64,9 +67,9 @@ export async function runBatch(
     return outcome.written + outcome.failed + outcome.held.length;
   } catch (error) {
     leases.delete(leaseId);
-    if (!isDailyLimit(error) || rows.length === 1) throw error;
+    if (!isDailyLimit(error) || keys.length === 1) throw error;
     // The tokens left for today may suffice for fewer rows.
-    size.rows = Math.ceil(rows.length / 4);
+    size.rows = Math.ceil(keys.length / 4);
     size.rowsPerComputed = 1;
     return 0;
   }
@@ -77,16 +80,19 @@ const isDailyLimit = (error: unknown): boolean => error instanceof EmbeddError &
 /** @param maxComputed releases the rows beyond this many that would have to be computed */
 async function processRows(
   context: BatchContext,
-  { leaseId, rows }: Claim,
-  maxComputed: number,
+  { leaseId, keys }: Claim,
+  { maxChars, maxComputed }: { maxChars: number; maxComputed: number },
 ): Promise<BatchOutcome> {
   try {
+    const { pool, pipeline, kind, model } = context;
+    const { rows, refused: unreadable } = await readRows(pool, pipeline, keys, { kind, model, maxChars });
     const started = performance.now();
     const { embedded, refused, computed, cache } = await embedRows(context, rows, maxComputed);
     const embedMs = performance.now() - started;
     const released = rows.length - embedded.length - refused.length;
+    const leaseHasMore = released > 0 || rows.length + unreadable.length < keys.length;
     const [outcome] = await Promise.all([
-      finishRows(context, leaseId, embedded, refused, released > 0),
+      finishRows(context, leaseId, embedded, [...unreadable, ...refused], leaseHasMore),
       cache(),
     ]);
     return { ...outcome, computed, released, embedMs };

@@ -1,5 +1,5 @@
 /** No batch is smaller than this if there are enough rows. */
-export const MIN_BATCH_ROWS = 16;
+const MIN_BATCH_ROWS = 16;
 
 /** The size of the next batch, learned from those before it. */
 export interface BatchSize {

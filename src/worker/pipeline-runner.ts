@@ -1,6 +1,7 @@
 import { EmbeddError, messageOf } from "../errors.js";
 import type { Logger } from "../logger.js";
 import { clearWait, markCaughtUp, setWait } from "./pipeline-state.sql.js";
+import { releaseUnknown } from "./claim/leases.sql.js";
 import { backoffMs } from "../backoff.js";
 import type { BatchContext } from "./batch.js";
 import type { Presence } from "./wake/presence.js";
@@ -18,21 +19,31 @@ export interface RunnerOptions extends Omit<SweepOptions, "stopping"> {
   log: Logger;
   /** The table no longer matches the statement. */
   onShapeError: (error: unknown) => void;
-  onState: (state: RunnerState) => void;
+  onState: OnState;
 }
 
-/** `waiting`: its provider or a daily limit makes it wait for `LONG_WAIT_MS` or longer. */
-export type RunnerState = "busy" | "asleep" | "waiting";
+/**
+ * `waiting`: its provider or a daily limit makes it wait for `LONG_WAIT_MS` or longer, or a writer's transaction stays
+ * open. `failing`: `FAILING_AFTER` attempts in a row have failed.
+ */
+export type RunnerState = "busy" | "asleep" | "waiting" | "failing";
+
+/** @param error why it is failing, or waits for its provider */
+export type OnState = (state: RunnerState, error?: unknown) => void;
 
 /** `idle()` does not wait for delays this long. */
 const LONG_WAIT_MS = 30_000;
+/** Short faults, such as a restart of the server, are over by then. */
+const FAILING_AFTER = 6;
+/** A writer's transaction has been open for a few seconds; its rows are not visible yet. */
+const MANY_REFUSALS = 300;
 /** The longest timer that Node.js has, about 25 days. */
 const LONGEST_SLEEP_MS = 2 ** 31 - 1;
 
 export interface PipelineRunner {
   wake(): void;
   /**
-   * Stops claiming. After `graceMs`, rows that are still being computed are given back.
+   * Stops claiming. After `graceMs`, rows that are still being computed are released.
    * Resolves when nothing is running.
    */
   stop(graceMs?: number): Promise<void>;
@@ -52,6 +63,8 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
   let interrupt = new AbortController();
   let woken = false;
   let faults = 0;
+  /** Attempts that have failed since the last progress. */
+  let failed = 0;
   let fruitless = 0;
   /** Whether embedd.status may show a wait reason; at the start, one from an earlier worker. */
   let waitShown = true;
@@ -75,6 +88,7 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
         // The sweep sees everything that caused an earlier wake-up.
         clearWake();
         const { claimed, settled } = await sweep(context, sweepOptions, memory);
+        if (settled > 0) progressed();
         if (waitShown) {
           await clearWait(context.pool, pipeline.id);
           waitShown = false;
@@ -82,6 +96,7 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
         // Every claimed row was changed or deleted meanwhile. Twice in a row is rare; without a pause, a repeated
         // case would be a busy loop.
         fruitless = claimed > 0 && settled === 0 ? fruitless + 1 : 0;
+        if (fruitless > FAILING_AFTER) fails(unwritten());
         if (fruitless > 1) await sleep(Math.min(2 ** fruitless, 30_000), stopping.signal);
         return { type: "swept", found: claimed > 0 };
       }
@@ -90,14 +105,20 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
           type: "gate",
           answer: await presence.tryGate(pipeline.id, step.action.lookForSleeper),
         };
-      case "wait":
+      case "wait": {
+        const refusals = step.state.phase === "backing-off" ? step.state.refusals : 0;
+        if (refusals === MANY_REFUSALS) options.onState("waiting");
         return pause(step.action.ms);
+      }
       case "reembed": {
         await markCaughtUp(context.pool, pipeline.id);
         const idle = AbortSignal.any([stopping.signal, interrupt.signal]);
-        return { type: "reembedded", more: await reembedding.step(idle) };
+        const more = await reembedding.step(idle);
+        progressed();
+        return { type: "reembedded", more };
       }
       case "sleep": {
+        failed = 0;
         options.onState("asleep");
         const holds = step.state.phase === "asleep" && step.state.holds;
         const event = await pause(holds ? LONGEST_SLEEP_MS : STANDBY_MS);
@@ -107,6 +128,22 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
       case "none":
         throw new Error("the wake loop waits for an outcome, but nothing is running");
     }
+  }
+
+  function progressed(): void {
+    failed = 0;
+    options.onState("busy");
+  }
+
+  function fails(error: unknown): void {
+    options.onState("failing", error);
+  }
+
+  /** The table keeps discarding the vectors, for example in a trigger of its own. */
+  function unwritten(): Error {
+    return new Error(
+      `rows of ${pipeline.relation} are changed each time before their vectors can be written`,
+    );
   }
 
   function clearWake(): void {
@@ -127,7 +164,11 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
         step = nextWakeStep(step.state, event);
       } catch (error) {
         await recover(error);
-        // Release the gate, whatever the fault was: while a worker holds it, every writer notifies.
+        // They would otherwise wait until they expire, because this worker is alive.
+        await releaseUnknown(context.pool, options.workerId(), pipeline.id, [...options.leases]).catch(
+          () => undefined,
+        );
+        // Release the gate after any fault: while a worker holds it, every writer notifies.
         await presence.releaseGate(pipeline.id).catch(() => undefined);
         step = startWakeLoop();
       }
@@ -156,9 +197,10 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
       await setWait(context.pool, pipeline.id, known.message, ms).catch(() => undefined);
     }
     if (isShapeError(error)) options.onShapeError(error);
-    if (ms >= LONG_WAIT_MS) options.onState("waiting");
+    if (ms >= LONG_WAIT_MS) options.onState("waiting", error);
+    else if (++failed >= FAILING_AFTER) fails(error);
     await sleep(ms, stopping.signal);
-    options.onState("busy");
+    if (ms >= LONG_WAIT_MS) options.onState("busy");
   }
 
   const ended = run();

@@ -2,14 +2,14 @@ import type { Pool } from "pg";
 import { messageOf } from "../errors.js";
 import type { Logger } from "../logger.js";
 import type { Provider } from "../providers/provider.js";
-import { loadPipelines } from "../database/load-pipelines.sql.js";
+import { followNames, loadPipelines, recordGap } from "../database/load-pipelines.sql.js";
 import type { Pipeline } from "../database/pipeline.js";
 import { decide, decideOnAnswer } from "./decide.js";
 import type { Decision, World, Yielded } from "./decide.js";
 import { setPipelineError } from "./pipeline-state.sql.js";
 import { isBusy } from "./wake/serve.sql.js";
 import type { ServeAnswer } from "./wake/serve.sql.js";
-import type { PipelineRunner, RunnerState } from "./pipeline-runner.js";
+import type { OnState, PipelineRunner, RunnerState } from "./pipeline-runner.js";
 import type { Presence } from "./wake/presence.js";
 
 /** The pipelines that this worker serves. It follows embedd.pipelines and the shapes of the tables. */
@@ -25,10 +25,20 @@ export interface PipelineSet {
   problems(): string[];
   /** Whether a pipeline would be served if something else were not in the way, such as another model's workers. */
   waits(): boolean;
-  /** Resolves when every runner sleeps or waits for a long time. */
-  idle(): Promise<void>;
+  /**
+   * Resolves when every runner sleeps or waits for a long time, or the set was stopped.
+   * @param giveUp runners that fail again and again count as idle
+   */
+  idle(giveUp: boolean): Promise<void>;
+  /** The pipelines whose rows cannot be embedded now, each with its last error. */
+  failing(): FailingPipeline[];
   /** Stops claiming, and resolves when no batch is in flight. Safe to call twice. */
   stop(): Promise<void>;
+}
+
+export interface FailingPipeline {
+  relation: string;
+  error: unknown;
 }
 
 export interface PipelineSetOptions {
@@ -36,7 +46,7 @@ export interface PipelineSetOptions {
   provider: Provider;
   log: Logger;
   presence: Pick<Presence, "serve" | "unserve">;
-  startRunner: (pipeline: Pipeline, onState: (state: RunnerState) => void) => PipelineRunner;
+  startRunner: (pipeline: Pipeline, onState: OnState) => PipelineRunner;
   /** How long no other model's worker may be connected before this worker takes over. */
   takeoverMs: number;
 }
@@ -45,14 +55,22 @@ export interface PipelineSetOptions {
 const PAUSE_GRACE_MS = 500;
 
 interface Running {
+  relation: string;
   runner: PipelineRunner;
   /** Any difference restarts the runner. */
   shape: string;
   state: RunnerState;
+  /** Why it is failing or waiting; null: it is not. */
+  error: unknown;
+}
+
+interface IdleWaiter {
+  giveUp: boolean;
+  resolve: () => void;
 }
 
 /** A pipeline as far as reports need it; broken ones have no more. */
-type Reported = Pick<Pipeline, "id" | "relation" | "error">;
+type Reported = Pick<Pipeline, "id" | "relation" | "error"> & { problem?: string | null };
 
 export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
   const { pool, provider, log, presence, startRunner, takeoverMs } = options;
@@ -60,12 +78,16 @@ export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
   /** The latest decision about each pipeline; a broken one counts as unfit. */
   const decisions = new Map<number, Decision>();
   const yielded = new Map<number, Yielded>();
-  const idleWaiters = new Set<() => void>();
+  const idleWaiters = new Set<IdleWaiter>();
   let stopping = false;
   let refreshing: Promise<void> = Promise.resolve();
 
   async function refresh(): Promise<void> {
+    for (const id of await followNames(pool))
+      log.warn({ pipeline: id }, "its table or a column was renamed; embedd follows");
     const { pipelines, broken } = await loadPipelines(pool);
+    for (const { id, gap, gapNow } of pipelines)
+      if (gap === null && gapNow !== null) await recordGap(pool, id, gapNow);
     const served = new Map<number, Pipeline>();
     for (const pipeline of pipelines) {
       const decision = await settle(pipeline);
@@ -131,11 +153,14 @@ export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
 
   /** Shows in embedd.status what is wrong. While this worker waits, the workers that serve a pipeline do that. */
   async function showErrors(pipelines: readonly Reported[]): Promise<void> {
-    for (const { id, error } of pipelines) {
+    for (const pipeline of pipelines) {
+      const { id, error } = pipeline;
       const decision = decisions.get(id);
       if (decision?.type !== "serve" && decision?.type !== "unfit") continue;
-      const reason = reasonOf(decision);
+      const reason = reasonOf(decision) ?? pipeline.problem ?? null;
       if (reason === error) continue;
+      if (decision.type === "serve" && reason !== null)
+        log.error({ pipeline: id, relation: pipeline.relation }, reason);
       await setPipelineError(pool, id, reason).catch((cause: unknown) => {
         log.debug({ cause: messageOf(cause) }, "could not write the pipeline's state");
       });
@@ -159,17 +184,24 @@ export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
 
   function start(pipeline: Pipeline): void {
     log.info({ pipeline: pipeline.id, relation: pipeline.relation }, "serving");
-    const runner = startRunner(pipeline, (state) => {
+    const { relation } = pipeline;
+    const runner = startRunner(pipeline, (state, error = null) => {
       entry.state = state;
+      entry.error = error;
       checkIdle();
     });
-    const entry: Running = { runner, shape: shapeOf(pipeline), state: "busy" };
+    const entry: Running = { relation, runner, shape: shapeOf(pipeline), state: "busy", error: null };
     running.set(pipeline.id, entry);
   }
 
   function checkIdle(): void {
-    if ([...running.values()].every(({ state }) => state !== "busy"))
-      for (const resolve of idleWaiters) resolve();
+    const states = new Set([...running.values()].map(({ state }) => state));
+    for (const waiter of idleWaiters) {
+      const busy = states.has("busy") || (states.has("failing") && !waiter.giveUp);
+      if (busy && !stopping) continue;
+      idleWaiters.delete(waiter);
+      waiter.resolve();
+    }
   }
 
   const reasonsOf = (type: "unfit" | "wait"): string[] =>
@@ -192,17 +224,15 @@ export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
     ids: () => [...running.keys()],
     problems: () => [...reasonsOf("unfit"), ...reasonsOf("wait")],
     waits: () => reasonsOf("wait").length > 0,
-    idle: () =>
+    failing: () => [...running.values()].filter(({ error }) => error !== null),
+    idle: (giveUp) =>
       new Promise((resolve) => {
-        const done = () => {
-          idleWaiters.delete(done);
-          resolve();
-        };
-        idleWaiters.add(done);
+        idleWaiters.add({ giveUp, resolve });
         checkIdle();
       }),
     async stop() {
       stopping = true;
+      checkIdle();
       await refreshing;
       await Promise.all([...running.values()].map(({ runner }) => runner.stop()));
     },
@@ -213,4 +243,13 @@ const reasonOf = (decision: Decision): string | null => ("reason" in decision ? 
 
 /** Everything that a runner was started with. */
 const shapeOf = (pipeline: Pipeline): string =>
-  JSON.stringify({ ...pipeline, error: null, servedModel: null, servedBy: null, served: null });
+  JSON.stringify({
+    ...pipeline,
+    error: null,
+    servedModel: null,
+    servedBy: null,
+    served: null,
+    gap: null,
+    gapNow: null,
+    problem: null,
+  });

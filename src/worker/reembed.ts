@@ -67,7 +67,7 @@ export function createReembedding(batchContext: BatchContext, sweepOptions: Swee
       pass.over ||= cursor === null;
       return;
     }
-    if (claim.rows.length < keys.length && cursor !== null) {
+    if (claim.keys.length < keys.length && cursor !== null) {
       // Long texts made the claim smaller than the search.
       pass.cursor = claim.last;
       pass.over = false;

@@ -85,7 +85,8 @@ export function createRefresh(batchContext: BatchContext, sweepOptions: SweepOpt
     for (const work of open) {
       if (work.todo.length > 0 || work.held > 0) continue;
       const { id, rows } = work;
-      if (id !== null) await finishWindow(pool, pipeline, { windowId: id, model, rows });
+      const ended = id === null || (await finishWindow(pool, pipeline, { windowId: id, model, rows }));
+      if (!ended) restUntil = performance.now() + REST_MS;
       open.delete(work);
     }
   }
@@ -132,7 +133,7 @@ export function createRefresh(batchContext: BatchContext, sweepOptions: SweepOpt
       work.todo.unshift(...rows);
       throw error;
     }
-    const claimed = new Set(claim.rows.map(({ keyText }) => keyText));
+    const claimed = new Set(claim.keys.map(({ keyText }) => keyText));
     // Long texts made the claim smaller, or a row is gone: a claim of nothing else will show that.
     work.todo.unshift(...rows.filter(({ keyText }) => !claimed.has(keyText)));
     const batch = runBatch(context, options, { claim, limit, size })

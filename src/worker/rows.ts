@@ -1,15 +1,42 @@
-/** A row and the text it had when it was claimed: what identifies it on its way from claim to write. */
+import type { Pipeline } from "../database/pipeline.js";
+
+/** A row as a claim leases it: its text has not been read yet. */
+export interface LeasedKey {
+  /** Text form of the whole key, as leases and failures store it. */
+  keyText: string;
+  /** Text form of each key column. */
+  key: string[];
+  /** Identifies this version of the row without its text. */
+  version: Buffer;
+}
+
+/** A leased row as SQL returns it. */
+export interface KeyResult {
+  key_text: string;
+  version: Buffer;
+  [key: `k${number}`]: string | null;
+}
+
+export const leasedKeyOf = (pipeline: Pipeline, row: KeyResult): LeasedKey => ({
+  keyText: row.key_text,
+  key: pipeline.keys.map((_, i) => row[`k${i + 1}`] ?? ""),
+  version: row.version,
+});
+
+/** A row and the text it had when it was read: what identifies it on its way from claim to write. */
 export interface RowVersion {
   /** Text form of the whole key, as leases and failures store it. */
   keyText: string;
   /** Text form of each key column. */
   key: string[];
-  /** SHA-256 of the content columns. */
+  /** SHA-256 of the content columns; of an unreadable row, its version. */
   hash: Buffer;
+  /** Its text takes long to hash, so it is written alone: a write keeps its rows locked until it ends. */
+  large?: boolean;
 }
 
 export interface ClaimedRow extends RowVersion {
-  /** Text form of each content column, cut at `maxChars`; null where the column is null. */
+  /** Text form of each content column, cut one character after `maxChars`; null where the column is null. */
   content: (string | null)[];
 }
 
@@ -23,6 +50,8 @@ export interface RefusedRow {
   code: string;
   /** Contains no text of the row. */
   message: string;
+  /** PostgreSQL could not read the row. */
+  unreadable?: true;
 }
 
 /** The result of writing rows whose vectors are ready. */

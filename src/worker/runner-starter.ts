@@ -4,7 +4,7 @@ import type { Reuse } from "./embed/reuse.js";
 import { templateOf } from "./embed/template.js";
 import type { Usage } from "./embed/usage.js";
 import { runPipeline } from "./pipeline-runner.js";
-import type { PipelineRunner, RunnerState } from "./pipeline-runner.js";
+import type { OnState, PipelineRunner } from "./pipeline-runner.js";
 import type { Base } from "./shut-down.js";
 import type { VectorIndexes } from "./vector-index.js";
 import type { Presence } from "./wake/presence.js";
@@ -29,7 +29,8 @@ export interface Shared {
 export function runnerStarter(options: WorkerOptions, { pool, log, abort }: Base, shared: Shared) {
   const { provider, leaseMs = DEFAULTS.leaseMs } = options;
   const { presence, usage, reuse, leases, held, indexes, onShapeError } = shared;
-  return (pipeline: Pipeline, onState: (state: RunnerState) => void): PipelineRunner =>
+  const maxChars = options.maxChars ?? DEFAULTS.maxChars;
+  return (pipeline: Pipeline, onState: OnState): PipelineRunner =>
     runPipeline(
       {
         pool,
@@ -39,6 +40,7 @@ export function runnerStarter(options: WorkerOptions, { pool, log, abort }: Base
         model: provider.model,
         meter: usage.meter(pipeline.id),
         reuse,
+        maxChars,
         writePace: newWritePace(),
         signal: abort.signal,
         template: templateOf(pipeline),
@@ -57,13 +59,14 @@ export function runnerStarter(options: WorkerOptions, { pool, log, abort }: Base
         workerId: () => presence.workerId,
         maxBatchRows: options.maxBatchRows ?? Math.max(DEFAULTS.maxBatchRows, provider.minBatchRows ?? 0),
         batchMs: options.batchMs ?? DEFAULTS.batchMs,
-        maxChars: options.maxChars ?? DEFAULTS.maxChars,
+        // The character beyond what is embedded tells whether a text is cut.
+        maxChars: maxChars + 1,
         maxClaimChars: options.maxClaimChars ?? DEFAULTS.maxClaimChars,
         onBatch: (outcome) => options.onBatch?.(pipeline, outcome),
         onShapeError,
-        onState: (state) => {
+        onState: (state, error) => {
           if (state === "asleep") indexes.request(pipeline);
-          onState(state);
+          onState(state, error);
         },
       },
     );

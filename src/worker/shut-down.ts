@@ -14,16 +14,18 @@ export interface Base {
   abort: AbortController;
   /** Cuts the pool's connections, for a network that no longer answers. */
   dropConnections: () => void;
+  /** Cuts every connection, and has the server cancel the statements that run on them. */
+  interrupts: (() => void)[];
 }
 
-/** The share of the deadline for computing; the rest is for writing what is ready and giving back what is not. */
+/** The share of the deadline for computing; the rest is for writing what is ready and releasing what is not. */
 const COMPUTING_SHARE = 7 / 8;
 /** Closing connections takes some time, however short the deadline. */
 const MIN_CLOSE_MS = 1_000;
 
 /** Stops everything on the stack before the deadline, even if the network is dead. */
 export async function shutDown(base: Base, deadlineMs: number): Promise<void> {
-  const { log, stack, abort, dropConnections } = base;
+  const { log, stack, abort, interrupts } = base;
   const stopComputing = setTimeout(() => {
     abort.abort(new EmbeddError("the worker stops", { kind: "provider", code: "stopping" }));
   }, deadlineMs * COMPUTING_SHARE);
@@ -35,5 +37,5 @@ export async function shutDown(base: Base, deadlineMs: number): Promise<void> {
   await atMost(Math.max(deadlineMs, MIN_CLOSE_MS), closing);
   if (closed) return closing;
   log.warn({}, "stopped without an answer from the database; its leases expire on their own");
-  dropConnections();
+  for (const interrupt of interrupts) interrupt();
 }

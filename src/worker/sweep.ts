@@ -9,7 +9,6 @@ export interface SweepOptions extends BatchOptions {
   /** The worker's current id. */
   workerId: () => number;
   leaseMs: number;
-  maxChars: number;
   maxClaimChars: number;
   stopping: () => boolean;
 }
@@ -72,6 +71,7 @@ export async function sweep(
     let next;
     try {
       next = await claimPending(pool, pipeline, {
+        model: provider.model,
         worker: options.workerId(),
         leaseMs: options.leaseMs,
         oldest: limit - newest,
@@ -97,7 +97,7 @@ export async function sweep(
       cursor = claim.last ?? cursor;
       claimMs = performance.now() - claimStarted;
     }
-    claimed += claim.rows.length;
+    claimed += claim.keys.length;
     const done = runBatch(context, options, { claim, limit, size: memory.size })
       .then((count) => {
         settled += count;

@@ -4,11 +4,15 @@ import { messageOf } from "../errors.js";
 import type { Logger } from "../logger.js";
 import { buildIndex, vectorIndexState } from "../database/build-index.sql.js";
 import type { Pipeline } from "../database/pipeline.js";
-import { INDEX_CLASS } from "../database/advisory-locks.js";
+import { withoutTimeLimits } from "../database/maintenance.sql.js";
 import { clientConfig } from "../database/pool.js";
 import type { ConnectOptions } from "../database/pool.js";
+import { cancelBackend, tryLockIndex } from "./vector-index.sql.js";
 
-/** Builds the vector indexes that pipelines ask for: CONCURRENTLY, one at a time, while rows are embedded. */
+/**
+ * Builds the vector indexes that pipelines ask for: CONCURRENTLY, one at a time, while rows are embedded. A build that
+ * failed is tried again with growing delays; what it left is dropped first.
+ */
 export interface VectorIndexes {
   /** Called when a pipeline's backlog is done: builds its index unless it exists. */
   request(pipeline: Pipeline): void;
@@ -18,6 +22,10 @@ export interface VectorIndexes {
   stop(): Promise<void>;
 }
 
+/** A build costs the server far more than a claim. The next attempt is made when the pipeline next falls asleep. */
+const FIRST_RETRY_MS = 10_000;
+const LAST_RETRY_MS = 3_600_000;
+
 export function createVectorIndexes(
   pool: Pool,
   { log, ...connection }: ConnectOptions & { log: Logger },
@@ -25,6 +33,7 @@ export function createVectorIndexes(
   /** Pipelines whose index exists, or that this worker's role may not build. */
   const settled = new Set<number>();
   const queued = new Set<number>();
+  const failures = new Map<number, { attempts: number; retryAt: number }>();
   let building: Promise<void> = Promise.resolve();
   let backend: number | null = null;
   let stopping = false;
@@ -39,16 +48,14 @@ export function createVectorIndexes(
     await client.connect();
     try {
       // One worker builds; the others check again when they next fall asleep.
-      const { rows } = await client.query<{ pid: number; free: boolean }>(
-        `select pg_backend_pid() as pid, pg_try_advisory_lock(${INDEX_CLASS}, $1::integer) as free`,
-        [pipeline.id],
-      );
-      if (rows[0]?.free !== true || stopping) return;
-      backend = rows[0].pid;
+      const { pid, free } = await tryLockIndex(client, pipeline.id);
+      if (!free || stopping) return;
+      backend = pid;
       const started = performance.now();
       log.info({ pipeline: pipeline.id, relation: pipeline.relation }, "building the vector index");
-      await buildIndex(client, pipeline.id, "vector");
+      await withoutTimeLimits(client, () => buildIndex(client, pipeline.id, "vector"));
       settled.add(pipeline.id);
+      failures.delete(pipeline.id);
       log.info(
         { pipeline: pipeline.id, seconds: Math.round((performance.now() - started) / 1000) },
         "built the vector index",
@@ -59,10 +66,19 @@ export function createVectorIndexes(
     }
   }
 
+  /** @returns for how many milliseconds no other attempt is made */
+  function delay(pipelineId: number): number {
+    const attempts = (failures.get(pipelineId)?.attempts ?? 0) + 1;
+    const ms = Math.min(FIRST_RETRY_MS * 2 ** (attempts - 1), LAST_RETRY_MS);
+    failures.set(pipelineId, { attempts, retryAt: performance.now() + ms });
+    return ms;
+  }
+
   return {
     request(pipeline) {
       if (pipeline.indexMethod === null || stopping || settled.has(pipeline.id) || queued.has(pipeline.id))
         return;
+      if (performance.now() < (failures.get(pipeline.id)?.retryAt ?? 0)) return;
       queued.add(pipeline.id);
       building = building
         .then(() => (stopping ? undefined : build(pipeline)))
@@ -71,11 +87,13 @@ export function createVectorIndexes(
           const owner = error instanceof pg.DatabaseError && error.code === "42501";
           // Another attempt fails too until the role's rights change.
           if (owner) settled.add(pipeline.id);
+          const retryInMs = owner ? null : delay(pipeline.id);
           log.warn(
             {
               pipeline: pipeline.id,
               cause: messageOf(error),
               ...(owner && { try: "embedd run --once, as the table's owner" }),
+              ...(retryInMs !== null && { retryInMs }),
             },
             "could not build the vector index",
           );
@@ -85,8 +103,7 @@ export function createVectorIndexes(
     idle: () => building,
     async stop() {
       stopping = true;
-      if (backend !== null)
-        await pool.query("select pg_cancel_backend($1)", [backend]).catch(() => undefined);
+      if (backend !== null) await cancelBackend(pool, backend).catch(() => undefined);
       await building;
     },
   };

@@ -13,6 +13,8 @@ export interface WorkerOptions {
   maxBatchRows?: number | undefined;
   /** How long a batch should take to embed; the size of claims follows from it. @default 500 */
   batchMs?: number;
+  /** The most connections it opens, at least 3; a vector index that it builds takes one more. @default 10 */
+  maxConnections?: number;
   /** How often to sweep for rows that fired no trigger, such as replicated ones. @default 30000 */
   pollIntervalMs?: number;
   /** How long until a frozen worker loses its rows. @default 15000 */
@@ -35,5 +37,7 @@ export interface WorkerOptions {
   reuseMaxMb?: number;
   /** How long no worker of another model may be connected before this one takes over. @default 30000 */
   takeoverMs?: number;
+  /** Ends the start, and has no effect on a worker that has started: that is what `stop` is for. */
+  signal?: AbortSignal;
   onBatch?: (pipeline: Pipeline, outcome: BatchOutcome) => void;
 }

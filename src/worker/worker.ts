@@ -1,13 +1,17 @@
-import { DEFAULTS } from "../defaults.js";
+import type { Pool } from "pg";
+import { DEFAULTS, MIN_CONNECTIONS } from "../defaults.js";
 import { configurationError } from "../errors.js";
 import { limitRepeats, silentLogger } from "../logger.js";
 import { releaseWorker, renewLeases } from "./claim/leases.sql.js";
-import { connectionDropper, createPool } from "../database/pool.js";
+import { interrupt } from "../database/interrupt.js";
+import { connectionLimit } from "../database/connection-limit.sql.js";
+import { clientsOf, connectionDropper, createPool } from "../database/pool.js";
 import type { ConnectOptions } from "../database/pool.js";
 import { PIPELINES_CHANGED, openListener } from "./wake/listener.js";
 import { createHeldRows } from "./write/held-rows.js";
+import type { HeldRows } from "./write/held-rows.js";
 import { createPipelineSet } from "./pipeline-set.js";
-import type { PipelineSet } from "./pipeline-set.js";
+import type { FailingPipeline, PipelineSet } from "./pipeline-set.js";
 import { runnerStarter } from "./runner-starter.js";
 import { shutDown } from "./shut-down.js";
 import type { Base } from "./shut-down.js";
@@ -23,13 +27,30 @@ import type { VectorIndexes } from "./vector-index.js";
 export interface Worker {
   /** Changes when the connection is lost. */
   readonly id: number;
-  /** Stops claiming, finishes batches in flight before the deadline, gives the rest back. Safe to call twice. */
+  /**
+   * Stops claiming, finishes batches in flight before the deadline, releases the rest. Safe to call twice.
+   * @param options `deadlineMs`: milliseconds from now. @default 8000
+   */
   stop(options?: { deadlineMs?: number }): Promise<void>;
+  /** How many rows kept their vectors from being written until the worker stopped, such as rows that are locked. */
+  heldRows(): number;
   /**
    * Resolves when every served pipeline has an empty backlog and its index is built, or has to wait for its
-   * provider or a daily limit for half a minute or longer.
+   * provider or a daily limit for half a minute or longer; and when the worker is stopped.
    */
-  idle(): Promise<void>;
+  idle(options?: IdleOptions): Promise<IdleReport>;
+}
+
+export interface IdleOptions {
+  /** Also resolves when what is left fails again and again, as when the database refuses the worker. @default false */
+  giveUp?: boolean;
+}
+
+export interface IdleReport {
+  /** Pipelines that have to wait, or fail, each with its last error. */
+  failing: FailingPipeline[];
+  /** Why pipelines of the worker's model are not served. */
+  problems: string[];
 }
 
 /** How often to check what has fallen due: void leases, retries, pipelines that no worker serves. */
@@ -39,18 +60,27 @@ const DUE_MS = 1_000;
  * Starts a worker in this process. It serves every pipeline of its provider's model until it is stopped.
  * @throws EmbeddError of kind `configuration` if none of the pipelines can be served as they stand
  * @throws the database's error if it cannot be reached; nothing is left open then
+ * @throws an error if `options.signal` ends the start
  */
 export async function createWorker(options: WorkerOptions): Promise<Worker> {
   checkPrice(options);
   const base = openBase(options);
   let parts: Parts;
+  const onAbort = (): void => {
+    for (const cut of base.interrupts) cut();
+  };
+  options.signal?.addEventListener("abort", onAbort);
   try {
+    options.signal?.throwIfAborted();
     parts = await openParts(options, base);
+    options.signal?.throwIfAborted();
   } catch (error) {
     await shutDown(base, 0).catch(() => undefined);
     throw error;
+  } finally {
+    options.signal?.removeEventListener("abort", onAbort);
   }
-  const { presence, pipelines, indexes } = parts;
+  const { presence, pipelines, indexes, held } = parts;
   let stopped: Promise<void> | null = null;
   return {
     get id() {
@@ -62,9 +92,11 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
       stopped ??= shutDown(base, deadlineMs);
       await stopped;
     },
-    async idle() {
-      await pipelines.idle();
-      await indexes.idle();
+    heldRows: () => held.left(),
+    async idle({ giveUp = false } = {}) {
+      await pipelines.idle(giveUp);
+      if (stopped === null) await indexes.idle();
+      return { failing: pipelines.failing(), problems: pipelines.problems() };
     },
   };
 }
@@ -79,7 +111,9 @@ function checkPrice({ provider, maxUsdPerDay }: WorkerOptions): void {
 }
 
 function openBase(options: WorkerOptions): Base {
-  const pool = createPool({ ...connectionOf(options, "worker"), max: 8 });
+  const { maxConnections = DEFAULTS.maxConnections } = options;
+  const pool = createPool({ ...connectionOf(options, "worker"), max: poolSize(maxConnections) });
+  const clients = clientsOf(pool);
   const stack = createStopStack();
   stack.push(() => pool.end());
   return {
@@ -88,7 +122,21 @@ function openBase(options: WorkerOptions): Base {
     stack,
     abort: new AbortController(),
     dropConnections: connectionDropper(pool),
+    interrupts: [
+      () => {
+        clients.forEach(interrupt);
+      },
+    ],
   };
+}
+
+/** What is left of the connections besides those of the presence and the listener. */
+const poolSize = (connections: number): number => Math.max(connections - (MIN_CONNECTIONS - 1), 1);
+
+/** A pool that asks for more connections than its role may open would fail again and again. */
+async function limitPool(pool: Pool): Promise<void> {
+  const limit = await connectionLimit(pool);
+  if (limit !== null) pool.options.max = Math.min(pool.options.max, poolSize(limit));
 }
 
 /** @param part is shown in pg_stat_activity */
@@ -100,11 +148,12 @@ interface Parts {
   presence: Presence;
   pipelines: PipelineSet;
   indexes: VectorIndexes;
+  held: HeldRows;
 }
 
 async function openParts(options: WorkerOptions, base: Base): Promise<Parts> {
   const { provider, takeoverMs = DEFAULTS.takeoverMs } = options;
-  const { log, pool, stack, dropConnections } = base;
+  const { log, pool, stack, dropConnections, interrupts } = base;
   const sweepAll = () => {
     pipelines.refreshSoon();
     pipelines.wakeAll();
@@ -116,7 +165,11 @@ async function openParts(options: WorkerOptions, base: Base): Promise<Parts> {
     onReconnect: sweepAll,
   });
   stack.push(() => presence.stop());
+  interrupts.push(() => {
+    presence.interrupt();
+  });
   stack.push(() => releaseWorker(pool, presence.workerId).catch(() => undefined));
+  await limitPool(pool);
 
   const limits = { tokens: options.maxTokensPerDay ?? null, usd: options.maxUsdPerDay ?? null };
   const usage = createUsage(pool, provider, limits, log);
@@ -162,7 +215,7 @@ async function openParts(options: WorkerOptions, base: Base): Promise<Parts> {
     throw configurationError("no_pipeline", pipelines.problems().join("; "), "embedd status");
   }
   startTimers(options, base, { presence, pipelines, leases, sweepAll });
-  return { presence, pipelines, indexes };
+  return { presence, pipelines, indexes, held };
 }
 
 interface Timed {

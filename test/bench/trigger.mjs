@@ -4,7 +4,7 @@ import { median } from "./statistics.mjs";
 
 const CLIENTS = 8;
 
-/** No worker runs here, so nobody holds the gate: embedd's trigger behaves as while a worker is awake. */
+/** No worker runs here, so none holds the gate: embedd's trigger behaves as while a worker is awake. */
 const CONTENDERS = {
   "no trigger": "",
   "embedd's trigger, worker awake": "select embedd.watch('bench_inserts', '{content}')",

@@ -7,7 +7,7 @@ type Query = (
 
 /** The tables and functions that users may rely on; all views are. */
 const TABLES = ["chunks", "failures", "pipelines", "usage", "vectors"];
-const FUNCTIONS = ["grant_worker", "model_of", "revoke_worker", "unwatch", "watch"];
+const FUNCTIONS = ["grant_worker", "model_of", "repair", "revoke_worker", "unwatch", "watch"];
 
 const RELATIONS_SQL = `
   select format('embedd.%s (%s)', c.relname, case c.relkind when 'v' then 'view' else 'table' end) as heading,
@@ -49,7 +49,7 @@ export async function renderSqlObjects(query: Query): Promise<string> {
   ].join("\n\n");
 }
 
-/** A long one has a line per argument. */
+/** A long signature gets one line per argument. */
 function signature(heading: string): string {
   const text = heading.replaceAll("::text", "");
   if (text.length <= 100) return text;

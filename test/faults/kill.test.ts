@@ -67,7 +67,7 @@ describeFaults("a worker that is killed with kill -9", () => {
     await stage.blocked("written as");
     await start(heir);
     await victim.kill();
-    // It holds up no other row, and nobody computes again what is being written.
+    // It delays no other row, and no worker recomputes what is being written.
     await stage.write(1);
     await waitFor(async () => (await heir.computed()) === 1, { timeoutMs: RECOVERY_MS, what: "the heir" });
     await unlock();

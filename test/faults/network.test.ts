@@ -3,9 +3,9 @@ import { CLAIM_LOCK, COMPLETION_LOCK } from "./schema.js";
 import { describeFaults, letTimePass, useStage } from "./use-stage.js";
 import type { WorkerSlot } from "./workers.js";
 
-/** A silent worker's rows are another's after this, and so is a worker back on a connection that works. */
+/** By then another worker has the silent worker's rows, and the silent worker has reconnected. */
 const SILENT_MS = 15_000;
-/** For looking, claiming and writing. */
+/** Time to sweep, claim and write. */
 const SMALL_MS = 3_000;
 const ROWS = 20;
 

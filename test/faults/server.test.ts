@@ -19,7 +19,7 @@ describeFaults("a worker whose server", () => {
     return slot;
   }
 
-  /** It goes on in the same process. */
+  /** It continues in the same process. */
   async function expectWhole(slot: WorkerSlot, rows = ROWS): Promise<void> {
     expect(slot.ready).toBe(true);
     await stage.write(1);
@@ -81,27 +81,24 @@ describeFaults("a worker whose server", () => {
     await expectWhole(slot);
   });
 
-  it.each(["worker", "presence", "listener"])(
-    "terminates its %s connections, again and again",
-    async (name) => {
-      const slot = await start();
-      for (let i = 0; i < 5; i++) {
-        await waitFor(
-          async () => {
-            const { rowCount } = await stage.pool.query(
-              "select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1",
-              [`embedd ${name}`],
-            );
-            return rowCount !== 0;
-          },
-          { timeoutMs: 5_000, what: `the ${name} connection` },
-        );
-        await stage.write(ROWS / 5);
-        expect(await stage.embedded(10_000)).toBeLessThan(RESTART_MS);
-      }
-      await expectWhole(slot);
-    },
-  );
+  it.each(["worker", "presence", "listener"])("terminates its %s connections repeatedly", async (name) => {
+    const slot = await start();
+    for (let i = 0; i < 5; i++) {
+      await waitFor(
+        async () => {
+          const { rowCount } = await stage.pool.query(
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1",
+            [`embedd ${name}`],
+          );
+          return rowCount !== 0;
+        },
+        { timeoutMs: 5_000, what: `the ${name} connection` },
+      );
+      await stage.write(ROWS / 5);
+      expect(await stage.embedded(10_000)).toBeLessThan(RESTART_MS);
+    }
+    await expectWhole(slot);
+  });
 
   it.each([
     ["notes", "53100", "a full disk"],

@@ -5,7 +5,7 @@ import { describeFaults, useStage } from "./use-stage.js";
 import type { WorkerSlot } from "./workers.js";
 
 const SHUTDOWN_MS = 2_000;
-/** What the model is computing at that moment is waited for; on a busy machine that takes a while. */
+/** A stop waits for a running inference, which takes a while on a busy machine. */
 const BUSY_MS = 10_000;
 
 async function ready(slot: WorkerSlot | undefined): Promise<WorkerSlot> {
@@ -41,7 +41,7 @@ describeFaults("a worker that is told to stop under load", () => {
     expect(await stop(slot)).toBeLessThan(SHUTDOWN_MS);
     const after = await left();
     expect(after).toMatchObject({ leases: 0, connections: 0 });
-    // Every batch that was under way.
+    // Every batch that was in flight.
     expect(after.written).toBeGreaterThan(written);
     expect(after.written).toBeLessThan(2_000);
     expect((await stage.pool.query("select from audit")).rowCount).toBe(after.written);
@@ -54,7 +54,7 @@ describeFaults("a worker that is told to stop under load", () => {
     await stage.blocked("written as");
     expect(await stop(slot)).toBeLessThan(SHUTDOWN_MS + 1_000);
     await unlock();
-    // The statement goes on without it; the rest is free for the next worker.
+    // The server finishes the statement; the next worker can claim the other rows.
     await ready(slot);
     await stage.embedded(5_000);
     expect(await stage.check()).toMatchObject({ rows: 100, writes: 100 });

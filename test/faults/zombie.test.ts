@@ -45,7 +45,7 @@ describeFaults("a worker that is stopped for longer than its lease", () => {
     wake(zombie);
     await stage.embedded(5_000);
     await waitFor(async () => (await zombie.computed()) >= ROWS, { timeoutMs: 5_000, what: "the zombie" });
-    // What it had is thrown away, and it works on.
+    // Its vectors are discarded, and it keeps working.
     await heir.kill();
     await stage.write(1);
     await stage.embedded(5_000);

@@ -26,8 +26,11 @@ export interface TestDatabase extends Omit<Database, "drop"> {
   readonly kind: "server" | "embedded";
   /** Set where the database is embedded. */
   readonly embedded: EmbeddedServer | undefined;
-  /** Creates another database, without embedd's schema; dropped at the end of the file at the latest. */
-  createDatabase(): Promise<Database>;
+  /**
+   * Creates another database, without embedd's schema; dropped at the end of the file at the latest.
+   * @param encoding only on a server; @default "UTF8"
+   */
+  createDatabase(encoding?: string): Promise<Database>;
 }
 
 interface OpenDatabase extends Database {
@@ -66,7 +69,7 @@ async function strangers(serverUrl: string, name: string): Promise<string[]> {
   return rows.map((row) => row.application_name);
 }
 
-async function openDatabase(migrated: boolean): Promise<OpenDatabase> {
+async function openDatabase(migrated: boolean, encoding?: string): Promise<OpenDatabase> {
   if (template.kind === "embedded") {
     const tarball = await readFile(migrated ? template.migratedPath : template.emptyPath);
     const embedded = await openEmbedded({ loadDataDir: new Blob([tarball]) });
@@ -79,7 +82,7 @@ async function openDatabase(migrated: boolean): Promise<OpenDatabase> {
   }
   const { serverUrl } = template;
   const name = newName("file");
-  await createServerDatabase(serverUrl, name, migrated ? template.name : undefined);
+  await createServerDatabase(serverUrl, name, migrated ? template.name : undefined, encoding);
   return handle(
     databaseUrl(serverUrl, name),
     undefined,
@@ -109,7 +112,7 @@ function handle(
     },
     async checkLeaks() {
       let left: string[] = [];
-      // A backend goes a moment after its client.
+      // A backend ends a moment after its client.
       await waitFor(async () => (left = await others()).length === 0, {
         timeoutMs: 5_000,
         what: "leaks",
@@ -173,8 +176,8 @@ export function useDatabase(): TestDatabase {
       return get().embedded;
     },
     query: (sql, params) => get().query(sql, params),
-    async createDatabase() {
-      const database = await openDatabase(false);
+    async createDatabase(encoding) {
+      const database = await openDatabase(false, encoding);
       more.add(database);
       return {
         ...database,
@@ -187,7 +190,7 @@ export function useDatabase(): TestDatabase {
   };
 }
 
-/** Said in the name of every test that is skipped on embedded PostgreSQL. */
+/** Part of the name of every test that is skipped on embedded PostgreSQL. */
 const NEEDS_SERVER = "[needs a PostgreSQL server: TEST_DATABASE_URL]";
 
 /** A group of tests that need a real server; on embedded PostgreSQL they are listed as skipped. */

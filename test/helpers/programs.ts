@@ -111,7 +111,7 @@ ignore_startup_parameters = extra_float_digits
   return url.toString();
 }
 
-/** pgbouncer refuses to run as root; null where we are somebody else. */
+/** pgbouncer refuses to run as root; null if we are not root. */
 async function postgresUser(): Promise<{ uid: number; gid: number } | null> {
   if (userInfo().uid !== 0) return null;
   const id = async (flag: string): Promise<number> =>

@@ -34,9 +34,14 @@ export async function createServerDatabase(
   serverUrl: string,
   name: string,
   template?: string,
+  encoding = "UTF8",
 ): Promise<void> {
+  // Locale C goes with every encoding.
+  const locale = encoding === "UTF8" ? "" : "locale 'C'";
   await withAdmin(serverUrl, (admin) =>
-    admin.query(`create database "${name}" template "${template ?? "template0"}" encoding 'UTF8'`),
+    admin.query(
+      `create database "${name}" template "${template ?? "template0"}" encoding '${encoding}' ${locale}`,
+    ),
   );
 }
 
@@ -44,7 +49,7 @@ export async function dropServerDatabase(serverUrl: string, name: string): Promi
   await withAdmin(serverUrl, (admin) => admin.query(`drop database if exists "${name}" with (force)`));
 }
 
-/** Drops what failed tests of earlier runs have left, an hour after. */
+/** Drops what failed tests left behind more than an hour ago. */
 export async function dropOldDatabases(admin: pg.Client): Promise<void> {
   const { rows } = await admin.query<{ datname: string }>(
     "select datname from pg_database where starts_with(datname, $1)",

@@ -11,7 +11,7 @@ export interface TableOptions {
   index?: boolean;
 }
 
-/** A watched table of stale rows for each test of a file, and queries that tell what became of its vectors. */
+/** A watched table of stale rows for each test of a file, and queries that show what happened to its vectors. */
 export function useStaleTable(db: TestDatabase) {
   let table = "";
   let number = 0;

@@ -8,7 +8,7 @@ import type { TestDatabase } from "./database.js";
 import { hashProvider, hashVector, parseVector } from "./providers.js";
 import { waitFor } from "./wait.js";
 
-/** What a model of this name makes of a text; another for every model, also where dimensions are equal. */
+/** The vector of a text under a model of this name. Models differ even if their dimensions are equal. */
 export const vectorOf = (model: string, text: string, dimensions: number): Float32Array =>
   hashVector(`${model}: ${text}`, dimensions);
 
@@ -19,14 +19,14 @@ export function namedProvider(model: string, dimensions: number): Provider {
   };
 }
 
-/** Whether a vector is what a model makes of a text. */
+/** Whether a vector is the one that a model makes of a text. */
 export function isVectorOf(vector: string, model: string, text: string): boolean {
   const stored = parseVector(vector);
   const right = vectorOf(model, text, stored.length);
   return stored.every((component, i) => Math.abs(component - (right[i] ?? NaN)) < 2e-3);
 }
 
-/** What an application does all the time, on a connection of its own, until it is stopped or the test ends. */
+/** An application that works on its own connection until it is stopped or the test ends. */
 interface Background<T> {
   /** What it has done so far. @throws what ended it early */
   result(): T;
@@ -70,8 +70,8 @@ function inBackground<T>(
 }
 
 /**
- * An application that searches all the time, as the documentation of embedd.model_of has it; a search that
- * fails ends it, and `stop` throws why. Every row found must have the vector that the query's model makes of
+ * An application that keeps searching, as the documentation of embedd.model_of describes. A failed search
+ * ends it, and `stop` throws the error. Every row found must have the vector that the query's model makes of
  * its text.
  */
 export function startSearcher(
@@ -111,7 +111,7 @@ export function startSearcher(
   );
 }
 
-/** An application that inserts, edits and deletes all the time; its result is the number of rounds. */
+/** An application that keeps inserting, editing and deleting; its result is the number of rounds. */
 export function startWriter(url: string, relation: string): Background<number> {
   let writes = 0;
   return inBackground(

@@ -20,7 +20,7 @@ export async function waitFor<T>(
   for (;;) {
     const answer = await check();
     if (answer !== undefined && answer !== false) return answer;
-    if (Date.now() >= deadline) throw new Error(`waited ${timeoutMs} ms in vain for ${what}`);
+    if (Date.now() >= deadline) throw new Error(`waited ${timeoutMs} ms for ${what}`);
     await sleep(intervalMs);
   }
 }

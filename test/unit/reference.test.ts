@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { exitCodesLine } from "#embedd/cli/exit.js";
 import { createProgram } from "#embedd/cli/program.js";
 import { DEFAULTS } from "#embedd/defaults.js";
+import { PRESETS } from "#embedd/providers/openai/presets.js";
 import { renderCommands } from "../docs/commands.js";
 import { renderErrorCodes, renderExitCodes, renderVersions } from "../docs/facts.js";
 import { expectGenerated, root } from "../docs/markers.js";
@@ -55,9 +56,30 @@ describe("defaults", () => {
     },
   );
 
+  it("in the tables of docs/providers.md are those of every preset and API setting", async () => {
+    const page = await read("docs/providers.md");
+    const rows = new Map(
+      [...page.matchAll(/^\| `(\w+)` +\|(.*)\|$/gm)].map(([, name = "", rest = ""]) => [name, rest]),
+    );
+    for (const [name, { baseUrl, model, keyVariable }] of Object.entries(PRESETS)) {
+      const cells = rows
+        .get(name)
+        ?.split("|")
+        .map((cell) => cell.trim());
+      expect(cells?.slice(0, 2), name).toEqual([
+        `${baseUrl === null ? "set " : ""}\`${baseUrl ?? "EMBEDD_BASE_URL"}\``,
+        `${model === null ? "set " : ""}\`${model ?? "EMBEDD_MODEL"}\``,
+      ]);
+      expect(cells?.[2], name).toContain(keyVariable ?? "none");
+    }
+    const names = describeSettings()["API providers"]?.map(({ name }) => name) ?? [];
+    const keys = Object.values(PRESETS).map(({ keyVariable }): string | null => keyVariable);
+    expect(names.filter((name) => !rows.has(name) && !keys.includes(name))).toEqual([]);
+  });
+
   it.each([
-    "src/worker/worker.ts",
-    "src/worker/pipeline-set.ts",
+    "src/worker/worker-options.ts",
+    "src/providers/create-provider.ts",
     "src/providers/local/index.ts",
     "src/providers/openai/settings.ts",
   ])("in the docstrings of %s are the ones that apply", async (path) => {

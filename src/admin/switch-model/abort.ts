@@ -1,6 +1,7 @@
 import type { ClientBase } from "pg";
 import { configurationError } from "../../errors.js";
 import { callSchema } from "../../database/call-schema.js";
+import { withoutTimeLimits } from "../../database/maintenance.sql.js";
 import { switchCommand } from "./errors.js";
 import { holdSwitch } from "./hold.sql.js";
 import { cancelIndexBuild } from "./indexes.sql.js";
@@ -14,10 +15,14 @@ import { withTableLock } from "./table-lock.js";
  * @throws EmbeddError with code `no_switch` if none is running, `switch_runs` if a command still works on it,
  *   `locked` if the table's lock cannot be had
  */
-export async function abortSwitch(
+export function abortSwitch(
   client: ClientBase,
   column: { relation: string; embedding: string },
 ): Promise<Switch> {
+  return withoutTimeLimits(client, () => undo(client, column));
+}
+
+async function undo(client: ClientBase, column: { relation: string; embedding: string }): Promise<Switch> {
   const release = await holdSwitch(client, column);
   try {
     const [running] = await readSwitches(client, column);

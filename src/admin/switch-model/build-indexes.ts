@@ -1,7 +1,14 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ClientBase } from "pg";
 import { buildIndex, buildOn } from "../../database/build-index.sql.js";
-import { analyzeNewColumns, switchIndexes, tryLockIndexes, unlockIndexes } from "./indexes.sql.js";
+import {
+  analyzeNewColumns,
+  resetTablespace,
+  setTablespace,
+  switchIndexes,
+  tryLockIndexes,
+  unlockIndexes,
+} from "./indexes.sql.js";
 import type { Switch, SwitchIndex } from "./switch.js";
 
 const LOCK_POLL_MS = 200;
@@ -15,8 +22,13 @@ export async function buildIndexes(
   for (const index of await switchIndexes(client, running)) {
     if (index.state === "ready") continue;
     onBuild(index);
-    if (index.replaces === null) await buildIndex(client, running.shadow, "vector");
-    else await buildOn(client, index.tableOid, index.name, index.definition);
+    await setTablespace(client, index.tablespace);
+    try {
+      if (index.replaces === null) await buildIndex(client, running.shadow, "vector");
+      else await buildOn(client, index.tableOid, index.name, index.definition);
+    } finally {
+      await resetTablespace(client).catch(() => undefined);
+    }
   }
   await analyzeNewColumns(client, running);
 }

@@ -21,7 +21,7 @@ select p.id,
   single or pg_try_advisory_lock(${SWITCH_CLASS}, p.id) as free
 from embedd.pipelines p,
   coalesce(current_setting('embedd.single_session', true) = 'on', false) as single
-where p.relation = embedd.resolve($1)
+where p.relation = embedd.resolve_watched($1)
   and p.embedding_column = $2`,
       [column.relation, column.embedding],
     ),

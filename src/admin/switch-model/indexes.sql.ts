@@ -10,6 +10,7 @@ interface CarriedRow {
   /** For the old columns. */
   definition: string;
   tableOid: string;
+  tablespace: string;
   /** Pairs of old and new: both columns, quoted, and the model as a literal. */
   names: [string, string][];
 }
@@ -21,11 +22,12 @@ select x.relname as replaces,
   substr(pg_get_indexdef(x.oid), length(format('CREATE INDEX %I ON %s%I.%I ',
     x.relname, case t.relkind when 'p' then 'ONLY ' else '' end, n.nspname, t.relname)) + 1) as definition,
   coalesce((
-    select case when ni.indisvalid then 'ready' else 'building' end
+    select case when ni.indisvalid then 'ready' when embedd.builds_index(s.id) then 'building' else 'failed' end
     from pg_index ni
     join pg_class nx on nx.oid = ni.indexrelid
     where ni.indrelid = t.oid
       and nx.relname = next.name), 'queued') as state,
+  coalesce((select spcname from pg_tablespace where oid = x.reltablespace), '') as tablespace,
   jsonb_build_array(
     jsonb_build_array(quote_ident(p.embedding_column), quote_ident(s.embedding_column)),
     jsonb_build_array(quote_ident(p.model_column), quote_ident(s.model_column)),
@@ -56,6 +58,13 @@ select null as replaces,
   embedd.vector_index_name(p.id) as name,
   embedd.vector_index_state(p) as state,
   embedd.vector_index_definition(p) as definition,
+  coalesce((
+    select s.spcname
+    from pg_index i
+    join pg_class x on x.oid = i.indexrelid
+    join pg_tablespace s on s.oid = x.reltablespace
+    where i.indrelid = p.relation
+      and x.relname = embedd.vector_index_name(p.shadow_of)), '') as tablespace,
   p.relation::oid::text as "tableOid"
 from embedd.pipelines p
 where p.id = $1
@@ -112,4 +121,13 @@ where locktype = 'advisory'
   and database = (select oid from pg_database where datname = current_database())`,
     [shadow],
   );
+}
+
+/** Creates the indexes of this session in a tablespace; empty: in the database's own. */
+export async function setTablespace(client: ClientBase, name: string): Promise<void> {
+  await client.query("select set_config('default_tablespace', $1, false)", [name]);
+}
+
+export async function resetTablespace(client: ClientBase): Promise<void> {
+  await client.query("reset default_tablespace");
 }

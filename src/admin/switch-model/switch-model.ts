@@ -1,4 +1,5 @@
 import type { ClientBase } from "pg";
+import { withoutTimeLimits } from "../../database/maintenance.sql.js";
 import { buildIndex } from "../../database/build-index.sql.js";
 import { countTexts } from "./backlog.sql.js";
 import { begin } from "./begin.js";
@@ -19,12 +20,19 @@ import { swap } from "./swap.js";
  *   `dead_rows` if rows are dead under the new model; with code `locked` if the table's lock cannot be had; with
  *   code `slow_swap` if the swap held its lock for too long. Throws the signal's reason if it stops the switch.
  */
-export async function switchModel(
+export function switchModel(
   client: ClientBase,
   options: SwitchOptions,
   onEvent: SwitchListener = () => undefined,
 ): Promise<SwitchResult> {
-  const settings = { ...SWITCH_DEFAULTS, ...options };
+  return withoutTimeLimits(client, () => runSwitch(client, { ...SWITCH_DEFAULTS, ...options }, onEvent));
+}
+
+async function runSwitch(
+  client: ClientBase,
+  settings: SwitchSettings,
+  onEvent: SwitchListener,
+): Promise<SwitchResult> {
   const release = await holdSwitch(client, settings);
   try {
     const running = await begin(client, settings, onEvent);

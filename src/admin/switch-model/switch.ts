@@ -1,3 +1,5 @@
+import type { IndexState } from "../../database/build-index.sql.js";
+
 /** A running switch to another model. Names are as the catalog has them, unless stated otherwise. */
 export interface Switch {
   /** The pipeline that fills the new columns. */
@@ -44,11 +46,13 @@ export interface SwitchIndex {
   replaces: string | null;
   /** Its name until the swap. */
   name: string;
-  state: "queued" | "building" | "ready";
+  state: IndexState;
   /** What follows ON table in CREATE INDEX, for the new columns. */
   definition: string;
   /** Its table or partition. */
   tableOid: string;
+  /** That of the index it replaces; empty: the database's own. */
+  tablespace: string;
 }
 
 export interface SwitchOptions {

@@ -27,7 +27,7 @@ join pg_class c on c.oid = p.relation
 join pg_namespace n on n.oid = c.relnamespace
 left join pg_attribute pa on pa.attrelid = c.oid and pa.attname = p.embedding_column
 left join pg_attribute sa on sa.attrelid = c.oid and sa.attname = s.embedding_column
-where ($1::text is null or p.relation = embedd.resolve($1))
+where ($1::text is null or p.relation = embedd.resolve_watched($1))
   and ($2::text is null or p.embedding_column = $2)
 order by s.id`;
 
@@ -74,7 +74,7 @@ select format('%I.%I', n.nspname, c.relname) as relation,
 from embedd.pipelines p
 join pg_class c on c.oid = p.relation
 join pg_namespace n on n.oid = c.relnamespace
-where p.relation = embedd.resolve($1)
+where p.relation = embedd.resolve_watched($1)
   and p.embedding_column = $2`,
     [relation, embedding],
   );

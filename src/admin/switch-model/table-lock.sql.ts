@@ -28,16 +28,18 @@ export async function returnToSavepoint(client: ClientBase): Promise<void> {
   await client.query("rollback to before_lock");
 }
 
-/** Describes the sessions that hold a lock of a table; null: none does. @param relation quoted, with its schema */
+/** Describes the sessions that hold a lock of a table; null: none does. @param relation as SQL names it */
 export async function readHolders(client: ClientBase, relation: string): Promise<string | null> {
   const { rows } = await client.query<{ holders: string | null }>(
     `
-select string_agg(distinct format('pid %s (%s, in a transaction for %s s)', l.pid,
+select string_agg(distinct format('pid %s (%s, role %s, in a transaction for %s s)', l.pid,
     coalesce(nullif(a.application_name, ''), a.backend_type),
+    coalesce(a.usename, '?'),
     extract(epoch from now() - a.xact_start)::integer), ', ') as holders
 from pg_locks l
 join pg_stat_activity a on a.pid = l.pid
 where l.relation = $1::regclass
+  and l.database = (select oid from pg_database where datname = current_database())
   and l.granted
   and l.pid <> pg_backend_pid()`,
     [relation],

@@ -1,7 +1,7 @@
 import { availableParallelism } from "node:os";
 import { DEFAULTS } from "../../defaults.js";
 import { EmbeddError } from "../../errors.js";
-import type { EmbedOptions, Provider } from "../provider.js";
+import type { EmbedOptions, Provider, RequestUsage } from "../provider.js";
 import { requireUsable } from "../unusable-vectors.js";
 import { planMicroBatches } from "./batching.js";
 import type { MicroBatch } from "./batching.js";
@@ -50,11 +50,16 @@ export async function createLocalProvider(options: LocalProviderOptions = {}): P
     dimensions,
     concurrency: CONCURRENCY,
     maxBatchRows: MAX_BATCH_ROWS,
+    runsHere: true,
     usdPerMillionTokens: 0,
     supportsDimensions: (asked) => asked === dimensions,
-    countTokens: async (texts) => (await tokenizer.encode(texts)).map((ids) => ids.length),
+    countTokens: async (texts) => (await tokenizer.encode(texts)).map(({ ids }) => ids.length),
+    countCut: async (texts) => (await tokenizer.encode(texts)).filter(({ cut }) => cut).length,
     embed: async (texts, options) =>
-      requireUsable(name, await embed({ tokenizer, session, dimensions, tokenBudget }, texts, options)),
+      requireUsable(
+        name,
+        await embedMetered({ tokenizer, session, dimensions, tokenBudget }, texts, options),
+      ),
     close: () => session.close(),
   };
 }
@@ -66,15 +71,35 @@ interface Stages {
   tokenBudget: number;
 }
 
-async function embed(
+/** Embeds and reports the tokens, which the tokenizer has counted anyway. */
+async function embedMetered(
   stages: Stages,
   texts: readonly string[],
-  { signal }: EmbedOptions = {},
+  { signal, meter, cutBefore }: EmbedOptions = {},
 ): Promise<Float32Array[]> {
   signal?.throwIfAborted();
-  const ids = await stages.tokenizer.encode(texts, signal);
+  const encoded = await stages.tokenizer.encode(texts, signal);
+  const ids = encoded.map((text) => text.ids);
+  const tokens = ids.reduce((sum, { length }) => sum + length, 0);
+  const reservation = await meter?.reserve(tokens);
+  let spent: RequestUsage = { requests: 0, tokens: 0 };
+  try {
+    const vectors = await embed(stages, ids, signal);
+    const cutTexts = encoded.filter(({ cut }, i) => cut || cutBefore?.has(texts[i] ?? "") === true).length;
+    spent = { requests: 0, tokens, texts: texts.length, cutTexts };
+    return vectors;
+  } finally {
+    reservation?.settle(spent);
+  }
+}
+
+async function embed(
+  stages: Stages,
+  ids: readonly Int32Array[],
+  signal: AbortSignal | undefined,
+): Promise<Float32Array[]> {
   const lengths = ids.map((tokens) => tokens.length);
-  const vectors = new Array<Float32Array>(texts.length);
+  const vectors = new Array<Float32Array>(ids.length);
 
   const infer = async (batch: MicroBatch): Promise<void> => {
     const packed = pack(ids, batch);

@@ -17,6 +17,12 @@ const MAX_WORD_UNITS = 200;
 /** A word is at least one token; the factor 2 leaves room for special tokens spelled out in a text. */
 const WORDS_PER_TOKEN = 2;
 
+export interface Bounded {
+  text: string;
+  /** Part of the text was left out that could have become tokens. */
+  cut: boolean;
+}
+
 type Unit = "word" | "space" | "punctuation" | "other";
 
 /**
@@ -25,8 +31,8 @@ type Unit = "word" | "space" | "punctuation" | "other";
  * The tokens can change only if more than 16,384 characters outside ASCII yield too few tokens (a wall of
  * combining marks), or if 4 million characters are blank.
  */
-export function boundForWordPiece(text: string, maxTokens: number): string {
-  if (text.length <= SHORT_UNITS) return text;
+export function boundForWordPiece(text: string, maxTokens: number): Bounded {
+  if (text.length <= SHORT_UNITS) return { text, cut: false };
   const wanted = maxTokens * WORDS_PER_TOKEN;
   const end = Math.min(text.length, MAX_SCANNED_UNITS);
   let kept = "";
@@ -52,12 +58,14 @@ export function boundForWordPiece(text: string, maxTokens: number): string {
     previous = unit;
   }
   if (copiedTo < at) kept += text.slice(copiedTo, at);
-  return at < text.length ? withoutHalfPair(kept) : kept;
+  const cut = at < text.length;
+  return { text: cut ? withoutHalfPair(kept) : kept, cut };
 }
 
 /** For tokenizers of any other kind: keeps the first 65,536 UTF-16 units. */
-export function boundForAny(text: string): string {
-  return text.length > MAX_UNKNOWN_UNITS ? withoutHalfPair(text.slice(0, MAX_UNKNOWN_UNITS)) : text;
+export function boundForAny(text: string): Bounded {
+  const cut = text.length > MAX_UNKNOWN_UNITS;
+  return { text: cut ? withoutHalfPair(text.slice(0, MAX_UNKNOWN_UNITS)) : text, cut };
 }
 
 function withoutHalfPair(cut: string): string {

@@ -2,14 +2,21 @@ import { readFile } from "node:fs/promises";
 import { Tokenizer as NativeTokenizer } from "tokenizers";
 import { configurationError, messageOf } from "../../errors.js";
 import { boundForAny, boundForWordPiece } from "./long-text.js";
+import type { Bounded } from "./long-text.js";
+
+export interface Encoded {
+  /** Special tokens included, at most `maxTokens`, not padded. */
+  ids: Int32Array;
+  /** The text has more tokens than that. */
+  cut: boolean;
+}
 
 export interface Tokenizer {
   /**
-   * Returns the token ids of each text: special tokens included, at most `maxTokens`, not padded.
-   * Runs on the thread pool, one group of texts at a time.
+   * Encodes each text. Runs on the thread pool, one group of texts at a time.
    * @throws the signal's reason when aborted
    */
-  encode(texts: readonly string[], signal?: AbortSignal): Promise<Int32Array[]>;
+  encode(texts: readonly string[], signal?: AbortSignal): Promise<Encoded[]>;
 }
 
 /** The limits of one call to the native library, which bound its memory. */
@@ -25,40 +32,49 @@ export async function loadTokenizer(path: string, maxTokens: number): Promise<To
     native.setTruncation(maxTokens);
     native.disablePadding();
     const bound = isWordPiece(JSON.parse(json))
-      ? (text: string): string => boundForWordPiece(text, maxTokens)
+      ? (text: string): Bounded => boundForWordPiece(text, maxTokens)
       : boundForAny;
-    return { encode: (texts, signal) => encode(native, texts, bound, signal) };
+    return { encode: (texts, signal) => encode({ native, bound, maxTokens }, texts, signal) };
   } catch (error) {
     throw configurationError("model_tokenizer", `cannot use the tokenizer ${path}: ${messageOf(error)}`);
   }
 }
 
+interface Parts {
+  native: NativeTokenizer;
+  bound: (text: string) => Bounded;
+  maxTokens: number;
+}
+
 async function encode(
-  native: NativeTokenizer,
+  { native, bound, maxTokens }: Parts,
   texts: readonly string[],
-  bound: (text: string) => string,
   signal: AbortSignal | undefined,
-): Promise<Int32Array[]> {
-  const ids: Int32Array[] = [];
-  let group: string[] = [];
+): Promise<Encoded[]> {
+  const encoded: Encoded[] = [];
+  let group: Bounded[] = [];
   let units = 0;
   const flush = async (): Promise<void> => {
     signal?.throwIfAborted();
-    const encodings = await native.encodeBatch(group);
-    for (const encoding of encodings) ids.push(Int32Array.from(encoding.getIds()));
+    const encodings = await native.encodeBatch(group.map(({ text }) => text));
+    encodings.forEach((encoding, i) => {
+      const ids = Int32Array.from(encoding.getIds());
+      const cut = group[i]?.cut === true || (ids.length >= maxTokens && encoding.getOverflowing().length > 0);
+      encoded.push({ ids, cut });
+    });
     group = [];
     units = 0;
   };
   for (const text of texts) {
     const bounded = bound(text);
-    if (group.length > 0 && (group.length === GROUP_TEXTS || units + bounded.length > GROUP_UNITS)) {
+    if (group.length > 0 && (group.length === GROUP_TEXTS || units + bounded.text.length > GROUP_UNITS)) {
       await flush();
     }
     group.push(bounded);
-    units += bounded.length;
+    units += bounded.text.length;
   }
   if (group.length > 0) await flush();
-  return ids;
+  return encoded;
 }
 
 /** Whether `boundForWordPiece` is exact: BERT's normalizer, word splitting and WordPiece. */

@@ -42,7 +42,7 @@ const REQUEST_CODES = new Set([
   "unsupported_parameter",
 ]);
 
-type Named = Pick<ApiSettings, "baseUrl" | "wireModel" | "key" | "keyFrom">;
+type Named = Pick<ApiSettings, "baseUrl" | "wireModel" | "inputTokens" | "key" | "keyFrom">;
 
 /** Classifies what a request threw. @param timeoutMs set if the request timed out */
 export function classify(thrown: unknown, settings: Named, timeoutMs: number | null): Failure {
@@ -74,7 +74,7 @@ function classifyStatus(thrown: StatusError, settings: Named, host: string): Fai
   const { param } = thrown;
   const wait = thrown.headers === undefined ? null : retryAfterMs(thrown.headers, Date.now());
   const answered = `${host} answered ${status}${code === null ? "" : ` ${code}`}${requestId(thrown.requestID)}`;
-  const { key, keyFrom, wireModel } = settings;
+  const { key, keyFrom, wireModel, inputTokens } = settings;
 
   if (code !== null && QUOTA_CODES.has(code)) {
     return stop("quota", `${answered}: the account's quota is used up`, wait ?? QUOTA_MS);
@@ -110,7 +110,8 @@ function classifyStatus(thrown: StatusError, settings: Named, host: string): Fai
     );
   }
   if (status === 400 || status === 413 || status === 422) {
-    if (param === "encoding_format") return { ...refusedInput(answered), meaning: "base64" };
+    const named = `${answered}, model ${wireModel}`;
+    if (param === "encoding_format") return { ...refusedInput(named), meaning: "base64" };
     if (
       (typeof param === "string" && REQUEST_PARAMS.has(param)) ||
       (code !== null && REQUEST_CODES.has(code))
@@ -119,7 +120,12 @@ function classifyStatus(thrown: StatusError, settings: Named, host: string): Fai
     }
     const namesInput =
       (typeof param === "string" && param.startsWith("input")) || (code !== null && INPUT_CODES.has(code));
-    return { ...refusedInput(answered), meaning: namesInput || status === 413 ? "input" : "unclear" };
+    const limit =
+      code === "context_length_exceeded" && inputTokens !== null ? `, limit ${inputTokens} tokens` : "";
+    return {
+      ...refusedInput(`${named}${limit}`),
+      meaning: namesInput || status === 413 ? "input" : "unclear",
+    };
   }
   if (status === 408 || status === 409 || status === 425 || status >= 500) {
     return transient("unavailable", answered, { wait, overload: status === 503 && wait !== null });

@@ -74,6 +74,10 @@ export async function createApiProvider(options: ApiProviderOptions): Promise<Pr
       const fitted = await counter.fit(texts.map(wellFormed), settings.inputTokens);
       return fitted.map(({ tokens }) => tokens);
     },
+    async countCut(texts) {
+      const fitted = await counter.fit(texts.map(wellFormed), settings.inputTokens);
+      return fitted.filter(({ cut }) => cut).length;
+    },
     embed: (texts, embedOptions) => embed(stages, texts, embedOptions),
     close() {
       if (!closing.signal.aborted) closing.abort(closedError(settings.model));
@@ -94,7 +98,7 @@ interface Stages {
 async function embed(
   stages: Stages,
   texts: readonly string[],
-  { signal, dimensions: asked, meter }: EmbedOptions = {},
+  { signal, dimensions: asked, meter, cutBefore }: EmbedOptions = {},
 ): Promise<Float32Array[]> {
   const { settings, requester, counter, partialResults, closing } = stages;
   const dimensions = asked ?? settings.dimensions;
@@ -114,7 +118,8 @@ async function embed(
   fitted.forEach(({ text, tokens, cut }, index) => {
     if (cut && refuseCut) return;
     vectors[index] = partialResults.take(text, dimensions);
-    if (vectors[index] === undefined) inputs.push({ index, text, tokens, cut });
+    if (vectors[index] !== undefined) return;
+    inputs.push({ index, text, tokens, cut: cut || cutBefore?.has(texts[index] ?? "") === true });
   });
 
   const failures: unknown[] =

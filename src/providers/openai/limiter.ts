@@ -22,7 +22,7 @@ export interface Slot {
   succeeded(headers: Headers): void;
   /** The server is overloaded and asks for a pause; the headers can report remaining limits. */
   overloaded(pauseMs: number, headers?: Headers): void;
-  /** Call as soon as the request is no longer in flight, whatever its outcome. Idempotent. */
+  /** Call as soon as the request is no longer in flight, with any outcome. Idempotent. */
   release: () => void;
 }
 

@@ -40,7 +40,7 @@ export const PRESETS = {
     fullBatches: true,
     price: "list",
   },
-  /** Embedding models on all free tiers: 64,000 tokens a request, 5 requests at once. Source: GitHub Models' rate limits. */
+  /** Embedding models on all free tiers: 64,000 tokens per request, 5 requests at once. Source: GitHub Models' rate limits. */
   github: {
     baseUrl: "https://models.github.ai/inference",
     model: "openai/text-embedding-3-small",

@@ -95,7 +95,12 @@ export function createRequester(parts: RequesterParts): Requester {
         );
         if ("answer" in result) {
           const { vectors, tokens: billed, headers } = result.answer;
-          spent = { requests: 1, tokens: billed ?? tokens, cutTexts: request.cutTexts ?? 0 };
+          spent = {
+            requests: 1,
+            tokens: billed ?? tokens,
+            texts: texts.length,
+            cutTexts: request.cutTexts ?? 0,
+          };
           slot.succeeded(headers);
           breaker.succeeded();
           lastSuccess.set(dimensions, performance.now());
@@ -146,7 +151,7 @@ export function createRequester(parts: RequesterParts): Requester {
 
   /** Sends a harmless text. @returns false if the server refuses it too */
   async function probe(request: EmbeddingRequest): Promise<boolean> {
-    const outcome = await sendOnce({ ...request, texts: [PROBE_TEXT], tokens: 1 });
+    const outcome = await sendOnce({ ...request, texts: [PROBE_TEXT], tokens: 1, cutTexts: 0 });
     if ("vectors" in outcome) return true;
     if (outcome.retryNow) return probe(request);
     if (outcome.failure.error.kind === "row") return false;

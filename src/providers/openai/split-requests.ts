@@ -4,7 +4,7 @@ export interface Input {
   index: number;
   text: string;
   tokens: number;
-  /** Whether the text was truncated at the model's limit. */
+  /** Whether the text was truncated, at the model's limit or before. */
   cut: boolean;
 }
 

@@ -1,12 +1,12 @@
 import { PRESENCE_CLASS } from "../../database/advisory-locks.js";
 import {
-  columnsAreCurrent,
-  contentHash,
   keyNames,
   keyOrder,
   keyText,
   keysAs,
-  keysMatch,
+  rowVersion,
+  sameFailure,
+  shapeIsCurrent,
 } from "../../database/key-sql.js";
 import type { Bind } from "../../database/parameters.js";
 import type { Pipeline } from "../../database/pipeline.js";
@@ -16,7 +16,7 @@ import type { Pipeline } from "../../database/pipeline.js";
 export interface ClaimOptions {
   worker: number;
   leaseMs: number;
-  /** Characters read of each content column. */
+  /** Characters that will be read of each content column. */
   maxChars: number;
   /**
    * About how many characters the claim may hold. One row from each end is taken however long it is, so a pending
@@ -69,7 +69,7 @@ leased as materialized (
     and l.id not in (select id from void)
 ),
 not_due as materialized (
-  select f.key, f.content_hash
+  select f.key, f.content_hash, f.unreadable
   from embedd.failures f
   where f.pipeline_id = ${pipeline}
     and (f.dead or f.next_attempt_at > now())
@@ -81,22 +81,21 @@ export function isFree(pipeline: Pipeline): string {
   const key = keyText(pipeline);
   return `${key} not in (select key from leased)
     and (${key} not in (select key from not_due)
-      or not exists (select from not_due f where f.key = ${key} and f.content_hash = ${contentHash(pipeline)}))`;
+      or not exists (select from not_due f where f.key = ${key} and ${sameFailure(pipeline)}))`;
 }
 
-/** A row's key, and about how many characters are read of it: PostgreSQL knows a text's bytes without reading it. */
+/** A row's key and version, and about how many characters will be read of it. No text is read. */
 export function candidateColumns(pipeline: Pipeline, { maxChars }: CommonParameters): string {
-  const chars = pipeline.content
-    .map((column) => `least(coalesce(octet_length(t.${column}::text), 0), ${maxChars})`)
-    .join(" + ");
-  return `${keysAs(pipeline, "t")}, ${keyText(pipeline)} as key_text, ${chars} as chars`;
+  const chars = pipeline.contentBytes.map((bytes) => `least(coalesce(${bytes}, 0), ${maxChars})`).join(" + ");
+  return `${keysAs(pipeline, "t")}, ${keyText(pipeline)} as key_text, ${rowVersion(pipeline)} as version,
+    ${chars} as chars`;
 }
 
-/** Leases as many `candidates` as the characters allow and reads them; those of a later `turn` are fresh. */
-export function leaseAndRead(pipeline: Pipeline, p: CommonParameters, direction: "asc" | "desc"): string {
-  const content = pipeline.content.map((column, i) => `left(t.${column}::text, ${p.maxChars}) as c${i + 1}`);
+/** Leases as many `candidates` as the characters allow; those of a later `turn` are fresh. */
+export function lease(pipeline: Pipeline, p: CommonParameters, direction: "asc" | "desc"): string {
+  const keyTexts = pipeline.keys.map((_, i) => `p.k${i + 1}::text as k${i + 1}`).join(", ");
   return `each_once as (
-  select distinct on (key_text) ${keyNames(pipeline)}, key_text, chars, turn > 1 as fresh
+  select distinct on (key_text) ${keyNames(pipeline)}, key_text, version, chars, turn > 1 as fresh
   from candidates
   order by key_text, turn
 ),
@@ -108,7 +107,7 @@ measured as (
 picked as (
   select *
   from measured
-  where ${columnsAreCurrent(pipeline, p.pipeline)}
+  where ${shapeIsCurrent(pipeline, p.pipeline)}
     and (position = 1
       or total <= ${p.maxClaimChars}::float8 * case when fresh then ${FRESH_CHARS} else ${1 - FRESH_CHARS} end)
 ),
@@ -119,12 +118,8 @@ lease as (
   having count(*) > 0
   returning id
 )
-select lease.id::text as lease, p.key_text, p.fresh,
-  ${keysAs(pipeline, "t", "::text")},
-  ${content.join(", ")},
-  ${contentHash(pipeline)} as hash
+select lease.id::text as lease, p.key_text, p.version, p.fresh, ${keyTexts}
 from picked p
-join ${pipeline.relation} t on ${keysMatch(pipeline, "t", "p")}
 cross join lease
 order by p.fresh, ${keyOrder(pipeline, "p.", direction)}`;
 }

@@ -1,5 +1,6 @@
 import type { Pool } from "pg";
 import { CLAIM_CLASS } from "../../database/advisory-locks.js";
+import { mayBeRows } from "../../database/isolate.js";
 import {
   bindKeys,
   hasOrderedKeys,
@@ -7,31 +8,41 @@ import {
   keyRow,
   keysMatch,
   needsVector,
+  typedKeys,
 } from "../../database/key-sql.js";
 import { parameters } from "../../database/parameters.js";
 import type { Statement } from "../../database/parameters.js";
-import type { Pipeline } from "../../database/pipeline.js";
+import type { Pipeline, WorkKind } from "../../database/pipeline.js";
 import { inTransaction } from "../../database/transaction.js";
-import type { ClaimedRow } from "../rows.js";
-import { bindCommon, candidateColumns, isFree, leaseAndRead, unavailable } from "./claim-parts.sql.js";
+import { leasedKeyOf } from "../rows.js";
+import type { KeyResult, LeasedKey } from "../rows.js";
+import { bindCommon, candidateColumns, isFree, lease, unavailable } from "./claim-parts.sql.js";
 import type { ClaimOptions } from "./claim-parts.sql.js";
+import { READ_NO_TEXT, markUnreadable } from "./mark-unreadable.sql.js";
 
 /*
  * The claims. Invariant: a row is in at most one lease, and a lease is void once its worker is gone or it has
  * expired, unless its rows are being written at this moment. Two claims of one pipeline never overlap: an
  * advisory lock is taken before the statement's snapshot and held for the few milliseconds of the transaction,
  * so each claim sees what the claim before it leased.
+ *
+ * A claim reads no text, so a row that PostgreSQL cannot read does not stop it: `readRows` reads the leased rows.
+ * There are two exceptions, the text of a row that failed before and is backing off, and the condition of pending
+ * rows where no index answers it. If they fail, the claim finds out which failed rows have become unreadable, and
+ * runs again with a plan that reads the index alone.
  */
 
 export interface Claim {
   leaseId: string;
   /** Pending rows: oldest key first, then those taken from the newest end. Stale rows: newest key first. */
-  rows: ClaimedRow[];
+  keys: LeasedKey[];
   /** Where the next claim continues: the last key, the rows from the newest end left out. */
   last: string[] | null;
 }
 
 export interface PendingOptions extends ClaimOptions {
+  /** The current model. */
+  model: string;
   /** Rows from the oldest end. */
   oldest: number;
   /** Rows from the newest end by key; in a long backlog, as many again from the end of the table. */
@@ -54,14 +65,18 @@ export interface StaleOptions extends ClaimOptions {
  */
 const LAST_PAGES = 256;
 
-/** Leases up to `oldest + newest` pending rows and reads them; null if nothing is claimable. */
+/** Leases up to `oldest + newest` pending rows; null if nothing is claimable. */
 export function claimPending(pool: Pool, pipeline: Pipeline, options: PendingOptions): Promise<Claim | null> {
-  return runClaim(pool, pipeline, pendingStatement(pipeline, options));
+  return runClaim(pool, pipeline, { kind: "pending", model: options.model }, (carefully) =>
+    pendingStatement(carefully ? { ...pipeline, ctidReadable: false } : pipeline, options),
+  );
 }
 
-/** Leases rows with an old vector and reads them, newest key first; null if none of them is claimable. */
+/** Leases rows with an old vector, newest key first; null if none of them is claimable. */
 export function claimStale(pool: Pool, pipeline: Pipeline, options: StaleOptions): Promise<Claim | null> {
-  return runClaim(pool, pipeline, staleStatement(pipeline, options));
+  return runClaim(pool, pipeline, { kind: options.kind, model: options.model }, () =>
+    staleStatement(pipeline, options),
+  );
 }
 
 /**
@@ -110,12 +125,12 @@ oldest as (
 ),
 ${byPosition ? lastWritten : ""}
 candidates as (
-  select ${keyNames(pipeline)}, key_text, chars, 1 as turn from oldest
+  select *, 1 as turn from oldest
   union all
-  select ${keyNames(pipeline)}, key_text, chars, 2 from newest
-  ${byPosition ? `union all select ${keyNames(pipeline)}, key_text, chars, 3 from last_written` : ""}
+  select *, 2 from newest
+  ${byPosition ? "union all select *, 3 from last_written" : ""}
 ),
-${leaseAndRead(pipeline, p, "asc")}`;
+${lease(pipeline, p, "asc")}`;
   return { text, values };
 }
 
@@ -133,7 +148,10 @@ export function staleStatement(pipeline: Pipeline, options: StaleOptions): State
 with ${unavailable(p)},
 candidates as (
   select c.*, 1 as turn
-  from unnest(${keys}) as u (${keyNames(pipeline)})
+  from (
+    select ${typedKeys(pipeline)}
+    from unnest(${keys}) as u (${keyNames(pipeline)})
+  ) as u
   cross join lateral (
     select ${candidateColumns(pipeline, p)}
     from ${pipeline.relation} t
@@ -143,37 +161,46 @@ candidates as (
   ) as c
   limit ${count}
 ),
-${leaseAndRead(pipeline, p, "desc")}`;
+${lease(pipeline, p, "desc")}`;
   return { text, values };
 }
 
-interface ClaimResult {
+interface ClaimResult extends KeyResult {
   lease: string;
-  key_text: string;
   fresh: boolean;
-  hash: Buffer;
-  [keyOrContent: `k${number}` | `c${number}`]: string | null;
 }
 
-async function runClaim(pool: Pool, pipeline: Pipeline, statement: Statement): Promise<Claim | null> {
+async function runClaim(
+  pool: Pool,
+  pipeline: Pipeline,
+  work: { kind: WorkKind; model: string },
+  statement: (carefully: boolean) => Statement,
+): Promise<Claim | null> {
+  try {
+    return await attemptClaim(pool, pipeline, statement(false));
+  } catch (error) {
+    if (!mayBeRows(error)) throw error;
+    await markUnreadable(pool, pipeline, work);
+    return attemptClaim(pool, pipeline, statement(true), READ_NO_TEXT);
+  }
+}
+
+async function attemptClaim(
+  pool: Pool,
+  pipeline: Pipeline,
+  { text, values }: Statement,
+  settings = "",
+): Promise<Claim | null> {
   const rows = await inTransaction(pool, async (client) => {
     await client.query(
-      `set local search_path = pg_catalog; select pg_advisory_xact_lock(${CLAIM_CLASS}, ${pipeline.id})`,
+      `set local search_path = pg_catalog; ${settings};
+       select pg_advisory_xact_lock(${CLAIM_CLASS}, ${pipeline.id})`,
     );
-    return (await client.query<ClaimResult>(statement.text, statement.values)).rows;
+    return (await client.query<ClaimResult>(text, values)).rows;
   });
   const [first] = rows;
   if (first === undefined) return null;
-  const keyOf = (row: ClaimResult) => pipeline.keys.map((_, i) => row[`k${i + 1}`] ?? "");
-  const last = rows.findLast((row) => !row.fresh);
-  return {
-    leaseId: first.lease,
-    last: last === undefined ? null : keyOf(last),
-    rows: rows.map((row) => ({
-      keyText: row.key_text,
-      key: keyOf(row),
-      content: pipeline.content.map((_, i) => row[`c${i + 1}`] ?? null),
-      hash: row.hash,
-    })),
-  };
+  const keys = rows.map((row) => leasedKeyOf(pipeline, row));
+  const last = rows.findLastIndex((row) => !row.fresh);
+  return { leaseId: first.lease, keys, last: keys[last]?.key ?? null };
 }

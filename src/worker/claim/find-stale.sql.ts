@@ -1,4 +1,5 @@
 import type { Pool } from "pg";
+import { mayBeRows } from "../../database/isolate.js";
 import {
   hasOrderedKeys,
   keyOrder,
@@ -36,8 +37,13 @@ export interface FoundStale {
 /**
  * Searches for stale rows, newest key first. It takes no locks; the claim rechecks what it finds. Where keys
  * cannot be compared with pg_catalog's operators there is no cursor, and every search starts at the newest key.
+ * @param readTexts false: blank rows are found too
  */
-export function findStaleStatement(pipeline: Pipeline, { model, limit, cursor }: StaleSearch): Statement {
+export function findStaleStatement(
+  pipeline: Pipeline,
+  { model, limit, cursor }: StaleSearch,
+  readTexts = true,
+): Statement {
   const { values, bind } = parameters();
   const p = { pipeline: bind(pipeline.id), model: bind(model), limit: bind(limit) };
   const columns = pipeline.keys.map((key) => `t.${key.column}`);
@@ -48,6 +54,11 @@ export function findStaleStatement(pipeline: Pipeline, { model, limit, cursor }:
     order by ${columns.map((column) => `${column} desc`).join(", ")}`;
   const keys = pipeline.keys.map((_, i) => `k${i + 1}::text`).join(", ");
   const window = hasOrderedKeys(pipeline) ? `limit ${WINDOW_ROWS}` : "";
+  const hasText = readTexts
+    ? `and exists (
+      select from ${pipeline.relation} t
+      where ${keysMatch(pipeline, "t", "rows")} and ${pipeline.hasText})`
+    : "";
   // Execution stops once the limit is reached. The end of the window is looked up only if all of it was read.
   const text = `
 with leased as materialized (
@@ -72,9 +83,7 @@ found as materialized (
   where stale
     and key_text not in (select key from leased)
     and key_text not in (select key from not_due)
-    and exists (
-      select from ${pipeline.relation} t
-      where ${keysMatch(pipeline, "t", "rows")} and ${pipeline.hasText})
+    ${hasText}
     and (
       select coalesce(p.model, p.served_model, ${p.model}) = ${p.model}
       from embedd.pipelines p
@@ -95,9 +104,25 @@ where (select count(*) from found) < ${p.limit}`;
   return { text, values };
 }
 
-/** Finds up to `limit` stale rows; none if `model` is not the pipeline's current model. */
+/**
+ * Finds up to `limit` stale rows; none if `model` is not the pipeline's current model. If PostgreSQL cannot read one
+ * of the texts, blank rows are found too, and `readRows` leaves them out.
+ */
 export async function findStale(pool: Pool, pipeline: Pipeline, search: StaleSearch): Promise<FoundStale> {
-  const { text, values } = findStaleStatement(pipeline, search);
+  try {
+    return await attemptSearch(pool, pipeline, search, findStaleStatement(pipeline, search));
+  } catch (error) {
+    if (!mayBeRows(error)) throw error;
+    return attemptSearch(pool, pipeline, search, findStaleStatement(pipeline, search, false));
+  }
+}
+
+async function attemptSearch(
+  pool: Pool,
+  pipeline: Pipeline,
+  search: StaleSearch,
+  { text, values }: Statement,
+): Promise<FoundStale> {
   const rows = await inTransaction(pool, async (client) => {
     await client.query("set local search_path = pg_catalog");
     return (await client.query<{ edge: boolean; [key: `k${number}`]: string }>(text, values)).rows;

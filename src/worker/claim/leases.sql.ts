@@ -15,6 +15,22 @@ export async function releaseWorker(pool: Pool, worker: number): Promise<void> {
   await pool.query("delete from embedd.leases where worker = $1", [worker]);
 }
 
+/**
+ * Releases the leases that a worker has of a pipeline without knowing of them: the answer to their COMMIT, or to their
+ * release, was lost. No claim of the worker may be under way on this pipeline.
+ */
+export async function releaseUnknown(
+  pool: Pool,
+  worker: number,
+  pipelineId: number,
+  known: readonly string[],
+): Promise<void> {
+  await pool.query(
+    "delete from embedd.leases where worker = $1 and pipeline_id = $2 and id <> all ($3::bigint[])",
+    [worker, pipelineId, known],
+  );
+}
+
 /** Extends the leases of batches that are still in progress. */
 export async function renewLeases(pool: Pool, leaseIds: readonly string[], leaseMs: number): Promise<void> {
   await pool.query(

@@ -1,5 +1,5 @@
 import type { Pool } from "pg";
-import { columnsAreCurrent, keyCompares } from "../../database/key-sql.js";
+import { keyCompares, shapeIsCurrent } from "../../database/key-sql.js";
 import { parameters } from "../../database/parameters.js";
 import type { Pipeline } from "../../database/pipeline.js";
 import { inTransaction } from "../../database/transaction.js";
@@ -109,19 +109,20 @@ export async function renewWindow(pool: Pool, windowId: string, windowMs: number
 
 /**
  * Ends a window whose rows are all dealt with. It stays for another attempt if vectors could not be written, because
- * the model or the definition of the pipeline is no longer this worker's.
+ * the model, the definition or the key of the pipeline is no longer this worker's.
+ * @returns whether it ended
  */
 export async function finishWindow(
   pool: Pool,
   pipeline: Pipeline,
   { windowId, model, rows }: { windowId: string; model: string; rows: number },
-): Promise<void> {
-  await pool.query(
+): Promise<boolean> {
+  const { rowCount } = await pool.query(
     `
 with finished as (
   delete from embedd.refresh_windows w
   where w.id = $1
-    and ${columnsAreCurrent(pipeline, "$2")}
+    and ${shapeIsCurrent(pipeline, "$2")}
     and (select coalesce(p.model, p.served_model, $3) = $3 from embedd.pipelines p where p.id = $2)
   returning w.pipeline_id
 )
@@ -131,6 +132,7 @@ from finished
 where p.id = finished.pipeline_id`,
     [windowId, pipeline.id, model, rows],
   );
+  return rowCount === 1;
 }
 
 /** Ends a refresh that has reached every row, unless a failed row may still be embedded. @returns whether it ended */

@@ -3,7 +3,7 @@ import type { Provider, UsageMeter } from "../../providers/provider.js";
 import type { ClaimedRow, EmbeddedRow, RefusedRow } from "../rows.js";
 import { embedTexts } from "./isolate-refused.js";
 import type { Reuse } from "./reuse.js";
-import { isBlank, renderTemplate } from "./template.js";
+import { cutColumn, isBlank, renderTemplate } from "./template.js";
 import type { Template } from "./template.js";
 
 export interface EmbedContext {
@@ -12,6 +12,8 @@ export interface EmbedContext {
   provider: Provider;
   meter: UsageMeter;
   reuse: Reuse;
+  /** Characters embedded of each content column; a claim reads one more, which tells whether the text goes on. */
+  maxChars: number;
   /** Aborts computing at the shutdown's deadline. */
   signal: AbortSignal;
 }
@@ -32,11 +34,17 @@ export interface EmbedResult {
  * @throws every error that is not about one row
  */
 export async function embedRows(
-  { pipeline, template, provider, meter, reuse, signal }: EmbedContext,
+  { pipeline, template, provider, meter, reuse, maxChars, signal }: EmbedContext,
   rows: readonly ClaimedRow[],
   maxComputed: number,
 ): Promise<EmbedResult> {
-  const rendered = rows.map((row) => ({ row, text: renderTemplate(template, row.content) }));
+  const cutBefore = new Set<string>();
+  const rendered = rows.map((row) => {
+    const columns = row.content.map((value) => cutColumn(value, maxChars));
+    const text = renderTemplate(template, columns);
+    if (columns.some((column, i) => column !== row.content[i])) cutBefore.add(text);
+    return { row, text };
+  });
   const usable = rendered.filter(({ text }) => !isBlank(text));
   const { results, computed, cache } = await reuse.embed(
     pipeline,
@@ -46,7 +54,7 @@ export async function embedRows(
       maxComputed,
       compute: (missing) => {
         signal.throwIfAborted();
-        return embedTexts(provider, missing, { signal, dimensions: pipeline.dimensions, meter });
+        return embedTexts(provider, missing, { signal, dimensions: pipeline.dimensions, meter, cutBefore });
       },
     },
   );
@@ -60,8 +68,8 @@ export async function embedRows(
     if ("error" in result) refused.push({ row, code: result.error.code, message: result.error.message });
     else {
       // Without the text: a held row may wait for a long time.
-      const { keyText, key, hash } = row;
-      embedded.push({ keyText, key, hash, embedding: result.embedding });
+      const { keyText, key, hash, large = false } = row;
+      embedded.push({ keyText, key, hash, large, embedding: result.embedding });
     }
   });
   return { embedded, refused, computed, cache };

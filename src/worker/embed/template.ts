@@ -64,6 +64,15 @@ export function isBlank(text: string | null | undefined): boolean {
   return text === null || text === undefined || !/[^\s\u0085]/.test(text);
 }
 
+/** The first `maxChars` characters of a column's text, counted as PostgreSQL does: a surrogate pair is one. */
+export function cutColumn(value: string | null, maxChars: number): string | null {
+  if (value === null || value.length <= maxChars) return value;
+  let at = 0;
+  for (let count = 0; count < maxChars && at < value.length; count++)
+    at += (value.codePointAt(at) ?? 0) > 0xffff ? 2 : 1;
+  return value.slice(0, at);
+}
+
 /** The text to embed. A blank column is left out together with the literal before it. */
 export function renderTemplate(template: Template, values: readonly (string | null)[]): string {
   let text = "";

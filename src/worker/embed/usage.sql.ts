@@ -15,7 +15,10 @@ export interface Spent {
   model: string;
   requests: number;
   tokens: number;
+  texts: number;
   cutTexts: number;
+  /** Of a model in the worker's own process. */
+  local: boolean;
   /** Reserved tokens to release. */
   reservedTokens: number;
   /** The cost of the difference: a reservation is booked at its full price. */
@@ -41,7 +44,7 @@ export async function reserveTokens(
 with spent as (
   select coalesce(sum(tokens + reserved_tokens), 0) as tokens, coalesce(sum(usd), 0) as usd
   from embedd.usage
-  where day = ${today}
+  where day = ${today} and not local
 ),
 reserved as (
   insert into embedd.usage as u (pipeline_id, day, model, reserved_tokens, usd)
@@ -49,7 +52,7 @@ reserved as (
   from spent
   where ($5::bigint is null or spent.tokens + $3::bigint <= $5::bigint)
     and ($6::numeric is null or spent.usd + $4::numeric <= $6::numeric)
-  on conflict (day, pipeline_id, model) do update
+  on conflict (day, pipeline_id, model, local) do update
     set reserved_tokens = u.reserved_tokens + excluded.reserved_tokens, usd = u.usd + excluded.usd
   returning true
 )
@@ -65,21 +68,24 @@ select exists (select from reserved) as reserved, ${today}::text as day,
 export async function bookUsage(pool: Pool, entries: readonly Spent[]): Promise<void> {
   await pool.query(
     `
-insert into embedd.usage as u (pipeline_id, day, model, requests, tokens, cut_texts, reserved_tokens, usd)
-select e.pipeline_id, coalesce(e.day, ${today}), e.model, e.requests, e.tokens, e.cut_texts, 0, e.usd
+insert into embedd.usage as u (pipeline_id, day, model, local, requests, tokens, texts, cut_texts, reserved_tokens, usd)
+select e.pipeline_id, coalesce(e.day, ${today}), e.model, e.local, e.requests, e.tokens, e.texts, e.cut_texts, 0, e.usd
 from unnest(
-    $1::integer[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::numeric[], $7::date[], $8::bigint[])
-  as e (pipeline_id, model, requests, tokens, reserved_tokens, usd, day, cut_texts)
-on conflict (day, pipeline_id, model) do update set
+    $1::integer[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::numeric[], $7::date[], $8::bigint[],
+    $9::bigint[], $10::boolean[])
+  as e (pipeline_id, model, requests, tokens, reserved_tokens, usd, day, cut_texts, texts, local)
+on conflict (day, pipeline_id, model, local) do update set
   requests = u.requests + excluded.requests,
   tokens = u.tokens + excluded.tokens,
+  texts = u.texts + excluded.texts,
   cut_texts = u.cut_texts + excluded.cut_texts,
   usd = u.usd + excluded.usd,
   reserved_tokens = greatest(u.reserved_tokens - (
     select sum(e.reserved_tokens)
-    from unnest($1::integer[], $2::text[], $5::bigint[], $7::date[])
-      as e (pipeline_id, model, reserved_tokens, day)
-    where e.pipeline_id = u.pipeline_id and e.model = u.model and coalesce(e.day, ${today}) = u.day), 0)`,
+    from unnest($1::integer[], $2::text[], $5::bigint[], $7::date[], $10::boolean[])
+      as e (pipeline_id, model, reserved_tokens, day, local)
+    where e.pipeline_id = u.pipeline_id and e.model = u.model and e.local = u.local
+      and coalesce(e.day, ${today}) = u.day), 0)`,
     [
       entries.map((entry) => entry.pipelineId),
       entries.map((entry) => entry.model),
@@ -89,6 +95,8 @@ on conflict (day, pipeline_id, model) do update set
       entries.map((entry) => entry.usd),
       entries.map((entry) => entry.day),
       entries.map((entry) => entry.cutTexts),
+      entries.map((entry) => entry.texts),
+      entries.map((entry) => entry.local),
     ],
   );
 }

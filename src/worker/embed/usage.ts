@@ -21,7 +21,9 @@ export interface Usage {
 
 export function createUsage(pool: Pool, provider: Provider, limits: DailyLimits, log: Logger): Usage {
   const usdPerToken = (provider.usdPerMillionTokens ?? 0) / 1_000_000;
-  const limited = limits.tokens !== null || limits.usd !== null;
+  const local = provider.runsHere === true;
+  // A local model spends nothing that a limit could be about, so its reservations never ask the database.
+  const limited = !local && (limits.tokens !== null || limits.usd !== null);
   let unbooked = new Map<string, Spent>();
   /** Requests in flight. */
   let open = 0;
@@ -38,20 +40,23 @@ export function createUsage(pool: Pool, provider: Provider, limits: DailyLimits,
     }
   }
 
-  function note(spent: Omit<Spent, "model">): void {
+  function note(spent: Omit<Spent, "model" | "local">): void {
     const key = `${spent.pipelineId} ${spent.day ?? ""}`;
     const entry = unbooked.get(key) ?? {
       pipelineId: spent.pipelineId,
       day: spent.day,
       model: provider.model,
+      local,
       requests: 0,
       tokens: 0,
+      texts: 0,
       cutTexts: 0,
       reservedTokens: 0,
       usd: 0,
     };
     entry.requests += spent.requests;
     entry.tokens += spent.tokens;
+    entry.texts += spent.texts;
     entry.cutTexts += spent.cutTexts;
     entry.reservedTokens += spent.reservedTokens;
     entry.usd += spent.usd;
@@ -82,10 +87,10 @@ export function createUsage(pool: Pool, provider: Provider, limits: DailyLimits,
         const reservedTokens = limited ? tokens : 0;
         open++;
         return {
-          settle({ requests, tokens: spent, cutTexts = 0 }) {
+          settle({ requests, tokens: spent, texts = 0, cutTexts = 0 }) {
             open--;
             const usd = (spent - reservedTokens) * usdPerToken;
-            note({ pipelineId, day, requests, tokens: spent, cutTexts, reservedTokens, usd });
+            note({ pipelineId, day, requests, tokens: spent, texts, cutTexts, reservedTokens, usd });
           },
         };
       },

@@ -6,6 +6,7 @@ import type { GateAnswer } from "./gate.sql.js";
 import { duePipelines } from "./due-pipelines.sql.js";
 import { serve, unserve } from "./serve.sql.js";
 import type { ServeAnswer } from "./serve.sql.js";
+import { interrupt } from "../../database/interrupt.js";
 import { clientConfig, sessionSettings } from "../../database/pool.js";
 import type { ConnectOptions } from "../../database/pool.js";
 import { backoffMs } from "../../backoff.js";
@@ -26,6 +27,8 @@ export interface Presence {
   unserve(pipelineId: number): Promise<void>;
   /** The pipelines with something due. Every call also checks the connection. */
   due(pipelineIds: readonly number[]): Promise<number[]>;
+  /** Cancels what it is waiting for, and cuts the connection. */
+  interrupt(): void;
   stop(): Promise<void>;
 }
 
@@ -136,6 +139,10 @@ export async function openPresence(options: PresenceOptions): Promise<Presence> 
     serve: (pipelineId, model) => onClient((c) => serve(c, pipelineId, workerId, model)),
     unserve: (pipelineId) => onClient((c) => unserve(c, pipelineId)),
     due: (pipelineIds) => onClient((c) => duePipelines(c, pipelineIds)),
+    interrupt() {
+      stopping.abort();
+      if (client !== null) interrupt(client);
+    },
     async stop() {
       stopping.abort();
       await reconnecting;
@@ -149,5 +156,5 @@ export async function openPresence(options: PresenceOptions): Promise<Presence> 
 /** A connection that is only half open does not end on its own. */
 async function closeClient(client: pg.Client): Promise<void> {
   await atMost(1_000, client.end());
-  client.connection.stream.destroy();
+  interrupt(client);
 }

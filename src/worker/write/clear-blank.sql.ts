@@ -1,9 +1,9 @@
 import type { Pool } from "pg";
-import { bindKeys, contentHash, keyNames, keyText, keysMatch } from "../../database/key-sql.js";
+import { bindKeys, keyNames, keyText, keysMatch, typedKeys } from "../../database/key-sql.js";
 import { parameters } from "../../database/parameters.js";
 import type { Pipeline } from "../../database/pipeline.js";
 import type { RowVersion } from "../rows.js";
-import { mayWrite } from "./complete.sql.js";
+import { mayWrite, sameText } from "./complete.sql.js";
 import { rowRefusal } from "./write-rows.js";
 
 /**
@@ -44,10 +44,14 @@ async function clearVectors(
   const text = `
 with locked as materialized (
   select ${keyNames(pipeline, "u.")}
-  from unnest(${keys}, ${p.hashes}::bytea[]) as u (${keyNames(pipeline)}, hash)
+  from (
+    select ${typedKeys(pipeline)}, u.hash
+    from unnest(${keys}, ${p.hashes}::bytea[]) as u (${keyNames(pipeline)}, hash)
+  ) as u
   join ${pipeline.relation} t on ${keysMatch(pipeline, "t", "u")}
   where t.${pipeline.embedding} is not null
-    and ${contentHash(pipeline)} = u.hash
+    and ${sameText(pipeline)}
+    and (select count(*) from ${pipeline.relation} t where ${keysMatch(pipeline, "t", "u")}) = 1
     and ${mayWrite(pipeline, p)}
   for no key update of t skip locked
 )

@@ -1,12 +1,14 @@
 import type { Pool } from "pg";
+import { isolateFailing } from "../../database/isolate.js";
 import {
   bindKeys,
-  columnsAreCurrent,
   contentHash,
   keyNames,
   keyText,
   keysMatch,
   needsVector,
+  shapeIsCurrent,
+  typedKeys,
 } from "../../database/key-sql.js";
 import { parameters } from "../../database/parameters.js";
 import type { Statement } from "../../database/parameters.js";
@@ -23,9 +25,9 @@ export interface Completion {
 
 /**
  * Writes vectors back and shrinks the lease in one statement. A row is written only if its text is still the
- * one that was embedded and it still needs a vector. A row that an application holds locked is skipped, so this
- * never waits and never deadlocks. A refresh does not write a vector that the row already has. The lease ends, or
- * keeps the keys that were not written.
+ * one that was embedded, it still needs a vector and no other row has its key. A row that an application holds
+ * locked is skipped, so this never waits and never deadlocks. A refresh does not write a vector that the row already
+ * has. The lease ends, or keeps the keys that were not written.
  */
 export function completeStatement(pipeline: Pipeline, { kind, leaseId, model, rows }: Completion): Statement {
   const { values, bind } = parameters();
@@ -44,7 +46,8 @@ export function completeStatement(pipeline: Pipeline, { kind, leaseId, model, ro
   };
   const unwritten = "select unnest(l.keys) except select key from settled";
   const needs = `${needsVector(pipeline, kind, p.model)}
-    and ${contentHash(pipeline)} = u.hash
+    and ${sameText(pipeline)}
+    and (select count(*) from ${pipeline.relation} t where ${keysMatch(pipeline, "t", "u")}) = 1
     and ${mayWrite(pipeline, p)}`;
   const equal = `(t.${pipeline.modelColumn} is not distinct from ${p.model}::text
     and t.${pipeline.embedding} operator(${pipeline.vectorSchema}.=) u.embedding::${pipeline.embeddingType})`;
@@ -59,7 +62,7 @@ export function completeStatement(pipeline: Pipeline, { kind, leaseId, model, ro
     and ${equal}`;
   const text = `
 with input as (
-  select *
+  select ${typedKeys(pipeline)}, u.embedding, u.hash
   from unnest(${keys}, ${p.vectors}::${pipeline.vectorType}[], ${p.hashes}::bytea[])
     as u (${keyNames(pipeline)}, embedding, hash)
 ),
@@ -110,12 +113,28 @@ export async function completeRows(
   return new Set(rows.map((row) => row.key));
 }
 
-/** Of rows that were not written, the key texts of those that still need this vector: an application holds them. */
+/**
+ * Of rows that were not written, the key texts of those that still need this vector: an application holds them. A
+ * row that PostgreSQL cannot read is left out.
+ */
 export async function findHeld(
   pool: Pool,
   pipeline: Pipeline,
   { kind, model, rows }: { kind: WorkKind; model: string; rows: readonly RowVersion[] },
 ): Promise<Set<string>> {
+  const { results } = await isolateFailing(
+    rows,
+    (part) => heldAmong(pool, pipeline, { kind, model, rows: part }),
+    () => Promise.resolve(),
+  );
+  return new Set(results);
+}
+
+async function heldAmong(
+  pool: Pool,
+  pipeline: Pipeline,
+  { kind, model, rows }: { kind: WorkKind; model: string; rows: readonly RowVersion[] },
+): Promise<string[]> {
   const { values, bind } = parameters();
   const keys = bindKeys(pipeline, rows, bind);
   const p = {
@@ -125,22 +144,28 @@ export async function findHeld(
   };
   const text = `
 select ${keyText(pipeline)} as key
-from unnest(${keys}, ${p.hashes}::bytea[]) as u (${keyNames(pipeline)}, hash)
+from (
+  select ${typedKeys(pipeline)}, u.hash
+  from unnest(${keys}, ${p.hashes}::bytea[]) as u (${keyNames(pipeline)}, hash)
+) as u
 join ${pipeline.relation} t on ${keysMatch(pipeline, "t", "u")}
 where ${needsVector(pipeline, kind, p.model)}
-  and ${contentHash(pipeline)} = u.hash
+  and ${sameText(pipeline)}
   and ${mayWrite(pipeline, p)}`;
   const result = await pool.query<{ key: string }>(text, values);
-  return new Set(result.rows.map((row) => row.key));
+  return result.rows.map((row) => row.key);
 }
 
+/** IS TRUE keeps the planner from hashing the texts of other rows, which it does for a hash join. */
+export const sameText = (pipeline: Pipeline): string => `(${contentHash(pipeline)} = u.hash) is true`;
+
 /**
- * Whether vectors of a model may be written: the columns are still this pipeline's, and no other model has
+ * Whether vectors of a model may be written: the columns and the key are still this pipeline's, and no other model has
  * taken over. Where all connections share one session, it is unknown which workers are alive, so the served
  * model is not checked.
  */
 export function mayWrite(pipeline: Pipeline, p: { pipeline: string; model: string }): string {
-  return `${columnsAreCurrent(pipeline, p.pipeline)}
+  return `${shapeIsCurrent(pipeline, p.pipeline)}
     and (
       select coalesce(
         p.model,

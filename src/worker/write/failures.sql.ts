@@ -1,7 +1,10 @@
 import type { Pool } from "pg";
-import { contentHash, keyText, needsVector } from "../../database/key-sql.js";
+import { mayBeRows } from "../../database/isolate.js";
+import { keyText, needsVector, sameFailure } from "../../database/key-sql.js";
 import { parameters } from "../../database/parameters.js";
 import type { Pipeline, WorkKind } from "../../database/pipeline.js";
+import { inTransaction } from "../../database/transaction.js";
+import { READ_NO_TEXT, markUnreadable } from "../claim/mark-unreadable.sql.js";
 import type { RefusedRow } from "../rows.js";
 
 export interface RetryPolicy {
@@ -30,6 +33,7 @@ export async function chargeFailures(
     hashes: bind(refused.map(({ row }) => row.hash)),
     codes: bind(refused.map(({ code }) => code)),
     messages: bind(refused.map(({ message }) => message)),
+    unreadable: bind(refused.map(({ unreadable }) => unreadable === true)),
     stale: bind(kind !== "pending"),
     maxAttempts: bind(maxAttempts),
     baseDelayMs: bind(baseDelayMs),
@@ -39,11 +43,14 @@ export async function chargeFailures(
   // In the order of their keys, so that two workers never deadlock.
   await pool.query(
     `
-insert into embedd.failures as f (pipeline_id, key, content_hash, code, error, next_attempt_at, dead, stale)
+insert into embedd.failures as f (
+  pipeline_id, key, content_hash, code, error, next_attempt_at, dead, stale, unreadable)
 select ${p.pipeline}, u.key, u.hash, u.code, u.message,
-  now() + ${jitter} * ${p.baseDelayMs}::float8 * interval '1 ms', ${p.maxAttempts}::integer <= 1, ${p.stale}
-from unnest(${p.keys}::text[], ${p.hashes}::bytea[], ${p.codes}::text[], ${p.messages}::text[])
-  as u (key, hash, code, message)
+  now() + ${jitter} * ${p.baseDelayMs}::float8 * interval '1 ms', ${p.maxAttempts}::integer <= 1, ${p.stale},
+  u.unreadable
+from unnest(
+    ${p.keys}::text[], ${p.hashes}::bytea[], ${p.codes}::text[], ${p.messages}::text[], ${p.unreadable}::boolean[])
+  as u (key, hash, code, message, unreadable)
 order by u.key
 on conflict (pipeline_id, key) do update set
   content_hash = excluded.content_hash,
@@ -51,6 +58,7 @@ on conflict (pipeline_id, key) do update set
   error = excluded.error,
   failed_at = now(),
   stale = excluded.stale,
+  unreadable = excluded.unreadable,
   attempts = case when f.content_hash = excluded.content_hash then f.attempts + 1 else 1 end,
   next_attempt_at = case
     when f.content_hash = excluded.content_hash then now()
@@ -72,7 +80,28 @@ on conflict (pipeline_id, key) do update set
 export async function forgetSettledFailures(
   pool: Pool,
   pipeline: Pipeline,
-  { kind, model, sweepMs }: { kind: Exclude<WorkKind, "refresh">; model: string; sweepMs: number },
+  work: SettledWork,
+): Promise<void> {
+  try {
+    await forget(pool, pipeline, work);
+  } catch (error) {
+    if (!mayBeRows(error)) throw error;
+    await markUnreadable(pool, pipeline, work);
+    await forget(pool, pipeline, work, READ_NO_TEXT);
+  }
+}
+
+interface SettledWork {
+  kind: Exclude<WorkKind, "refresh">;
+  model: string;
+  sweepMs: number;
+}
+
+async function forget(
+  pool: Pool,
+  pipeline: Pipeline,
+  { kind, model, sweepMs }: SettledWork,
+  settings = "",
 ): Promise<void> {
   const { values, bind } = parameters();
   const p = {
@@ -83,10 +112,9 @@ export async function forgetSettledFailures(
     pending: bind(kind === "pending"),
   };
   const unembedded = kind === "pending" ? pipeline.pending : needsVector(pipeline, "stale", p.model);
-  await pool.query(
-    `
-with unembedded as materialized (
-  select ${keyText(pipeline)} as key, ${contentHash(pipeline)} as hash
+  const text = `
+with unsettled as materialized (
+  select ${keyText(pipeline)} as key
   from ${pipeline.relation} t
   where ${unembedded}
     and exists (
@@ -95,6 +123,9 @@ with unembedded as materialized (
     and ${keyText(pipeline)} in (
       select f.key from embedd.failures f
       where f.pipeline_id = ${p.pipeline} and f.dead)
+    and exists (
+      select from embedd.failures f
+      where f.pipeline_id = ${p.pipeline} and f.key = ${keyText(pipeline)} and ${sameFailure(pipeline)})
 )
 delete from embedd.failures f
 where f.pipeline_id = ${p.pipeline}
@@ -103,12 +134,14 @@ where f.pipeline_id = ${p.pipeline}
     select from embedd.pipelines p
     where p.id = ${p.pipeline} and (p.reembed or p.refresh_started_at is not null))))
   and case
-    when f.dead then (f.key, f.content_hash) not in (select key, hash from unembedded)
+    when f.dead then f.key not in (select key from unsettled)
     else f.next_attempt_at < now() - ${p.sweepMs} * interval '1 ms'
       and not exists (
         select from embedd.leases l
         where l.pipeline_id = ${p.pipeline} and f.key = any (l.keys))
-    end`,
-    values,
-  );
+    end`;
+  await inTransaction(pool, async (client) => {
+    if (settings !== "") await client.query(settings);
+    await client.query(text, values);
+  });
 }

@@ -31,6 +31,8 @@ export interface HeldRows {
   room(): Promise<void>;
   /** Tries once more, and releases what is still held. */
   stop(): Promise<void>;
+  /** How many rows were still held when it was stopped. */
+  left(): number;
 }
 
 export function createHeldRows(
@@ -42,6 +44,7 @@ export function createHeldRows(
   const stopping = new AbortController();
   const waiting = new Set<Promise<void>>();
   let count = 0;
+  let left = 0;
 
   async function release({ pool, pipeline, leaseId }: HeldBatch): Promise<void> {
     await releaseLease(pool, leaseId).catch(() => undefined);
@@ -68,6 +71,7 @@ export function createHeldRows(
         // The database is unreachable, which the wake loop reports. A later attempt will succeed.
       }
       if (last) {
+        if (stopping.signal.aborted) left += held.length;
         if (held.length > 0) await release(batch);
         return;
       }
@@ -75,6 +79,7 @@ export function createHeldRows(
   }
 
   return {
+    left: () => left,
     add(batch) {
       count += batch.rows.length;
       leases.add(batch.leaseId);

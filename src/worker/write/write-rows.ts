@@ -1,9 +1,12 @@
 import pg from "pg";
 import type { Pool } from "pg";
 import type { Pipeline, WorkKind } from "../../database/pipeline.js";
+import { checkKeys } from "../claim/read-rows.sql.js";
 import { nextBatchRows } from "../pace.js";
 import type { EmbeddedRow, RefusedRow } from "../rows.js";
 import { completeRows } from "./complete.sql.js";
+import { functionsIn, namedObjects } from "./refusal-cause.js";
+import { findFunctions } from "./triggers.sql.js";
 
 export interface WriteContext {
   pool: Pool;
@@ -47,11 +50,11 @@ export async function writeRows(
   const refused: RefusedRow[] = [];
   for (let start = 0; start < rows.length;) {
     const size = writePace.rows;
-    const part = rows.slice(start, start + size);
+    const part = nextPart(rows, start, size);
     const started = performance.now();
     const outcome = await isolateRefused(context, leaseId, part);
     const ms = performance.now() - started;
-    if (part.length === size || ms > WRITE_MS) {
+    if (part[0]?.large !== true && (part.length === size || ms > WRITE_MS)) {
       const limits = { targetMs: WRITE_MS, maxRows: MAX_WRITE_ROWS };
       writePace.rows = nextBatchRows(size, { rows: part.length, ms }, limits);
     }
@@ -60,6 +63,13 @@ export async function writeRows(
     start += part.length;
   }
   return { written, refused };
+}
+
+/** Up to `size` rows from `start` on; a large row alone. */
+function nextPart(rows: readonly EmbeddedRow[], start: number, size: number): readonly EmbeddedRow[] {
+  const part = rows.slice(start, start + size);
+  const large = part.findIndex((row) => row.large);
+  return large < 0 ? part : part.slice(0, Math.max(large, 1));
 }
 
 /**
@@ -81,9 +91,12 @@ async function isolateRefused(
   } catch (error) {
     const code = rowRefusal(error);
     if (code === null) throw error;
-    // The server's message may quote the row.
-    if (rows.length === 1)
-      return { written: new Set(), refused: [{ row: first, code, message: "the table refused the UPDATE" }] };
+    // If a key no longer fits its column, no row is to blame.
+    await checkKeys(pool, pipeline, rows);
+    if (rows.length === 1) {
+      const message = await refusalMessage(context, error);
+      return { written: new Set(), refused: [{ row: first, code, message }] };
+    }
     const half = Math.ceil(rows.length / 2);
     const a = await isolateRefused(context, leaseId, rows.slice(0, half));
     const b = await isolateRefused(context, leaseId, rows.slice(half));
@@ -91,8 +104,27 @@ async function isolateRefused(
   }
 }
 
-/** SQLSTATE classes about a row: data exception, integrity, triggered action, raised by a trigger, check option. */
-const ROW_CLASSES = new Set(["22", "23", "09", "P0", "44"]);
+/** Names the trigger, constraint or type that refused the row. The server's own message may quote the row. */
+async function refusalMessage({ pool, pipeline }: WriteContext, error: unknown): Promise<string> {
+  const what = "the table refused the UPDATE";
+  if (!(error instanceof pg.DatabaseError)) return what;
+  const names = functionsIn(error);
+  // Without an answer, the objects that the error names must do.
+  const functions = names.length === 0 ? [] : await findFunctions(pool, pipeline, names).catch(() => []);
+  const causes = [
+    ...namedObjects(error),
+    ...functions.map(({ name, triggers }) =>
+      triggers === null ? `function ${name}` : `trigger ${triggers} (function ${name})`,
+    ),
+  ];
+  return causes.length === 0 ? what : `${what}: ${causes.join(", ")}`;
+}
+
+/**
+ * SQLSTATE classes about a row: data exception, integrity, triggered action, raised by a trigger, check option, and
+ * those of a row that can no longer be read: a limit exceeded, damaged data.
+ */
+const ROW_CLASSES = new Set(["22", "23", "09", "P0", "44", "54", "XX"]);
 
 /** The SQLSTATE of an error that one row caused; null for any other error. */
 export function rowRefusal(error: unknown): string | null {

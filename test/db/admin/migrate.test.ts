@@ -117,7 +117,7 @@ describe("the schema of another pre-release build", () => {
 });
 
 describeServer("the bookkeeping", () => {
-  it("of another application is not touched, and said", async () => {
+  it("of another application is left alone, and reported", async () => {
     const { url, query, drop } = await db.createDatabase();
     await query(`create schema graphile_migrate;
       create table graphile_migrate.migrations (hash text primary key, previous_hash text, filename text, date timestamptz default now());

@@ -13,7 +13,10 @@ const done = async (table: string): Promise<number> =>
 const leases = async (pipeline: number) =>
   (await db.query("select from embedd.leases where pipeline_id = $1", [pipeline])).rowCount;
 
-it("a paused pipeline stops on all workers within a second, and resumes within a second", async () => {
+/** Workers would notice a change without its notification only at their poll, after 30 s. */
+const NOTICED = { timeoutMs: 20_000 };
+
+it("a paused pipeline stops on all workers in the middle of its backlog, and resumes", async () => {
   const workers = [
     await startTestWorker(db, slowProvider(200), { maxBatchRows: 16 }),
     await startTestWorker(db, slowProvider(200), { maxBatchRows: 16 }),
@@ -23,21 +26,19 @@ it("a paused pipeline stops on all workers within a second, and resumes within a
   await db.query("insert into paused select i, 'text ' || i from generate_series(1, 4000) i");
   await waitFor(async () => (await done("paused")) > 100, { timeoutMs: 20_000, what: "both to be at work" });
 
-  const pausedAt = performance.now();
   await db.query("update embedd.pipelines set paused = true where id = $1", [pipeline]);
   // A worker that still served the table would not be idle before all 4,000 rows are embedded.
   await Promise.all(workers.map((worker) => worker.idle()));
-  await waitFor(async () => (await leases(pipeline)) === 0, { timeoutMs: 1_000, what: "no lease" });
-  expect(performance.now() - pausedAt).toBeLessThan(1_000);
+  await waitFor(async () => (await leases(pipeline)) === 0, { ...NOTICED, what: "no lease" });
   const still = await done("paused");
   expect(still).toBeLessThan(4_000);
-  // Others are served, and the paused one is not, in the time that this takes.
+  // Meanwhile the other pipelines are served, and the paused one is not.
   await db.query("insert into other select i, 'text ' || i from generate_series(1, 200) i");
   await waitFor(async () => (await done("other")) === 200, { timeoutMs: 20_000, what: "the other table" });
   expect(await done("paused")).toBe(still);
 
   await db.query("update embedd.pipelines set paused = false where id = $1", [pipeline]);
-  await waitFor(async () => (await done("paused")) > still, { timeoutMs: 1_000, what: "it to go on" });
+  await waitFor(async () => (await done("paused")) > still, { ...NOTICED, what: "it to resume" });
 });
 
 it("a pause releases the rows of a slow provider call", async () => {
@@ -50,7 +51,7 @@ it("a pause releases the rows of a slow provider call", async () => {
   });
   await db.query("update embedd.pipelines set paused = true where id = $1", [pipeline]);
   await waitFor(async () => (await leases(pipeline)) === 0, {
-    timeoutMs: 1_000,
-    what: "the row to be given back",
+    ...NOTICED,
+    what: "the row to be released",
   });
 });

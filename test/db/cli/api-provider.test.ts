@@ -128,7 +128,7 @@ describe("embedd with the openai provider", () => {
       }).exited;
       expect(code).toBe(2);
       expect(stderr).toContain(variable);
-      expect(stderr).toMatch(/try: export /);
+      expect(stderr).toMatch(/try: read -rs \w+ && export \w+\n/);
     }
   });
 

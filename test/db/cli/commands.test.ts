@@ -143,6 +143,7 @@ describe("failed rows", () => {
     expect(JSON.parse(one.stdout)).toHaveLength(1);
     expect(one.stderr).toBe("more rows exist; raise --limit\n");
     expect(await embedd(["failures", "--table", "nowhere"])).toMatchObject({ code: 2 });
+    expect(await embedd(["status", "--json"])).toMatchObject({ code: 3 });
     expect(await embedd(["retry", "--table", "embedd.chunks", "--key", "42"])).toMatchObject({
       code: 0,
       stdout: "1 row will be retried\n",
@@ -154,6 +155,7 @@ describe("failed rows", () => {
     expect(await embedd(["retry"])).toMatchObject({ code: 0, stdout: "1 row will be retried\n" });
     expect(await embedd(["retry"])).toMatchObject({ code: 3 });
     expect(await embedd(["failures"])).toMatchObject({ stdout: "no failed rows\n" });
+    expect(await embedd(["status"])).toMatchObject({ code: 0 });
   });
 });
 
@@ -202,6 +204,14 @@ describeServer("embedd run", () => {
     expect((await query("select error from embedd.status")).rows).toMatchObject([
       { error: expect.stringContaining("makes 384 dimensions") as string },
     ]);
+    expect(await embedd(["status"], { DATABASE_URL: url })).toMatchObject({ code: 3 });
+    await query("select embedd.watch('embedd.chunks', '{content}')");
+    expect(await embedd(["run", "--once"], { DATABASE_URL: url })).toMatchObject({
+      code: 3,
+      stderr: expect.stringMatching(
+        /^public\.narrow is not served: .*makes 384 dimensions|^narrow is not served/m,
+      ) as string,
+    });
   });
 });
 

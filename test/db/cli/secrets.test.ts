@@ -13,7 +13,7 @@ import { waitFor } from "../../helpers/wait.js";
 const db = useDatabase();
 
 describe("a key and a password", () => {
-  /** Whatever embedd wrote into the database. */
+  /** Everything that embedd wrote into the database. */
   async function dump({ query }: Database): Promise<string> {
     const { rows } = await query<{ name: string }>(
       "select c.oid::regclass::text as name from pg_class c where c.relnamespace = 'embedd'::regnamespace and c.relkind in ('r', 'v')",
@@ -97,7 +97,7 @@ describe("a key and a password", () => {
     expect(await worker.exited).toMatchObject({ code: 0 });
   });
 
-  it("are not shown when the database is out of reach", async () => {
+  it("are not shown when the database is unreachable", async () => {
     const { stderr, code } = await spawnCli(["status"], {
       env: { DATABASE_URL: `postgres://me:${PASSWORD}@127.0.0.1:1/none` },
     }).exited;

@@ -36,7 +36,7 @@ describe("stale rows", () => {
       { model: "a", n: 1 },
       { model: "b", n: 99 },
     ]);
-    // A dead row that has a vector hides no row that waits for one.
+    // A dead row that has a vector hides no pending row.
     await db.query("update embedd.pipelines set paused = true where relation = $1::regclass", [stale.table]);
     await db.query(`insert into ${stale.table} values (1000, 'waits')`);
     const { rows } = await db.query("select pending::int, dead::int from embedd.status where relation = $1", [

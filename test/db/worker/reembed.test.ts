@@ -70,7 +70,7 @@ describe("stale rows", () => {
     await startTestWorker(db, provider, { maxBatchRows: 50, pollIntervalMs: 3_600_000 });
     await called(1);
     expect(calls[0]?.[0]).toBe("text 400");
-    // The worker sleeps as far as writers can tell, and is woken.
+    // To writers the worker seems asleep, so they wake it.
     await db.query(`insert into ${stale.table} values (1000, 'fresh')`);
     await called(2);
     expect(calls[1]).toEqual(["fresh"]);
@@ -78,7 +78,7 @@ describe("stale rows", () => {
       release();
     });
     await waitFor(async () => (await models())[1]?.n === 1, { timeoutMs: 10_000, what: "the fresh row" });
-    // Nothing else was begun: one call is left free for what comes.
+    // No other call has begun: one stays free for new rows.
     expect(calls).toHaveLength(2);
     for (const release of held) release();
     held = null;

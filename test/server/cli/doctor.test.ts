@@ -20,7 +20,7 @@ describeServer("embedd doctor", () => {
     ["a missing index", "drop index embedd_ID_pending", /index of pending rows is missing/],
     [
       "a missing column",
-      "alter table docs rename body to text",
+      "alter table docs drop body cascade",
       /a column that it needs is gone|table or a column is gone/,
     ],
     [

@@ -39,7 +39,7 @@ const run = (relation: string, options: Partial<SwitchOptions> = {}) =>
     }),
   );
 
-/** Adds the new columns and leaves. */
+/** Adds the new columns and stops. */
 const begin = (relation: string) =>
   expect(run(relation, { maxBehind: -1, signal: AbortSignal.abort() })).rejects.toThrow("abort");
 
@@ -157,7 +157,7 @@ describeServer("while a model is switched", () => {
       stderr: expect.stringContaining("its current model is new") as string,
     });
     expect((await embedd("switch-model", "--status")).stdout).toBe("no switch is running\n");
-    // As it would after a crash right behind the swap.
+    // As after a crash right after the swap.
     expect(await embedd("switch-model", "docs", "--model", "new", "--dimensions", "8")).toMatchObject({
       code: 0,
       stdout: expect.stringMatching(
@@ -185,7 +185,7 @@ describeServer("while a model is switched", () => {
             ? Promise.reject(new EmbeddError("input refused", { kind: "row", code: "refused_input" }))
             : inner.embed(texts, options),
       },
-      // What other tests embedded must not be taken over.
+      // Vectors of other tests must not be reused.
       { maxAttempts: 1, reuse: false },
     );
     const args = ["switch-model", "failing", "--max-behind", "0"];

@@ -8,7 +8,7 @@ import { startTestWorker } from "../../helpers/worker.js";
 const db = useDatabase();
 const vectorColumns = "embedding vector(384), embedding_model text";
 
-/** By type, values that are hard for one that carries them as text or in arrays. */
+/** By type, values that are hard to carry as text or in arrays. */
 const types: [string, string[]][] = [
   ["smallint", ["-32768", "32767"]],
   ["integer", ["-2147483648", "2147483647"]],
@@ -33,6 +33,12 @@ const types: [string, string[]][] = [
   ["interval", ["1 day -02:00", "-1 mon +3 days"]],
   ["text collate caseless", ["Straße", "a,B"]],
   ["inet", ["10.0.0.1", "2001:db8::/32"]],
+  ["text[]", ["{}", "{a,b}", '{"a,b",NULL,""}', "{{a,b},{c,d}}"]],
+  ["bigint[]", ["{1,2}", "{{3},{4}}"]],
+  ["mood[]", ["{happy}", '{happy,"Quite, sad"}']],
+  ["route", ["{a}", "{a,b}"]],
+  ["int4range", ["[1,5)", "empty"]],
+  ["place", ['(1,"a,b")', '(2,"")']],
 ];
 
 /** Embedded PostgreSQL has no extension but vector. */
@@ -46,6 +52,8 @@ describe("a primary key", () => {
       create type mood as enum ('happy', 'Quite, sad');
       create type app.mood as enum ('happy', 'other schema''s');
       create domain positive as int check (value > 0);
+      create domain route as text[] check (cardinality(value) > 0);
+      create type place as (x int, y text);
       create domain code as varchar(10) check (value ~ '^[A-Z]-[0-9]$')`);
     await db.query(
       "create collation caseless (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",

@@ -101,7 +101,7 @@ describe("a partitioned table: rows that", () => {
     await expectVectors(db, "growing", { asia1: "in the new one", oz1: "in the attached one" }, { key });
     await db.query("update growing set body = 'edited there' where region = 'oz'");
     await expectVectors(db, "growing", { asia1: "in the new one", oz1: "edited there" }, { key });
-    // Its rows are found by the index of waiting rows as all others.
+    // The index of pending rows finds its rows like all others.
     const { rowCount } = await db.query(
       "select from pg_indexes where tablename = 'growing_rest' and indexdef like '%embedding IS NULL%'",
     );
@@ -112,14 +112,14 @@ describe("a partitioned table: rows that", () => {
     await watchParts("shrinking");
     await db.query("insert into shrinking (region, id, body) values ('eu', 1, 'leaves'), ('us', 1, 'stays')");
     await expectVectors(db, "shrinking", { eu1: "leaves", us1: "stays" }, { key });
-    expect(await triggersOf("shrinking_eu")).toBe(3);
+    expect(await triggersOf("shrinking_eu")).toBe(4);
     await db.query("alter table shrinking detach partition shrinking_eu");
     expect(await triggersOf("shrinking_eu")).toBe(0);
     await db.query("insert into shrinking_eu (region, id, body) values ('eu', 2, 'nobody is asked')");
     await db.query("insert into shrinking (region, id, body) values ('us', 2, 'served as before')");
     await expectVectors(db, "shrinking", { us1: "stays", us2: "served as before" }, { key });
     await expectVectors(db, "shrinking_eu", { eu1: "leaves", eu2: null }, { key });
-    // And back: what it holds by then is found when somebody wakes the worker.
+    // Attached again: its rows are found once a writer wakes the worker.
     await db.query("alter table shrinking attach partition shrinking_eu for values in ('eu')");
     await db.query("insert into shrinking (region, id, body) values ('eu', 3, 'wakes')");
     const all = {

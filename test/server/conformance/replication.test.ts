@@ -7,7 +7,7 @@ import { connectWriter, countNotifications, expectVectors, watchTable } from "..
 import { startTestWorker } from "../../helpers/worker.js";
 
 const db = useDatabase();
-/** What no trigger tells is found by the poll. */
+/** The poll finds what no trigger reports. */
 const POLL_MS = 1_000;
 
 /** Waits until a row has arrived with a text, embedded or not. */

@@ -79,7 +79,7 @@ describe("a table", () => {
   });
 
   it.each(["zzzz_tidy", "überarbeiten"])(
-    "not with a BEFORE trigger that runs after embedd's own: %s",
+    "is refused with a BEFORE trigger that runs after embedd's own: %s",
     async (name) => {
       const relation = `"late ${name}"`;
       await db.query(`create table ${relation} (id int primary key, body text, ${vectorColumns});
@@ -90,7 +90,7 @@ describe("a table", () => {
         constraint: "later_trigger",
         message: expect.stringContaining(name) as string,
       });
-      // One that comes later is said as well.
+      // A trigger that is created later is reported too.
       await db.query(`drop trigger "${name}" on ${relation}`);
       await db.query("select embedd.watch($1, '{body}')", [relation]);
       await db.query(

@@ -92,7 +92,7 @@ describeServer("a transaction in two phases", () => {
     );
     release();
     await expectVectors(db, "awake", { 1: "keeps the worker awake" });
-    // The transaction has the gate, prepared as it is: the worker cannot fall asleep over it.
+    // The prepared transaction holds the gate, so the worker cannot fall asleep.
     const gate = () =>
       db.query<{ mode: string }>(
         `select l.mode from pg_locks l where l.locktype = 'advisory' and l.classid = 1701667431 and l.objid = (

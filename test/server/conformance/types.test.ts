@@ -17,7 +17,7 @@ describe("content", () => {
     if (db.kind === "server") await db.query("create extension citext");
   });
 
-  // Each time: two values, and one that the type takes for equal to the second where it can.
+  // For each type: two values, and one that the type considers equal to the second, where there is one.
   it.for<[string, string[]]>([
     ["text", ["plain", "B", "b"]],
     ["varchar(40)", ["of bounded length", "B", "b"]],

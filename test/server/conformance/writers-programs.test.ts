@@ -14,7 +14,7 @@ const psql = (args: string[], input?: string | Uint8Array) =>
     input === undefined ? {} : { input },
   );
 
-/** Texts with whatever the formats of COPY must escape. */
+/** Texts with everything that the formats of COPY must escape. */
 const texts = [
   "plain",
   'with "quotes", and, commas',

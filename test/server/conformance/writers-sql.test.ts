@@ -134,7 +134,7 @@ describeServer("a transaction", () => {
       insert into saved (id, body) values (3, 'after it');
       commit`);
     await expectVectors(db, "saved", { 1: "before the savepoint", 3: "after it" });
-    // The one that woke the worker is undone, and with it the notification.
+    // The INSERT that would wake the worker is rolled back, and its notification too.
     await client.query(`begin; savepoint here; insert into saved (id, body) values (4, 'undone, three');
       rollback to here; update saved set body = 'written after' where id = 3; commit`);
     await expectVectors(db, "saved", { 1: "before the savepoint", 3: "written after" });

@@ -74,7 +74,7 @@ describeServer("several workers", () => {
   });
 
   it("notice at once when a sleeping worker dies", async () => {
-    // The first sleeper has the gate; the second sleeps beside it and must take over.
+    // The first sleeper has the gate; the second sleeps without it and must take over.
     const first = spawnCli(["run"], { env: { DATABASE_URL: db.url, EMBEDD_LOG_FORMAT: "json" } });
     await first.waitForLine(/"ready"/);
     const { rows } = await db.query<{ model: string }>("select served_model as model from embedd.pipelines");

@@ -14,9 +14,13 @@ const healthy: PipelineInspection = {
   error: null,
   missingPrivileges: null,
   rowSecurity: false,
-  missingTriggers: null,
-  disabledTriggers: null,
+  tableProblem: null,
+  gap: null,
+  flaw: null,
+  rolesWithoutSchema: null,
+  schema: "public",
   pendingIndex: "ready",
+  vectorIndex: null,
 };
 
 const fixes = (change: Partial<PipelineInspection>, broken = false): (string | undefined)[] =>
@@ -26,17 +30,34 @@ it("finds nothing wrong with a healthy pipeline", () => {
   expect(checkPipeline(healthy, "worker", false, null)).toMatchObject([{ state: "ok" }]);
 });
 
-it("enables exactly the disabled triggers of embedd", () => {
-  expect(fixes({ disabledTriggers: ["before_update", "after_update"] })).toEqual([
-    `ALTER TABLE "Some Docs" ENABLE ALWAYS TRIGGER zzz_embedd_7__before_update, ENABLE TRIGGER zzz_embedd_7__after_update;`,
+it("repairs triggers and asks about vectors that may belong to earlier texts", () => {
+  expect(fixes({ gap: "triggers are disabled: before_update" })).toEqual([
+    `embedd repair '"Some Docs"' --existing refresh  # or keep`,
   ]);
+});
+
+it("repairs an index of pending rows", () => {
+  expect(fixes({ pendingIndex: "invalid" })).toEqual([`embedd repair '"Some Docs"'`]);
+});
+
+it("says only what happened to a table that is gone", () => {
+  expect(
+    fixes({ tableProblem: "its table is gone; embedd unwatch public.docs", pendingIndex: "missing" }, true),
+  ).toEqual(["embedd unwatch public.docs"]);
 });
 
 it("watches again with the settings that the pipeline has", () => {
   const settings = { template: "{title}: {body}", modelColumn: "made by", model: "m", indexMethod: "hnsw" };
-  expect(fixes({ ...settings, pendingIndex: "invalid" })).toEqual([
-    `embedd unwatch '"Some Docs"' --embedding embedding && embedd watch '"Some Docs"' --content title body` +
-      ` --model-column 'made by' --template '{title}: {body}' --model m --index hnsw --existing refresh`,
+  expect(fixes(settings, true)).toEqual([
+    `embedd watch '"Some Docs"' --content title body` +
+      ` --model-column 'made by' --template '{title}: {body}' --model m --index hnsw`,
+  ]);
+});
+
+it("names every role that may not use the schema", () => {
+  expect(fixes({ rolesWithoutSchema: ["worker", "other worker"] }, true)).toEqual([
+    "embedd grant worker",
+    "embedd grant 'other worker'",
   ]);
 });
 

@@ -132,7 +132,7 @@ describe("the services", () => {
   });
 
   it("set only variables that embedd knows", async () => {
-    // Whatever else is wrong with this address, the settings are read first.
+    // The settings are read before this address is used.
     const { stderr } = await spawnCli(["status"], {
       env: { ...interpolated(worker.environment), DATABASE_URL: "postgres://nobody@127.0.0.1:1/none" },
     }).exited;

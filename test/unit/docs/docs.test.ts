@@ -19,6 +19,10 @@ describe.each(documents)("$path", (document) => {
     expect(dialectPhrases(document.prose)).toEqual([]);
   });
 
+  it("has no table row wider than a screen", () => {
+    expect(longRows(document.tableRows)).toEqual([]);
+  });
+
   it("calls embedd by its own name, not through npx", () => {
     expect(throughNpx([...document.commands, ...document.code])).toEqual([]);
   });
@@ -53,10 +57,6 @@ describe("the commands that the documentation shows", () => {
 
 describe("README.md", () => {
   const readme = documents.find(({ path }) => path === "README.md");
-
-  it("has no table row wider than a screen", () => {
-    expect(longRows(readme?.tableRows ?? ["no README"])).toEqual([]);
-  });
 
   it("shows the command that continuous integration runs", () => {
     expect(readme?.commands).toContain("npm ci && npm test");

@@ -107,7 +107,7 @@ it("a data directory opens after kill -9 during writes, with everything that was
   await query(again.connectionString, "insert into written values (100000)");
 });
 
-it("a data directory is opened by one of several processes that start at the same time", async () => {
+it("a data directory is opened by only one of several processes that start at the same time", async () => {
   const dataDir = join(await newDirectory(), "data");
   const all = await Promise.all([openElsewhere(dataDir), openElsewhere(dataDir), openEmbedded({ dataDir })]);
   const ours = all[2];
@@ -146,7 +146,7 @@ it("a start on a port in use names the port", async () => {
   const { port } = other.address() as AddressInfo;
   await expect(openEmbedded({ port })).rejects.toMatchObject({
     code: "port_in_use",
-    message: `port ${port} of 127.0.0.1 is in use by another program`,
+    message: `port ${port} on 127.0.0.1 is already in use`,
   });
 });
 

@@ -4,11 +4,10 @@ import { createFrontend } from "#embedd/embedded/frontend.js";
 import {
   createMessageSplitter,
   errorResponse,
-  parseErrorMessage,
   queryMessage,
-  readyForQuery,
   syncMessage,
 } from "#embedd/embedded/protocol.js";
+import { parseErrorMessage, readyForQuery } from "../../helpers/backend-messages.js";
 
 function notification(channel: string, payload: string): Buffer {
   const body = Buffer.from(`\0\0\0\x07${channel}\0${payload}\0`);

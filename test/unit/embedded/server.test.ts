@@ -237,7 +237,7 @@ function message(type: string, body: string): Buffer {
   return bytes;
 }
 
-/** A client that says what it wants when it wants, after the usual start. */
+/** A client that can send any message at any time, after the usual start-up. */
 async function rawClient(): Promise<RawClient> {
   const socket = connect(Number(new URL(server.connectionString).port), "127.0.0.1").setNoDelay(true);
   socket.on("error", () => undefined);

@@ -1,10 +1,11 @@
 import { expect, it } from "vitest";
-import { parseErrorMessage, queryMessage, readyForQuery } from "#embedd/embedded/protocol.js";
+import { queryMessage } from "#embedd/embedded/protocol.js";
 import { createSharedSession } from "#embedd/embedded/session.js";
 import type { SharedSession } from "#embedd/embedded/session.js";
+import { parseErrorMessage, readyForQuery } from "../../helpers/backend-messages.js";
 import { waitFor } from "../../helpers/wait.js";
 
-/** Knows BEGIN and ROLLBACK, and dies of DIE. */
+/** Understands BEGIN and ROLLBACK, and crashes on DIE. */
 function fakeSession(idleInTransactionMs: number): { session: SharedSession; ran: string[] } {
   const ran: string[] = [];
   let status: "I" | "T" = "I";

@@ -25,7 +25,7 @@ async function requestSent(): Promise<void> {
   unsubscribe(channel, sent);
 }
 
-/** What every provider promises, whatever computes its vectors. */
+/** What every provider promises, however it computes its vectors. */
 const PROVIDERS: Record<string, () => Promise<Subject>> = {
   local: () => {
     let thread: Worker | undefined;

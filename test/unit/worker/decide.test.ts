@@ -42,7 +42,7 @@ describe("what a worker does about a pipeline", () => {
     ["paused", { paused: true }, {}, "ignore"],
     ["pinned to another model", { model: "other" }, {}, "ignore"],
     ["pinned to this worker's model", { model: "new" }, {}, "ask"],
-    ["that nobody has ever served", {}, {}, "ask"],
+    ["that no worker has ever served", {}, {}, "ask"],
     ["served with this worker's model", { served: true, servedModel: "new", servedBy: 3 }, {}, "ask"],
     ["served with another model, for the first time", old, {}, "ask"],
     ["with other dimensions", {}, { provider: wide }, "unfit", "docs is vector(384), but wide makes 8 dim"],
@@ -245,7 +245,7 @@ describe("workers of several models that start, stop and refresh in any order", 
     expect(takeovers).toBeGreaterThan(10);
   });
 
-  it("leave no pipeline unserved, whatever happened before", () => {
+  it("leave no pipeline unserved, regardless of what happened before", () => {
     fc.assert(
       fc.property(
         fc.array(action, { maxLength: 100, size: "max" }),

@@ -98,7 +98,7 @@ it("the vector cache stores no text, and separates models and dimensions", async
   await startTestWorker(db, b);
   await embedded("narrow");
   expect(b.texts).toEqual(["one text"]);
-  // halfvec(384) and vector(384) of one model are one vector, computed once unless both were at it at once.
+  // halfvec(384) and vector(384) of one model are one vector, computed once unless both tables were embedded at the same time.
   expect(new Set(a.texts)).toEqual(new Set(["one text"]));
   // Cached while the row is written, so perhaps a moment later.
   const cached = () => db.query("select model, dimensions from embedd.vectors order by model");

@@ -1,10 +1,14 @@
+import pg from "pg";
 import { beforeEach, expect, it, onTestFinished } from "vitest";
 import { readStatus } from "#embedd/admin/status.sql.js";
 import { createLogger } from "#embedd/logger.js";
+import { createProvider } from "#embedd/providers/create-provider.js";
+import type { Provider } from "#embedd/providers/provider.js";
 import { bookUsage } from "#embedd/worker/embed/usage.sql.js";
 import { createUsage } from "#embedd/worker/embed/usage.js";
+import { spawnCli } from "../../../helpers/cli.js";
 import { useDatabase } from "../../../helpers/database.js";
-import { paidProvider } from "../../../helpers/providers.js";
+import { hashProvider, paidProvider } from "../../../helpers/providers.js";
 import { waitFor } from "../../../helpers/wait.js";
 import { startTestWorker } from "../../../helpers/worker.js";
 
@@ -66,7 +70,7 @@ it.each([
     });
     await waitFor(async () => (await embedded()) === 123, { timeoutMs: 20_000, what: "the rows that fit" });
     expect((await chunks())?.tokensToday).toBe(1_230);
-    // Who only waits for the backlog, as run --once does, need not wait for the next day.
+    // `idle()`, which run --once uses, does not wait for the next day.
     await Promise.all(workers.map((worker) => worker.idle()));
     const midnight = new Date();
     midnight.setUTCHours(24, 0, 0, 0);
@@ -104,7 +108,9 @@ it("usage is recorded on the day of its reservation", async () => {
     model: "paid",
     requests: 1,
     tokens: 20,
+    texts: 3,
     cutTexts: 2,
+    local: false,
     reservedTokens: 50,
     usd: -3,
   };
@@ -134,4 +140,104 @@ it("a limit in dollars needs a price", async () => {
     kind: "configuration",
     code: "unknown_price",
   });
+});
+
+it("the local model's tokens and cut texts are recorded, and status, doctor and estimate show their share", async () => {
+  const long = "a sentence that goes on ".repeat(120);
+  await db.query(
+    "insert into embedd.chunks (source, content) select 's', i || $1 from generate_series(1, 4) i",
+    [long],
+  );
+  await db.query("insert into embedd.chunks (source, content) values ('s', 'short'), ('s', 'short too')");
+  const embedd = (...args: string[]) => spawnCli(args, { env: { DATABASE_URL: db.url } }).exited;
+  const estimated = await embedd("estimate", "--trial", "2");
+  expect(estimated.stdout).toContain("cut     4 of 6 (67 %) of the sampled rows");
+  // The trial of a local model spends nothing.
+  expect((await db.query("select from embedd.usage")).rowCount).toBe(0);
+  const provider = await createProvider({ provider: "local" });
+  onTestFinished(() => provider.close());
+  // A limit that an API would have reached.
+  const worker = await startTestWorker(db, provider, { maxTokensPerDay: 10 });
+  await worker.idle();
+  await worker.stop();
+  const { rows } = await db.query<{
+    local: boolean;
+    requests: number;
+    cut: number;
+    texts: number;
+    tokens: number;
+  }>("select local, requests::int, cut_texts::int as cut, texts::int, tokens::int from embedd.usage");
+  expect(rows).toHaveLength(1);
+  expect(rows[0]).toMatchObject({ local: true, requests: 0, cut: 4, texts: 6 });
+  expect(rows[0]?.tokens).toBe(4 * 256 + 3 + 4);
+  expect(await chunks()).toMatchObject({
+    cutTextsToday: 4,
+    textsToday: 6,
+    tokensToday: rows[0]?.tokens,
+    usdToday: 0,
+  });
+  const status = await embedd("status");
+  expect(status.stdout).toMatch(/today {5}1031 tokens, 4 texts cut at the model's limit/);
+  expect(status.stdout).toContain("cut       4 of 6 (67 %) of today's texts; split long texts");
+  const doctor = await embedd("doctor");
+  expect(doctor.stdout).toContain("warn  embedd.chunks.embedding: 4 of 6 (67 %) of today's texts were cut");
+});
+
+it("tokens of a local model count toward no limit of an API", async () => {
+  await db.query(
+    "insert into embedd.usage (pipeline_id, day, model, local, tokens) values (1, (now() at time zone 'UTC')::date, 'paid', true, 1000000)",
+  );
+  const usage = createUsage(
+    db.pool,
+    paidProvider(),
+    { tokens: 1_000, usd: null },
+    createLogger({ level: "silent", format: "json" }),
+  );
+  onTestFinished(() => usage.stop());
+  const reservation = await usage.meter(1).reserve(600);
+  reservation.settle({ requests: 1, tokens: 600, texts: 60 });
+  await usage.stop();
+  const { rows } = await db.query(
+    "select local, tokens::int, texts::int, reserved_tokens::int as reserved from embedd.usage order by local",
+  );
+  expect(rows).toEqual([
+    { local: false, tokens: 600, texts: 60, reserved: 0 },
+    { local: true, tokens: 1_000_000, texts: 0, reserved: 0 },
+  ]);
+});
+
+it("a local model's reservations never ask the database", async () => {
+  const usage = createUsage(
+    new pg.Pool({ connectionString: "postgres://nobody@127.0.0.1:1/nowhere" }),
+    { ...paidProvider(), runsHere: true },
+    { tokens: 1, usd: 1 },
+    createLogger({ level: "silent", format: "json" }),
+  );
+  const reservation = await usage.meter(1).reserve(1_000);
+  reservation.settle({ requests: 0, tokens: 1_000 });
+  await usage.stop();
+});
+
+it("a text that is cut at EMBEDD_MAX_CHARS counts as cut, once, and one of exactly that length does not", async () => {
+  await db.query("insert into embedd.chunks (source, content) values ('s', $1), ('s', $2), ('s', $3)", [
+    "ñ🚀".repeat(128),
+    `${"é🚀".repeat(128)}.`,
+    "x".repeat(300),
+  ]);
+  const metered = hashProvider();
+  const provider: Provider = {
+    ...metered,
+    runsHere: true,
+    async embed(texts, { meter, cutBefore, ...options } = {}) {
+      const reservation = await meter?.reserve(1);
+      const cutTexts = texts.filter((text) => cutBefore?.has(text)).length;
+      reservation?.settle({ requests: 0, tokens: texts.length, texts: texts.length, cutTexts });
+      return metered.embed(texts, options);
+    },
+  };
+  const worker = await startTestWorker(db, provider, { maxChars: 256 });
+  await worker.idle();
+  await worker.stop();
+  expect(await chunks()).toMatchObject({ textsToday: 3, cutTextsToday: 2 });
+  expect(new Set(metered.texts)).toEqual(new Set(["ñ🚀".repeat(128), "é🚀".repeat(128), "x".repeat(256)]));
 });

@@ -45,7 +45,7 @@ describe("a row that cannot be embedded", () => {
       { dead: 1, pending: 0 },
     ]);
     await db.query("update embedd.chunks set content = 'antidote' where content = 'poison'");
-    await waitFor(async () => (await pending("a")) === 0, { timeoutMs: 10_000, what: "the mended row" });
+    await waitFor(async () => (await pending("a")) === 0, { timeoutMs: 10_000, what: "the repaired row" });
     expect(await failures()).toEqual([]);
   });
 
@@ -62,7 +62,9 @@ describe("a row that cannot be embedded", () => {
     });
     expect(await pending("b")).toBe(1);
     // The server's message quotes the row, so it is not repeated.
-    expect(await failures()).toMatchObject([{ code: "P0001", error: "the table refused the UPDATE" }]);
+    expect(await failures()).toMatchObject([
+      { code: "P0001", error: "the table refused the UPDATE: trigger no_seven (function no_seven())" },
+    ]);
     await db.query(
       "drop trigger no_seven on embedd.chunks; update embedd.chunks set content = '7' where content = 'seven'",
     );

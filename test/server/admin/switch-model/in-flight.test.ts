@@ -43,7 +43,7 @@ const run = (relation: string, options: Partial<SwitchOptions> = {}) =>
     }),
   );
 
-/** Adds the new columns and leaves; the next run goes on. */
+/** Adds the new columns and stops; the next run resumes. */
 async function begin(relation: string): Promise<void> {
   await expect(run(relation, { maxBehind: 0, signal: AbortSignal.abort() })).rejects.toThrow("abort");
 }
@@ -63,14 +63,14 @@ describeServer("a batch in flight across the swap", () => {
     await inFlight;
     await run("docs", { maxBehind: 0 });
     await expectModel(db, "docs", "new", DIMENSIONS);
-    // The same texts as in the old model's batch wait again, and one has another.
+    // One row of the old model's batch is pending again with the same text, and one with another text.
     const nextInFlight = next.hold();
     await db.query(
       "update docs set embedding = null, embedding_model = null where id = 1; update docs set body = 'edited' where id = 2",
     );
     await nextInFlight;
     old.release();
-    // Its answer has come when the worker has gone.
+    // The old worker writes what it can before it has stopped.
     await oldWorker.stop();
     expect((await db.query("select id, embedding_model from docs where id <= 3 order by id")).rows).toEqual([
       { id: 1, embedding_model: null },

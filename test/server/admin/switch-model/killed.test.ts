@@ -46,11 +46,11 @@ async function kill(command: CliProcess): Promise<void> {
   expect(await command.exited).toMatchObject({ signal: "SIGKILL" });
 }
 
-/** An advisory lock in which the swap's transaction is caught. */
+/** An advisory lock that blocks the swap's transaction. */
 const HOLD = 4_711;
 
 interface Moment {
-  /** Gets a switch to the moment and kills it there; returns what is to end before it can go on. */
+  /** Runs a switch up to this moment and kills it; returns what must end before it can be resumed. */
   reach: (held: ReturnType<typeof heldProvider>, startNew: () => Promise<unknown>) => Promise<() => unknown>;
 }
 
@@ -135,7 +135,7 @@ const moments: Record<string, Moment> = {
       await startNew();
       await whenWaiting("select embedd.finish_switch%", "advisory");
       await kill(command);
-      // Its backend notices when it wants to answer, and gives back the table.
+      // Its backend notices this when it sends an answer, and then releases the table.
       await end();
       return () => db.query("drop event trigger hold; drop function hold()");
     },

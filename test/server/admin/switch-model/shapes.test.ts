@@ -1,6 +1,6 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
-import { expect, it } from "vitest";
+import { beforeAll, expect, it } from "vitest";
 import { withOwnerClient } from "#embedd/database/pool.js";
 import { grantWorker, revokeWorker } from "#embedd/admin/roles.sql.js";
 import { switchModel } from "#embedd/admin/switch-model/switch-model.js";
@@ -45,6 +45,22 @@ const shapes: Record<string, Shape> = {
       create index models on plain (embedding_model, id)`,
     index: "hnsw",
   },
+  "defaults, and indexes with comments and a tablespace": {
+    relation: "kept",
+    ddl: `create table kept (id int primary key, body text, embedding vector(16), embedding_model text default 'none');
+      alter table kept alter embedding set default null::vector`,
+    rows: "insert into kept select i, 'text ' || i, null, null from generate_series(1, 60) i",
+    indexes: `create index spaced on kept using hnsw (embedding vector_cosine_ops) tablespace embedd_test_space where id > 3;
+      comment on index spaced is 'the ''index''';
+      do $$ declare i regclass; begin
+        for i in select indexrelid from pg_index join pg_class c on c.oid = indexrelid
+          where indrelid = 'kept'::regclass and relname like 'embedd%' loop
+          execute format('comment on index %s is %L', i, 'of embedd');
+          if i::text like '%vector' then execute format('alter index %s set tablespace embedd_test_space', i); end if;
+        end loop;
+      end $$`,
+    index: "hnsw",
+  },
   "a key of three columns and names that need quotes": {
     relation: `"Some Docs"`,
     ddl: `create table "Some Docs" ("A" int, b text, "c c" date, body text, "Emb""edding" vector(16), "the model's" text, primary key ("A", b, "c c"))`,
@@ -76,7 +92,7 @@ const shapes: Record<string, Shape> = {
   },
 };
 
-/** The schema line by line in any order, of which the order of columns, embedd's own numbers and the model's name are no part. */
+/** The schema's lines, sorted, without the order of columns, embedd's own numbers and the model's name. */
 async function schemaLines(model: string, dimensions: number): Promise<string[]> {
   const { stdout } = await run("pg_dump", ["--schema-only", "--exclude-schema=embedd", db.url]);
   return stdout
@@ -93,6 +109,16 @@ async function schemaLines(model: string, dimensions: number): Promise<string[]>
 }
 
 describeServer("switch-model of a table with", () => {
+  beforeAll(async () => {
+    const client = await db.pool.connect();
+    await client.query("set allow_in_place_tablespaces = on");
+    await client.query("create tablespace embedd_test_space location ''").catch((error: unknown) => {
+      // Tablespaces belong to the whole server.
+      if ((error as { code?: unknown }).code !== "42710") throw error;
+    });
+    client.release(true);
+  });
+
   it.each(Object.entries(shapes))("%s", async (_, shape) => {
     const { role } = await createRole(db);
     const { relation, embedding = "embedding", modelColumn = "embedding_model", quoted } = shape;

@@ -36,7 +36,7 @@ describeServer("switch-model, with many rows that neither model has embedded", (
       { step: "fill", counts: { pending: 20_101, behind: 0 }, mostPending: 20_100 },
       { step: "fill" },
     ]);
-    // Nor does the transaction walk them, where they have come in the meantime.
+    // The transaction does not walk them either, if they arrived meanwhile.
     await expect(
       db.query(
         "select embedd.finish_switch(id, 100, false, false) from embedd.pipelines where shadow_of is not null",

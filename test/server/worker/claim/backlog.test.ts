@@ -1,6 +1,7 @@
 import type { PoolClient } from "pg";
 import { beforeAll, expect, it } from "vitest";
 import { pendingStatement, staleStatement } from "#embedd/worker/claim/claim.sql.js";
+import { readStatement } from "#embedd/worker/claim/read-rows.sql.js";
 import { completeStatement } from "#embedd/worker/write/complete.sql.js";
 import { loadPipelines } from "#embedd/database/load-pipelines.sql.js";
 import type { Pipeline } from "#embedd/database/pipeline.js";
@@ -53,6 +54,7 @@ describeServer(`with ${ROWS} rows`, () => {
     ] as const) {
       for (const from of [null, cursor]) {
         const { text, values } = pendingStatement(pipeline, {
+          model: "model",
           worker: 1,
           leaseMs: 15_000,
           oldest: 448,
@@ -68,7 +70,7 @@ describeServer(`with ${ROWS} rows`, () => {
           ),
         );
         expect(plan).not.toMatch(/Seq Scan on (simple|composite)/);
-        expect(plan).not.toMatch(/Sort Key: t\./);
+        expect(plan).not.toMatch(/Sort Key: t(_\d+)?\.(?!ctid)/);
       }
     }
   });
@@ -89,6 +91,23 @@ describeServer(`with ${ROWS} rows`, () => {
       });
       const plan = await explain(text, values, "pg_catalog");
       expect(plan).toMatch(/Index Scan using (simple|composite)_pkey/);
+      expect(plan).not.toMatch(/Seq Scan on (simple|composite)/);
+    }
+  });
+
+  it("reading the texts of a claim finds its rows by their keys", async () => {
+    for (const [pipeline, key] of [
+      [simple, ["500"]],
+      [composite, ["7", "2024-03-01", "n7"]],
+    ] as const) {
+      const keys = Array.from({ length: 512 }, () => ({ key: [...key] }));
+      const { text, values } = readStatement(pipeline, keys, {
+        kind: "pending",
+        model: "model",
+        maxChars: 65_536,
+      });
+      const plan = await explain(text, values);
+      expect(plan).toMatch(/Index Scan using ((simple|composite)_pkey|embedd_\d+_pending)/);
       expect(plan).not.toMatch(/Seq Scan on (simple|composite)/);
     }
   });
@@ -134,7 +153,7 @@ describeServer(`with ${ROWS} rows`, () => {
         if (pipeline.relation === `public.${table}`) batches.push(outcome.written);
       },
     });
-    // Only the table that is looked at.
+    // Only this table is served.
     await db.query("update embedd.pipelines set paused = relation <> $1::regclass", [table]);
     const step = async () => {
       const before = batches.length;

@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { expect, it } from "vitest";
 import { claimPending } from "#embedd/worker/claim/claim.sql.js";
 import { releaseLease } from "#embedd/worker/claim/leases.sql.js";
+import { readRows } from "#embedd/worker/claim/read-rows.sql.js";
 import { loadPipelines } from "#embedd/database/load-pipelines.sql.js";
 import { describeServer, useDatabase } from "../../../helpers/database.js";
 import { spawnCli } from "../../../helpers/cli.js";
@@ -9,14 +10,14 @@ import { waitFor } from "../../../helpers/wait.js";
 
 const db = useDatabase();
 
-/** The most memory that a process ever had. */
+/** A process's peak memory. */
 async function peakMegabytes(pid: number): Promise<number> {
   const status = await readFile(`/proc/${pid}/status`, "utf8");
   return Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1]) / 1024;
 }
 
 const LONG = 100;
-/** About a megabyte of words, another for each i. */
+/** About a megabyte of words, different for each i. */
 const longText = "repeat(md5(i::text) || ' and ' || i || ' more words of a very long text ', 15000)";
 
 describeServer("a backlog of a million rows with texts of 1 MB among them", () => {
@@ -36,21 +37,21 @@ describeServer("a backlog of a million rows with texts of 1 MB among them", () =
     const { pipelines } = await loadPipelines(db.pool);
     const vast = pipelines.find((p) => p.relation === "public.vast");
     if (vast === undefined) throw new Error("vast is not watched");
-    const limits = { oldest: 448, newest: 64, maxChars: 65_536, maxClaimChars: 1_000_000 };
+    const limits = { model: "m", oldest: 448, newest: 64, maxChars: 65_536, maxClaimChars: 1_000_000 };
     const claimed = await claimPending(db.pool, vast, {
       worker: 1,
       leaseMs: 60_000,
       cursor: null,
       ...limits,
     });
-    const lengths = claimed?.rows.map((row) =>
-      row.content.reduce((sum, text) => sum + (text ?? "").length, 0),
-    );
-    expect(Math.max(...(lengths ?? []))).toBeLessThanOrEqual(65_536 + 10);
-    expect(lengths?.reduce((sum, length) => sum + length, 0)).toBeLessThanOrEqual(1_000_000);
+    const { rows: read } = await readRows(db.pool, vast, claimed?.keys ?? [], { kind: "pending", ...limits });
+    expect(read).toHaveLength(claimed?.keys.length ?? 0);
+    const lengths = read.map((row) => row.content.reduce((sum, text) => sum + (text ?? "").length, 0));
+    expect(Math.max(...lengths)).toBeLessThanOrEqual(65_536 + 10);
+    expect(lengths.reduce((sum, length) => sum + length, 0)).toBeLessThanOrEqual(1_000_000);
     // Both ends have their share.
-    expect(claimed?.rows.map((row) => Number(row.key[0])).slice(0, 3)).toEqual([1, 2, 3]);
-    expect(claimed?.rows.filter((row) => Number(row.key[0]) > 999_000)).toHaveLength(64);
+    expect(claimed?.keys.map((row) => Number(row.key[0])).slice(0, 3)).toEqual([1, 2, 3]);
+    expect(claimed?.keys.filter((row) => Number(row.key[0]) > 999_000)).toHaveLength(64);
     await releaseLease(db.pool, claimed?.leaseId ?? "");
 
     const worker = spawnCli(["run"], { env: { DATABASE_URL: db.url, EMBEDD_LOG_FORMAT: "json" } });
@@ -68,7 +69,7 @@ describeServer("a backlog of a million rows with texts of 1 MB among them", () =
     const { pipelines } = await loadPipelines(db.pool);
     const vast = pipelines.find((p) => p.relation === "public.vast");
     if (vast === undefined) throw new Error("vast is not watched");
-    const limits = { oldest: 448, newest: 64, maxChars: 65_536, maxClaimChars: 1 };
+    const limits = { model: "m", oldest: 448, newest: 64, maxChars: 65_536, maxClaimChars: 1 };
     const claimed = await claimPending(db.pool, vast, {
       worker: 1,
       leaseMs: 60_000,
@@ -79,7 +80,7 @@ describeServer("a backlog of a million rows with texts of 1 MB among them", () =
       `select (select min(id) from vast where embedding is null) as oldest, min(id) as newest
        from (select id from vast where embedding is null order by id desc limit 64) as fresh`,
     );
-    expect(claimed?.rows.map((row) => row.key[0])).toEqual([rows[0]?.oldest, rows[0]?.newest]);
+    expect(claimed?.keys.map((row) => row.key[0])).toEqual([rows[0]?.oldest, rows[0]?.newest]);
     await releaseLease(db.pool, claimed?.leaseId ?? "");
   });
 });

@@ -54,12 +54,12 @@ describeServer("a pipeline that is pinned to no model", () => {
     const log = listeningLogger();
     const other = await startTestWorker(db, hashProvider({ model: "new" }), { log, takeoverMs: 1_000 });
     const third = await startTestWorker(db, hashProvider({ model: "old" }));
-    // The one that waits looks every second, and says so once.
+    // The waiting worker checks every second, and logs the reason once.
     await waitFor(() => log.lines.length > 0, { timeoutMs: 5_000, what: "the warning" });
     expect(await insertAndWait("two")).toBe("old");
     await first.stop();
     expect(await insertAndWait("three")).toBe("old");
-    // served_by follows at the next look, at the latest when the last is gone.
+    // served_by follows at the next check, at the latest when the last worker is gone.
     expect((await state())?.model).toBe("old");
     const lines = [...log.lines];
     expect(lines).toEqual([
@@ -91,7 +91,7 @@ describeServer("a pipeline that is pinned to no model", () => {
     expect(await insertAndWait("after")).toBe("old");
     expect((await state())?.model).toBe("old");
 
-    // As a restart of the database does; the one that waits is back first.
+    // Like a restart of the database; the waiting worker reconnects first.
     const { rows } = await db.query<{ pid: number }>(
       `select pid, pg_terminate_backend(pid) from pg_stat_activity
        where datname = current_database() and application_name like 'embedd %'

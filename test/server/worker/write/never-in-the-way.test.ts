@@ -17,7 +17,7 @@ async function embedded(table: string): Promise<number> {
   return rows[0]?.n ?? -1;
 }
 
-/** Paused, it is left alone from when this resolves; a pause takes a moment. */
+/** Pauses or resumes a pipeline, and resolves when the workers have followed. */
 async function setPaused(pipeline: number, paused: boolean): Promise<void> {
   await db.query("update embedd.pipelines set paused = $2 where id = $1", [pipeline, paused]);
   await waitFor(
@@ -164,7 +164,7 @@ describeServer("applications and the worker never wait for each other", () => {
     await locker.query("update locked set body = body where id = 0; commit");
     await waitFor(async () => (await embedded("locked")) === ROWS + 1, {
       timeoutMs: 3_000,
-      what: "the locked row",
+      what: "the held row",
     });
     const texts = [...provider.texts, ...helper.texts];
     expect(new Set(texts).size).toBe(ROWS + 1);

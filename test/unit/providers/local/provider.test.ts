@@ -36,6 +36,15 @@ describe("vectors of all-MiniLM-L6-v2", () => {
     expect(cosine(vector, await embedOne(SECOND_SENTENCE))).toBeCloseTo(COSINE_OF_BOTH, 4);
   });
 
+  it("of a text at the model's limit are from the whole text; one more token is cut, and counted", async () => {
+    const texts = ["a ".repeat(254), "a ".repeat(255), "e\u0301".repeat(4_000), " ".repeat(9_000)];
+    const settled: unknown[] = [];
+    const meter = { reserve: () => Promise.resolve({ settle: (spent: object) => void settled.push(spent) }) };
+    await provider.embed(texts, { meter });
+    expect(settled).toEqual([{ requests: 0, tokens: 256 + 256 + 3 + 2, texts: 4, cutTexts: 1 }]);
+    expect(await provider.countCut?.(texts)).toBe(1);
+  });
+
   it("do not depend on the batch, and are in the order of the texts", async () => {
     const together = await provider.embed([...MIXED_TEXTS, ...MIXED_TEXTS].reverse());
     for (const [i, text] of MIXED_TEXTS.entries()) {

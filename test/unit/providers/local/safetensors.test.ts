@@ -46,7 +46,7 @@ it("the header gives the position of each tensor", async () => {
 });
 
 it.each([
-  ["too short", Buffer.alloc(5), "8-byte length prefix"],
+  ["a file that is too short", Buffer.alloc(5), "8-byte length prefix"],
   ["a header that is cut off", withHeader("{}", 900), "cut off"],
   ["a header of absurd length", withHeader("{}", 2 ** 50), "header of 1125899906842624 bytes"],
   ["a header that is not JSON", withHeader("nonsense"), "not JSON"],

@@ -29,7 +29,7 @@ describe("an answer", () => {
     const { provider, server } = await start({ base64: "refused" });
     expectRight(await provider.embed(TEXTS));
     expectRight(await provider.embed(TEXTS));
-    // Refused, a trial of a harmless text in base64, one in numbers, and then what was wanted.
+    // The refused request, a harmless text in base64, the same in numbers, and the request again.
     expect(server.requests.map((r) => r.encoding)).toEqual(["base64", "base64", "float", "float", "float"]);
   });
 
@@ -160,7 +160,7 @@ describe("usage", () => {
     await provider.embed(TEXTS, { meter });
     expect(calls).toEqual([
       ["reserve", 15],
-      ["settle", { requests: 1, tokens: 55, cutTexts: 0 }],
+      ["settle", { requests: 1, tokens: 55, texts: 5, cutTexts: 0 }],
     ]);
   });
 
@@ -175,7 +175,7 @@ describe("usage", () => {
     expect(settled).toEqual([
       { requests: 1, tokens: 0 },
       { requests: 1, tokens: 15 },
-      { requests: 1, tokens: 10, cutTexts: 0 },
+      { requests: 1, tokens: 10, texts: 5, cutTexts: 0 },
     ]);
   });
 

@@ -101,13 +101,13 @@ describe("Retry-After", () => {
 
   it.each<[string, Reply, number]>([
     ["hours", apiError(429, {}, { "retry-after": "24367" }), 24_367_000],
-    ["days, capped", apiError(429, {}, { "retry-after": "999999" }), 86_400_000],
+    ["days, with a wait of one day at most,", apiError(429, {}, { "retry-after": "999999" }), 86_400_000],
     [
-      "GitHub's word for a day",
+      "any length, if GitHub names a daily limit,",
       apiError(429, {}, { "retry-after": "30", "x-ratelimit-type": "UserByModelByDay" }),
       30_000,
     ],
-    ["a quota that is used up", apiError(429, { code: "insufficient_quota" }), 600_000],
+    ["any length, with the code insufficient_quota,", apiError(429, { code: "insufficient_quota" }), 600_000],
   ])("of %s is a quota", async (_, reply, retryAfterMs) => {
     const { provider, server } = await start({ script: () => reply });
     await expect(provider.embed(["a"])).rejects.toMatchObject({
@@ -185,10 +185,10 @@ describe("a server that is down", () => {
     const calls = Array.from({ length: 20 }, (_, i) => failure(provider.embed([`text ${i}`])));
     for (const error of await Promise.all(calls))
       expect(error).toMatchObject({ kind: "provider", code: "unavailable" });
-    // 8 in flight, and 10 failures in a row end it for all.
+    // 8 are in flight, and 10 failures in a row stop all.
     expect(server.requests.length).toBeLessThanOrEqual(17);
     const before = server.requests.length;
-    // The time that an error names is what is tested, so these two waits are of that time.
+    // This tests the time that an error names, so these two waits last that long.
     const refused = await failure(provider.embed(["a"]));
     expect(refused.retryAfterMs).toBeGreaterThan(0);
     expect(server.requests).toHaveLength(before);

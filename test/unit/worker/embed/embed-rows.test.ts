@@ -13,7 +13,7 @@ const meter: UsageMeter = { reserve: () => Promise.resolve({ settle: () => undef
 
 function contextOf(provider: Provider, signal = new AbortController().signal): EmbedContext {
   const pipeline = { dimensions: 384 } as Pipeline;
-  return { pipeline, provider, template: defaultTemplate(1), meter, reuse: noReuse, signal };
+  return { pipeline, provider, template: defaultTemplate(1), meter, reuse: noReuse, maxChars: 100, signal };
 }
 
 const row = (id: number, text: string | null): ClaimedRow => ({
@@ -31,8 +31,8 @@ describe("embedding claimed rows", () => {
       10,
     );
     expect(embedded).toEqual([
-      { keyText: "1", key: ["1"], hash: Buffer.from([1]), embedding: hashVector("a") },
-      { keyText: "2", key: ["2"], hash: Buffer.from([2]), embedding: hashVector("b") },
+      { keyText: "1", key: ["1"], hash: Buffer.from([1]), large: false, embedding: hashVector("a") },
+      { keyText: "2", key: ["2"], hash: Buffer.from([2]), large: false, embedding: hashVector("b") },
     ]);
     expect(refused).toEqual([]);
     expect(computed).toBe(2);

@@ -175,7 +175,7 @@ function advance(world: World, w: number, timer = true): void {
     if (answer === "granted") world.gateOwner = w;
     event = { type: "gate", answer };
   } else if (action.type === "reembed") {
-    // Whoever re-embeds can be woken: a writer that begins now finds the gate taken.
+    // A worker that re-embeds can be woken: a writer that begins now finds the gate taken.
     if (worker.step.state.phase === "re-embedding" && worker.step.state.holds)
       expect(world.gateOwner).toBe(w);
     if (!worker.woken && world.staleRows > 0) world.staleRows--;

@@ -1,0 +1,35 @@
+import { Option } from "commander";
+import type { Command } from "commander";
+import { repair } from "../admin/repair.js";
+import { withOwner } from "./context.js";
+import { counted } from "./text.js";
+
+export function addRepair(program: Command): void {
+  program
+    .command("repair <table>")
+    .description(
+      "restore a watched table's triggers, privileges and index, also after the table was replaced",
+    )
+    .option("--embedding <column>", "only this embedding column (default: all of the table)")
+    .addOption(
+      new Option(
+        "--existing <choice>",
+        "what to do with vectors that may belong to earlier texts: keep trusts them, refresh embeds their rows again",
+      ).choices(["keep", "refresh"]),
+    )
+    .addHelpText("after", "\nExample:\n  embedd repair docs --existing refresh")
+    .action(
+      async (
+        table: string,
+        flags: { embedding?: string; existing?: "keep" | "refresh" },
+        command: Command,
+      ) => {
+        await withOwner(command, async (client) => {
+          const ids = await repair(client, { relation: table, ...flags }, () => {
+            process.stderr.write("building the index of pending rows; writers are not blocked\n");
+          });
+          process.stdout.write(`repaired ${table} (${counted(ids.length, "pipeline")})\n`);
+        });
+      },
+    );
+}

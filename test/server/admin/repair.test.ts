@@ -1,0 +1,223 @@
+import { expect, it, onTestFinished } from "vitest";
+import { describeServer, useDatabase } from "../../helpers/database.js";
+import { spawnCli } from "../../helpers/cli.js";
+import { runProgram, temporaryFolder } from "../../helpers/programs.js";
+import { hashProvider } from "../../helpers/providers.js";
+import { waitFor } from "../../helpers/wait.js";
+import { connectWriter, createRole, expectVectors, watchTable } from "../../helpers/watched-table.js";
+import { startTestWorker } from "../../helpers/worker.js";
+import { join } from "node:path";
+
+const db = useDatabase();
+
+const embedd = async (...args: string[]) => {
+  const exit = await spawnCli(args, { env: { DATABASE_URL: db.url } }).exited;
+  return { ...exit, out: `${exit.stdout}${exit.stderr}` };
+};
+
+const startWorker = (url = db.url) =>
+  startTestWorker(db, hashProvider(), { pollIntervalMs: 500, databaseUrl: url });
+
+/** Waits until embedd.status shows an error, or none. */
+function waitForError(pipeline: number, pattern: RegExp | null): Promise<unknown> {
+  return waitFor(
+    async () => {
+      const { rows } = await db.query<{ error: string | null }>(
+        "select error from embedd.status where pipeline_id = $1",
+        [pipeline],
+      );
+      const error = rows[0]?.error ?? null;
+      return pattern === null ? error === null : error !== null && pattern.test(error);
+    },
+    { timeoutMs: 15_000, what: `error ${String(pattern)} of pipeline ${pipeline}` },
+  );
+}
+
+describeServer("a table whose changes went unnoticed", () => {
+  it.each([
+    ["triggers disabled", "alter table NAME disable trigger user", "select", /triggers are disabled/],
+    [
+      "a trigger disabled for a moment",
+      "alter table NAME disable trigger zzz_embedd_ID__before_update",
+      "alter table NAME enable always trigger zzz_embedd_ID__before_update",
+      /triggers are disabled: before_update/,
+    ],
+    [
+      "a trigger dropped",
+      "drop trigger zzz_embedd_ID__before_save on NAME",
+      "select",
+      /triggers are missing: before_save/,
+    ],
+    [
+      "its embedding column dropped and added again",
+      "alter table NAME drop embedding cascade, add embedding vector(384)",
+      "select",
+      /column embedding was dropped and added again/,
+    ],
+    [
+      "its content column dropped and added again",
+      "alter table NAME drop body cascade, add body text",
+      "select",
+      /column body was dropped and added again/,
+    ],
+  ])("with %s says so until somebody repairs it", async (what, damage, undo, message) => {
+    const relation = what.replaceAll(" ", "_");
+    const worker = await startWorker();
+    const pipeline = await watchTable(db, { relation });
+    const run = (sql: string) =>
+      db.query(sql.replaceAll("NAME", relation).replaceAll("ID", String(pipeline)));
+    await run("insert into NAME (id, body) values (1, 'one')");
+    await expectVectors(db, relation, { 1: "one" });
+
+    await run(damage);
+    await waitForError(pipeline, message);
+    await run(
+      "update NAME set body = 'two', embedding = array_fill(0.5, array[384])::vector, embedding_model = 'hash'",
+    );
+    await run(undo);
+    await worker.idle();
+    await waitForError(pipeline, /vectors may belong to earlier texts/);
+    const doctor = await embedd("doctor");
+    expect(doctor).toMatchObject({ code: 1 });
+    expect(doctor.out).toContain(`try: embedd repair ${relation} --existing refresh  # or keep`);
+
+    expect(await embedd("repair", relation)).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("--existing") as string,
+    });
+    expect(await embedd("repair", relation, "--existing", "refresh")).toMatchObject({ code: 0 });
+    await expectVectors(db, relation, { 1: "two" });
+    await run("update NAME set body = 'three'");
+    await expectVectors(db, relation, { 1: "three" });
+    await waitForError(pipeline, null);
+  });
+
+  it("without its index says so, and gets it back without a question", async () => {
+    await startWorker();
+    const pipeline = await watchTable(db, { relation: "unindexed" });
+    await db.query(`update embedd.pipelines set created_at = now() - interval '1 h' where id = ${pipeline}`);
+    await db.query(`drop index embedd_${pipeline}_pending`);
+    await waitForError(pipeline, /index of pending rows is missing; embedd repair public.unindexed/);
+    expect(await embedd("repair", "unindexed")).toMatchObject({ code: 0 });
+    await waitForError(pipeline, null);
+  });
+});
+
+describeServer("a table that", () => {
+  it("was dropped and restored from its dump is reported, and served again after a repair", async () => {
+    const worker = await startWorker();
+    const pipeline = await watchTable(db, { relation: "restored" });
+    await db.query("insert into restored (id, body) values (1, 'one')");
+    await expectVectors(db, "restored", { 1: "one" });
+    const file = join(await temporaryFolder(), "restored.dump");
+    await runProgram("pg_dump", ["-Fc", "-t", "restored", "-f", file, db.url]);
+    await db.query("drop table restored");
+    await waitForError(pipeline, /its table is gone; embedd unwatch public.restored/);
+    await runProgram("pg_restore", ["--exit-on-error", "-d", db.url, file]);
+    await waitForError(
+      pipeline,
+      /another table has replaced it under the same name; embedd repair public.restored/,
+    );
+    await db.query("insert into restored (id, body) values (2, 'two')");
+    await worker.idle();
+    expect((await embedd("doctor")).out).toMatch(
+      /FAIL {2}public.restored.embedding: another table has replaced it/,
+    );
+    expect(await embedd("repair", "restored")).toMatchObject({ code: 2 });
+    expect(await embedd("repair", "restored", "--existing", "keep")).toMatchObject({ code: 0 });
+    await waitForError(pipeline, null);
+    await expectVectors(db, "restored", { 1: "one", 2: "two" });
+    expect((await embedd("doctor")).out).not.toMatch(/FAIL .*restored/);
+  });
+
+  it("was dropped and created again can be watched again", async () => {
+    const worker = await startWorker();
+    const pipeline = await watchTable(db, { relation: "again" });
+    await db.query("drop table again");
+    await waitForError(pipeline, /its table is gone/);
+    await watchTable(db, { relation: "again" });
+    await db.query("insert into again (id, body) values (1, 'one')");
+    await expectVectors(db, "again", { 1: "one" });
+    expect((await db.query("select from embedd.pipelines where relation_name = 'again'")).rowCount).toBe(1);
+    await worker.idle();
+  });
+
+  it("was swapped with another by renames is reported; repair serves the one that is named", async () => {
+    await startWorker();
+    const pipeline = await watchTable(db, { relation: "live" });
+    await db.query("insert into live (id, body) values (1, 'old')");
+    await expectVectors(db, "live", { 1: "old" });
+    await db.query(`create table fresh (id int primary key, body text, embedding vector(384), embedding_model text);
+      insert into fresh (id, body) values (1, 'new');
+      begin; alter table live rename to live_old; alter table fresh rename to live; commit`);
+    await waitForError(pipeline, /it is called public.live_old now, and another table has its name/);
+    expect(await embedd("repair", "live")).toMatchObject({ code: 0 });
+    await waitForError(pipeline, null);
+    await expectVectors(db, "live", { 1: "new" });
+    expect(
+      (await db.query("select from pg_trigger where tgrelid = 'live_old'::regclass and not tgisinternal"))
+        .rowCount,
+    ).toBe(0);
+  });
+
+  it("was swapped can also be followed under its new name", async () => {
+    await startWorker();
+    const pipeline = await watchTable(db, { relation: "moving" });
+    await db.query("insert into moving (id, body) values (1, 'one')");
+    await expectVectors(db, "moving", { 1: "one" });
+    await db.query("begin; alter table moving rename to moved_away; create table moving (id int); commit");
+    await waitForError(pipeline, /to follow the old table: embedd repair public.moved_away --existing keep/);
+    expect(await embedd("repair", "public.moved_away", "--existing", "keep")).toMatchObject({ code: 0 });
+    await waitForError(pipeline, null);
+    await db.query("insert into moved_away (id, body) values (2, 'two')");
+    await expectVectors(db, "moved_away", { 1: "one", 2: "two" });
+  });
+
+  it("moved to a schema that the worker may not use is reported, and embedd grant is the cure", async () => {
+    const { role, url } = await createRole(db);
+    await db.query(`select embedd.grant_worker('${role}')`);
+    await startWorker(url);
+    const pipeline = await watchTable(db, { relation: "relocated" });
+    await db.query("create schema walled; alter table relocated set schema walled");
+    await waitForError(
+      pipeline,
+      new RegExp(`role ${role} may not use schema walled.*; embedd grant ${role}`),
+    );
+    expect((await embedd("doctor")).out).toMatch(
+      new RegExp(
+        `FAIL {2}walled.relocated.embedding: ${role} lacks USAGE on schema walled\\n {6}try: embedd grant ${role}`,
+      ),
+    );
+    expect(await embedd("grant", role)).toMatchObject({ code: 0 });
+    await db.query("insert into walled.relocated (id, body) values (1, 'one')");
+    await expectVectors(db, "walled.relocated", { 1: "one" });
+    await waitForError(pipeline, null);
+    await db.query(`select embedd.revoke_worker('${role}')`);
+  });
+});
+
+describeServer("a command that waits for a table's lock", () => {
+  it.each([["watch", "--content", "body"], ["unwatch"], ["repair"]])(
+    "names the session that holds it: embedd %s",
+    async (command, ...flags) => {
+      const relation = `held_${command}`;
+      await db.query(
+        `create table ${relation} (id int primary key, body text, embedding vector(2), embedding_model text)`,
+      );
+      if (command !== "watch") await db.query("select embedd.watch($1, '{body}')", [relation]);
+      const idle = await connectWriter(db.url);
+      onTestFinished(async () => {
+        await idle.query("rollback");
+      });
+      const { rows } = await idle.query<{ pid: number }>("select pg_backend_pid() as pid");
+      await idle.query(`begin; select count(*) from ${relation}; insert into ${relation} (id) values (1)`);
+      const exit = await embedd(command, relation, ...flags);
+      expect(exit.code).toBe(1);
+      expect(exit.out).toMatch(
+        new RegExp(
+          `${relation} could not be locked within 10 s: it is held by pid ${rows[0]?.pid ?? 0} \\(test writer, role postgres, in a transaction for \\d+ s\\)`,
+        ),
+      );
+    },
+  );
+});

@@ -1,0 +1,157 @@
+import pg from "pg";
+import { expect, it, onTestFinished } from "vitest";
+import { readStatus } from "#embedd/admin/status.sql.js";
+import { spawnCli } from "../../helpers/cli.js";
+import { describeServer, useDatabase } from "../../helpers/database.js";
+import { hashProvider } from "../../helpers/providers.js";
+import { waitFor } from "../../helpers/wait.js";
+import { createRole } from "../../helpers/watched-table.js";
+import { startTestWorker } from "../../helpers/worker.js";
+
+const db = useDatabase();
+
+async function watched(relation: string): Promise<void> {
+  await db.query(`create table ${relation} (id int primary key, tenant int, body text,
+      embedding vector(384), embedding_model text);
+    select embedd.watch('${relation}', '{body}');
+    insert into ${relation} values (1, 1, 'one'), (2, 2, 'two')`);
+  onTestFinished(async () => {
+    await db.query(`select embedd.unwatch('${relation}'); drop table ${relation}`);
+  });
+}
+
+async function connect(url = db.url): Promise<pg.Client> {
+  const client = new pg.Client(url);
+  await client.connect();
+  onTestFinished(() => client.end());
+  return client;
+}
+
+const statusOf = async (client: pg.ClientBase, relation: string) =>
+  (await readStatus(client)).find((s) => s.relation === relation);
+
+/** What makes a table unreadable for a role; returns how to undo it. */
+type Break = (role: string) => Promise<() => Promise<unknown>>;
+
+const SICK: [name: string, error: RegExp, breakIt: Break][] = [
+  [
+    "that an application has locked exclusively",
+    /^counts unavailable: another transaction holds its table locked$/,
+    async () => {
+      const locker = await connect();
+      await locker.query("begin; lock table sick");
+      return () => locker.query("rollback");
+    },
+  ],
+  [
+    "with a row that a function cannot read",
+    /^counts unavailable: reading its table failed with SQLSTATE 22023 in broken\(text\)$/,
+    async (role) => {
+      await db.query(`create function broken(t text) returns boolean language plpgsql as $$
+          begin raise exception using errcode = '22023', message = 'unreadable: ' || t; end $$;
+        alter table sick enable row level security;
+        create policy own on sick to ${role} using (broken(body))`);
+      return () => db.query("drop policy own on sick; drop function broken(text)");
+    },
+  ],
+  [
+    "whose policy needs a setting that is not there",
+    /^counts unavailable: reading its table failed with SQLSTATE 42704$/,
+    async (role) => {
+      await db.query(`alter table sick enable row level security;
+        create policy own on sick to ${role} using (tenant = current_setting('app.tenant')::int)`);
+      return () => db.query("drop policy own on sick");
+    },
+  ],
+  [
+    "that the role may not read",
+    /^counts unavailable: role \w+ may not read its columns/,
+    async (role) => {
+      await db.query(`revoke select (body) on sick from ${role}`);
+      return () => db.query(`grant select (body) on sick to ${role}`);
+    },
+  ],
+];
+
+describeServer("embedd.status counts every other table when there is one", () => {
+  it.each(SICK)("%s", async (_, error, breakIt) => {
+    const { role, url } = await createRole(db);
+    await db.query(`select embedd.grant_worker('${role}')`);
+    await watched("sick");
+    await watched("well");
+    const undo = await breakIt(role);
+    const client = await connect(url);
+    const started = performance.now();
+    expect(await statusOf(client, "well")).toMatchObject({ pending: 2, error: null });
+    const sick = await statusOf(client, "sick");
+    expect(sick).toMatchObject({ pending: null, done: null, stale: null });
+    expect(sick?.error).toMatch(error);
+    expect(performance.now() - started).toBeLessThan(10_000);
+    const { stdout } = await spawnCli(["status"], { env: { DATABASE_URL: url } }).exited;
+    expect(stdout).toMatch(/sick\.embedding .*\n {2}error {5}counts unavailable: .*\n {2}pending {3}\?/);
+    expect(stdout).not.toContain("unreadable: one");
+    await undo();
+  });
+});
+
+describeServer("row-level security", () => {
+  const policies: [name: string, policy: string, hidden: RegExp | null][] = [
+    ["without a policy", "select", /^row-level security hides its rows from role/],
+    [
+      "with a policy for PUBLIC on a tenant setting",
+      "create policy tenant on secured using (tenant = nullif(current_setting('app.tenant', true), '')::int)",
+      /^a row-level security policy for PUBLIC may hide its rows from role (\w+): ALTER ROLE \1 BYPASSRLS/,
+    ],
+    [
+      "with a policy that lets the role read only",
+      "create policy reads on secured for select to ROLE using (true)",
+      /hides its rows/,
+    ],
+    [
+      "with a policy for the role and a restrictive one for PUBLIC",
+      `create policy own on secured to ROLE using (true);
+       create policy narrow on secured as restrictive using (tenant = 1)`,
+      /for PUBLIC may hide its rows/,
+    ],
+    [
+      "with a policy for PUBLIC and one for the role",
+      `create policy tenant on secured using (tenant = nullif(current_setting('app.tenant', true), '')::int);
+       create policy own on secured to ROLE using (true)`,
+      null,
+    ],
+  ];
+  it.each(policies)("%s", async (_, policy, hidden) => {
+    const { role, url } = await createRole(db);
+    await watched("secured");
+    await db.query(
+      `alter table secured enable row level security; select embedd.grant_worker('${role}');
+       ${policy === "select" ? "" : policy.replaceAll("ROLE", role)}`,
+    );
+    const client = await connect(url);
+    const before = await statusOf(client, "secured");
+    const doctor = () => spawnCli(["doctor"], { env: { DATABASE_URL: url } }).exited;
+    const worker = await startTestWorker(db, hashProvider(), { databaseUrl: url });
+    if (hidden === null) {
+      expect(before).toMatchObject({ pending: 2, error: null });
+      await waitFor(async () => (await statusOf(client, "secured"))?.done === 2, {
+        timeoutMs: 10_000,
+        what: "the vectors",
+      });
+      expect((await doctor()).stdout).toContain("ok    secured.embedding:");
+    } else {
+      expect(before).toMatchObject({ pending: null });
+      expect(before?.error).toMatch(hidden);
+      // Whoever asks sees what keeps the worker from its rows.
+      await waitFor(async () => hidden.test((await statusOf(client, "secured"))?.error ?? ""), {
+        timeoutMs: 10_000,
+        what: "the worker's error",
+      });
+      const { rows } = await db.query<{ error: string | null }>(
+        "select error from embedd.pipelines where relation = 'secured'::regclass",
+      );
+      expect(rows[0]?.error).toMatch(hidden);
+      expect((await doctor()).stdout).toMatch(/FAIL {2}secured\.embedding: row-level security/);
+    }
+    await worker.stop();
+  });
+});

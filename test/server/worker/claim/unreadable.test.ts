@@ -1,0 +1,272 @@
+import { expect, it } from "vitest";
+import { estimateBacklog } from "#embedd/admin/estimate.js";
+import { migrate } from "#embedd/admin/migrate.js";
+import { searchRows } from "#embedd/admin/search.sql.js";
+import { loadPipelines } from "#embedd/database/load-pipelines.sql.js";
+import type { Pipeline } from "#embedd/database/pipeline.js";
+import { createWorker } from "#embedd/worker/worker.js";
+import { describeServer, useDatabase } from "../../../helpers/database.js";
+import type { Database } from "../../../helpers/database.js";
+import { hashProvider, hashVector } from "../../../helpers/providers.js";
+import { waitFor } from "../../../helpers/wait.js";
+import { createRole, expectVectors } from "../../../helpers/watched-table.js";
+import { startTestWorker } from "../../../helpers/worker.js";
+
+const db = useDatabase();
+const columns = "embedding vector(384), embedding_model text";
+
+async function pipelineOf(relation: string): Promise<Pipeline> {
+  const { pipelines } = await loadPipelines(db.pool);
+  const pipeline = pipelines.find((p) => p.relation === `public.${relation}`);
+  if (pipeline === undefined) throw new Error(`${relation} is not watched`);
+  return pipeline;
+}
+
+const failuresOf = async (relation: string, on: Pick<Database, "query"> = db) =>
+  (
+    await on.query(
+      `select f.key, f.code, f.dead, f.unreadable, f.stale
+       from embedd.failures f join embedd.pipelines p on p.id = f.pipeline_id
+       where p.relation = $1::regclass order by f.key`,
+      [relation],
+    )
+  ).rows;
+
+const untilDead = (relation: string, count: number) =>
+  waitFor(
+    async () =>
+      (
+        await db.query(
+          "select from embedd.failures f join embedd.pipelines p on p.id = f.pipeline_id where p.relation = $1::regclass and f.dead",
+          [relation],
+        )
+      ).rowCount === count,
+    { timeoutMs: 20_000, what: "the unreadable rows to be dead" },
+  );
+
+/** Destroys the stored parts of the only long value of a table's column. */
+async function damage(relation: string): Promise<void> {
+  await db.query("create extension if not exists pg_surgery");
+  const { rows } = await db.query<{ toast: string }>(
+    "select reltoastrelid::regclass::text as toast from pg_class where oid = $1::regclass",
+    [relation],
+  );
+  const toast = rows[0]?.toast ?? "";
+  await db.query(`select heap_force_kill('${toast}'::regclass, array(select ctid from ${toast}))`);
+}
+
+/** Too random to be compressed, so it is stored apart from its row. */
+const longText = "(select string_agg(md5(i::text), ' ') from generate_series(1, 1000) i)";
+
+describeServer("a row that PostgreSQL cannot read", () => {
+  it("because a cast to text raises is charged alone, and its neighbors are embedded", async () => {
+    await db.query(`
+      create type secret as (word text);
+      create function secret_text(secret) returns text language plpgsql immutable strict as $$
+      begin
+        if $1.word like 'bad%' then raise exception 'the word is %', $1.word using errcode = '22012'; end if;
+        return $1.word;
+      end $$;
+      create cast (secret as text) with function secret_text(secret);
+      create table casts (id int primary key, body secret, ${columns});
+      insert into casts select i, row('word ' || i)::secret from generate_series(1, 300) i;
+      update casts set body = row('bad ' || id)::secret where id in (1, 150, 300);
+      select embedd.watch('casts', '{body}')`);
+    await startTestWorker(db, hashProvider(), { maxAttempts: 2, retryDelayMs: 10 });
+    await untilDead("casts", 3);
+    expect(await failuresOf("casts")).toEqual(
+      ["1", "150", "300"].map((key) => ({ key, code: "22012", dead: true, unreadable: true, stale: false })),
+    );
+    const { rows: errors } = await db.query<{ error: string }>("select error from embedd.failures");
+    expect(errors.map(({ error }) => error).join()).not.toContain("bad");
+    await waitFor(async () => (await db.query("select from casts where embedding is null")).rowCount === 3, {
+      timeoutMs: 10_000,
+      what: "the neighbors",
+    });
+    const { rows } = await db.query(
+      "select pending::int, dead::int, done::int from embedd.status where relation = 'casts'",
+    );
+    expect(rows).toEqual([{ pending: 0, dead: 3, done: 297 }]);
+  });
+
+  it("is found by a role that may read the watched columns alone, and a longer text makes it claimable", async () => {
+    const { role, url } = await createRole(db);
+    await db.query(`
+      create type half as (word text);
+      create function half_text(half) returns text language plpgsql immutable strict as $$
+      begin
+        if $1.word = 'bad' then raise exception 'no text' using errcode = 'P0002'; end if;
+        return $1.word;
+      end $$;
+      create cast (half as text) with function half_text(half);
+      create table guarded (id int primary key, body half, ${columns});
+      select embedd.watch('guarded', '{body}'), embedd.grant_worker('${role}')`);
+    await db.query("insert into guarded values (1, row('one')), (2, row('bad')), (3, row('three'))");
+    const worker = await createWorker({
+      databaseUrl: url,
+      provider: hashProvider(),
+      reuse: false,
+      maxAttempts: 1,
+    });
+    try {
+      await untilDead("guarded", 1);
+      expect(await failuresOf("guarded")).toEqual([
+        { key: "2", code: "P0002", dead: true, unreadable: true, stale: false },
+      ]);
+      // The trigger for edits would compare the old text.
+      await db.query(`
+        alter table guarded disable trigger user;
+        update guarded set body = row('a longer text') where id = 2;
+        alter table guarded enable trigger user;
+        select pg_notify('embedd', id::text) from embedd.pipelines where relation = 'guarded'::regclass`);
+      await expectVectors(db, "guarded", { 1: "one", 2: "a longer text", 3: "three" });
+    } finally {
+      await worker.stop();
+      await db.query(`select embedd.revoke_worker('${role}')`);
+    }
+  });
+
+  it("because its TOAST value is damaged stops neither its neighbors nor status, estimates and later rows", async () => {
+    await db.query(`
+      create table damaged (id int primary key, body text, ${columns});
+      alter table damaged alter column body set storage external;
+      insert into damaged values (1, 'one'), (2, ${longText}), (3, 'three');
+      select embedd.watch('damaged', '{body}')`);
+    await damage("damaged");
+    await expect(db.query("select count(md5(body)) from damaged")).rejects.toMatchObject({ code: "XX001" });
+
+    const estimate = await estimateBacklog(db.pool, await pipelineOf("damaged"), hashProvider(), {
+      kind: "pending",
+      rows: 3,
+      maxChars: 1_000,
+      sampleRows: 10,
+      trialRows: 0,
+      meter: { reserve: () => Promise.resolve({ settle: () => undefined }) },
+    });
+    expect(estimate).toMatchObject({ rows: 3, sampledRows: 2 });
+
+    await startTestWorker(db, hashProvider(), { maxAttempts: 2, retryDelayMs: 10 });
+    await untilDead("damaged", 1);
+    expect(await failuresOf("damaged")).toEqual([
+      { key: "2", code: "XX001", dead: true, unreadable: true, stale: false },
+    ]);
+    await db.query("insert into damaged values (4, 'four')");
+    await expectVectors(db, "damaged", { 1: "one", 2: null, 3: "three", 4: "four" });
+    const { rows } = await db.query(
+      "select pending::int, dead::int, done::int, blank::int from embedd.status where relation = 'damaged'",
+    );
+    expect(rows).toEqual([{ pending: 0, dead: 1, done: 3, blank: 0 }]);
+  });
+
+  it("any more, after its text was refused, becomes an unreadable row and stops no claim", async () => {
+    await db.query(`
+      create table refused (id int primary key, body text, ${columns});
+      alter table refused alter column body set storage external;
+      select embedd.watch('refused', '{body}');
+      insert into refused values (1, 'one'), (2, ${longText}), (3, 'three');
+      insert into embedd.failures (pipeline_id, key, content_hash, code, error, next_attempt_at, dead)
+      select id, '2', '\\x00', 'refused_input', 'refused', now(), true
+      from embedd.pipelines where relation = 'refused'::regclass`);
+    await damage("refused");
+    await startTestWorker(db, hashProvider());
+    await expectVectors(db, "refused", { 1: "one", 2: null, 3: "three" });
+    await waitFor(async () => (await failuresOf("refused"))[0]?.["unreadable"] === true, {
+      timeoutMs: 10_000,
+      what: "the failure to be marked",
+    });
+    expect(await failuresOf("refused")).toMatchObject([{ key: "2", code: "XX001", unreadable: true }]);
+  });
+
+  it("does not stop a search or the re-embedding of others once it has a vector", async () => {
+    await db.query(`
+      create table found (id int primary key, body text, ${columns});
+      alter table found alter column body set storage external;
+      insert into found values (1, 'one'), (2, ${longText}), (3, 'three');
+      select embedd.watch('found', '{body}')`);
+    const first = await startTestWorker(db, hashProvider({ model: "a" }));
+    await waitFor(async () => (await db.query("select from found where embedding is null")).rowCount === 0, {
+      timeoutMs: 10_000,
+      what: "the vectors",
+    });
+    await first.stop();
+    await damage("found");
+    const found = await searchRows(db.pool, await pipelineOf("found"), "a", hashVector("one"), {
+      limit: 10,
+      maxChars: 100,
+    });
+    expect(found[0]).toEqual({ key: "1", distance: 0, content: { body: "one" } });
+    expect(found.map(({ key }) => key).sort()).toEqual(["1", "2", "3"]);
+    expect(found.find(({ key }) => key === "2")?.content).toEqual({ body: null });
+
+    await db.query("update embedd.pipelines set reembed = true where relation = 'found'::regclass");
+    await startTestWorker(db, hashProvider({ model: "b" }), {
+      maxAttempts: 2,
+      retryDelayMs: 10,
+      takeoverMs: 0,
+    });
+    await untilDead("found", 1);
+    await waitFor(
+      async () =>
+        (await db.query("select from found where embedding_model = 'b'")).rowCount === 2 &&
+        (await db.query("select from embedd.pipelines where relation = 'found'::regclass and not reembed"))
+          .rowCount === 1,
+      { timeoutMs: 20_000, what: "the other rows to be re-embedded" },
+    );
+    expect(await failuresOf("found")).toEqual([
+      { key: "2", code: "XX001", dead: true, unreadable: true, stale: true },
+    ]);
+  });
+
+  it("with 600 MB of quotation marks does not stop its neighbors", async () => {
+    await db.query(`
+      create table huge (id int primary key, body text, ${columns});
+      select embedd.watch('huge', '{body}');
+      insert into huge select 1, repeat('"', 600000000);
+      insert into huge values (2, 'two'), (3, 'three')`);
+    await startTestWorker(db, hashProvider());
+    await waitFor(
+      async () => (await db.query("select from huge where id > 1 and embedding is null")).rowCount === 0,
+      { timeoutMs: 30_000, what: "the neighbors" },
+    );
+    await db.query("insert into huge values (4, 'four')");
+    await waitFor(async () => (await db.query("select from huge where embedding is null")).rowCount === 0, {
+      timeoutMs: 60_000,
+      what: "all rows, because a text is hashed in its own size",
+    });
+    expect(await failuresOf("huge")).toEqual([]);
+    await db.query("drop table huge");
+  }, 120_000);
+
+  it("because of bytes that are no UTF-8 is charged alone, and an edit makes it claimable at once", async () => {
+    const ascii = await db.createDatabase("SQL_ASCII");
+    await migrate(ascii.url);
+    await ascii.query(`
+      create table bytes (id int primary key, body text, ${columns});
+      select embedd.watch('bytes', '{body}');
+      insert into bytes values (1, 'one'), (2, E'broken \\xff'), (3, 'three'), (4, repeat('\u00fc', 20)), (5, 'fr\u00fch')`);
+    const worker = await createWorker({
+      databaseUrl: ascii.url,
+      provider: hashProvider(),
+      reuse: false,
+      maxAttempts: 1,
+      maxChars: 21,
+    });
+    // Bytes count as characters there, and the last character that fits is not whole.
+    const others = { 1: "one", 3: "three", 4: "\u00fc".repeat(10), 5: "fr\u00fch" };
+    try {
+      await expectVectors(ascii, "bytes", { ...others, 2: null });
+      await waitFor(async () => (await failuresOf("bytes", ascii)).length === 1, {
+        timeoutMs: 10_000,
+        what: "the failure",
+      });
+      expect(await failuresOf("bytes", ascii)).toEqual([
+        { key: "2", code: "22021", dead: true, unreadable: true, stale: false },
+      ]);
+      await ascii.query("update bytes set body = 'mended' where id = 2");
+      await expectVectors(ascii, "bytes", { ...others, 2: "mended" });
+    } finally {
+      await worker.stop();
+      await ascii.drop();
+    }
+  });
+});
