@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:6b03bbf1a7b5503a90262df508cffa8fbb9a06f6
+--! Hash: sha1:40925a77e8e7935669eb481b5c83e75ae8241200
 --! Message: tables
 
 -- Tables. embedd keeps its state here and writes only vectors and model names to a user's table: an UPDATE there
@@ -162,6 +162,16 @@ create table embedd.grants (
 comment on table embedd.grants is
   'The privileges that embedd granted on users'' tables and schemas, so that unwatch revokes exactly those.';
 comment on column embedd.grants.object_name is 'A column; for USAGE, the schema.';
+
+create table embedd.shared_grants (
+  grantee regrole not null,
+  kind text not null check (kind in ('schema', 'routine')),
+  object oid not null,
+  privilege text not null,
+  primary key (grantee, kind, object, privilege)
+);
+comment on table embedd.shared_grants is
+  'The privileges that embedd granted on schemas and functions of others, such as pgvector''s, so that it revokes exactly those.';
 
 -- No foreign key to pipelines: usage stays on record after a table is unwatched.
 create table embedd.usage (

@@ -1,5 +1,5 @@
---! Previous: sha1:6b03bbf1a7b5503a90262df508cffa8fbb9a06f6
---! Hash: sha1:f903d6d95f82926bff91790dd0468784062fe2b9
+--! Previous: sha1:40925a77e8e7935669eb481b5c83e75ae8241200
+--! Hash: sha1:d75e1f42ce621c505ac18ec4244c10eb9baca7c3
 --! Message: wake and serve
 
 -- The first half of an advisory lock is its class, the bytes of four letters; the second half is the id of a pipeline

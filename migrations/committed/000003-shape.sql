@@ -1,5 +1,5 @@
---! Previous: sha1:f903d6d95f82926bff91790dd0468784062fe2b9
---! Hash: sha1:4ad949d3fe8f4d31dda9e43bc4239608f5560aab
+--! Previous: sha1:d75e1f42ce621c505ac18ec4244c10eb9baca7c3
+--! Hash: sha1:4b2ec8e728b51fb484f02e32a954586fe9d3050d
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal
@@ -230,6 +230,20 @@ begin
 end $$;
 comment on function embedd.primary_key(regclass) is
   'The columns of the primary key, in order; refuses a table without one.';
+
+create function embedd.key_operators(relation regclass) returns table (attnum smallint, operator oid)
+language sql stable as $$
+  select u.attnum, ao.amopopr
+  from pg_index i
+  cross join lateral unnest(i.indkey::smallint[], i.indclass::oid[]) as u (attnum, opclass)
+  join pg_opclass oc on oc.oid = u.opclass
+  join pg_amop ao on ao.amopfamily = oc.opcfamily
+    and ao.amopstrategy = 3
+    and ao.amoplefttype = oc.opcintype
+    and ao.amoprighttype = oc.opcintype
+  where i.indrelid = relation and i.indisprimary
+$$;
+comment on function embedd.key_operators(regclass) is 'The equality operator of each key column, from the primary key''s index.';
 
 -- Triggers for one event run in byte order of their names, and embedd's must see the row as the others leave it.
 create function embedd.later_triggers(relation regclass) returns text

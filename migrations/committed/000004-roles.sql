@@ -1,5 +1,5 @@
---! Previous: sha1:4ad949d3fe8f4d31dda9e43bc4239608f5560aab
---! Hash: sha1:8b921b0b62d37ef97071644b6035520fb5fcdce0
+--! Previous: sha1:4b2ec8e728b51fb484f02e32a954586fe9d3050d
+--! Hash: sha1:b8e2b88a852c0a7d97d0012f8032bfe029980d4b
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,
@@ -16,39 +16,239 @@ language sql stable as $$
 $$;
 comment on function embedd.worker_roles() is 'The roles that embedd.grant_worker was called with.';
 
+create function embedd.owner_roles() returns setof regrole
+language sql stable as $$
+  select distinct acl.grantee::regrole
+  from pg_proc f, aclexplode(f.proacl) as acl
+  where f.pronamespace = 'embedd'::regnamespace
+    and f.proname = 'watch_for_owner'
+    and acl.grantee <> f.proowner
+    and acl.grantee <> 0
+$$;
+comment on function embedd.owner_roles() is 'The roles that embedd.grant_owner was called with.';
+
+-- The one list of what a role needs, for grant_worker, grant_owner and doctor. All functions of embedd run with the
+-- rights of their caller, so EXECUTE on them gives no right; the few that do not are for owners alone.
+create function embedd.role_privileges(purpose text)
+returns table (kind text, object oid, name text, columns text, privilege text)
+language sql stable as $$
+  with types as (
+    select t.oid, t.typsend
+    from pg_extension e
+    join pg_type t on t.typnamespace = e.extnamespace and t.typname in ('vector', 'halfvec')
+    where e.extname = 'vector'
+  ),
+  on_tables (purpose, name, columns, privileges) as (
+    values
+      ('worker', 'pipelines', null, '{SELECT}'::text[]),
+      ('worker', 'pipelines', 'error, caught_up_at, served_model, served_by, wait_reason, wait_until, reembed', '{UPDATE}'),
+      ('worker', 'pipelines', 'gap, refresh_started_at, refresh_cursor, refreshed', '{UPDATE}'),
+      ('worker', 'grants', null, '{SELECT}'),
+      ('worker', 'status', null, '{SELECT}'),
+      ('worker', 'workers', null, '{SELECT}'),
+      ('worker', 'leases', null, '{SELECT,INSERT,UPDATE,DELETE}'),
+      ('worker', 'failures', null, '{SELECT,INSERT,UPDATE,DELETE}'),
+      ('worker', 'usage', null, '{SELECT,INSERT,UPDATE,DELETE}'),
+      ('worker', 'vectors', null, '{SELECT,INSERT,UPDATE,DELETE}'),
+      ('worker', 'refresh_windows', null, '{SELECT,INSERT,UPDATE,DELETE}'),
+      ('worker', 'worker_ids', null, '{USAGE}'),
+      ('owner', 'pipelines', null, '{SELECT}'),
+      ('owner', 'status', null, '{SELECT}'),
+      ('owner', 'workers', null, '{SELECT}'))
+  select 'schema', n.oid, quote_ident(n.nspname), null, 'USAGE'
+  from pg_namespace n
+  where n.nspname = 'embedd'
+  union all
+  select case c.relkind when 'S' then 'sequence' else 'table' end, c.oid, format('embedd.%I', c.relname), t.columns, u.privilege
+  from on_tables t
+  cross join unnest(t.privileges) as u (privilege)
+  join pg_class c on c.relnamespace = 'embedd'::regnamespace and c.relname = t.name
+  where t.purpose = role_privileges.purpose
+  union all
+  select 'routine', f.oid, f.oid::regprocedure::text, null, 'EXECUTE'
+  from pg_proc f
+  where f.pronamespace = 'embedd'::regnamespace
+    and f.prorettype <> 'trigger'::regtype
+    and (not f.prosecdef
+      or (role_privileges.purpose = 'owner' and f.proname in ('watch_for_owner', 'unwatch_for_owner')))
+  union all
+  select 'schema', n.oid, quote_ident(n.nspname), null, 'USAGE'
+  from pg_extension e
+  join pg_namespace n on n.oid = e.extnamespace
+  where e.extname = 'vector'
+  union all
+  -- What statements call of pgvector: casts, the binary form for the cache, distance, and comparison. The planner turns
+  -- NOT (a <> b) into a = b.
+  select 'routine', f.oid, f.oid::regprocedure::text, null, 'EXECUTE'
+  from pg_proc f
+  where f.oid in (
+    select u.function
+    from types t
+    cross join lateral (
+      select k.castfunc from pg_cast k where k.castsource = t.oid and k.casttarget in (select oid from types)
+      union all
+      select o.oprcode from pg_operator o where o.oprleft = t.oid and o.oprname in ('<=>', '<>', '=')
+      union all
+      select t.typsend) as u (function))
+$$;
+comment on function embedd.role_privileges(text) is
+  'The privileges that a worker or a table''s owner needs, except on watched tables. purpose: worker or owner.';
+
+create function embedd.pipeline_privileges(pipeline embedd.pipelines)
+returns table (kind text, object oid, name text, columns text, privilege text)
+language sql stable as $$
+  with columns as (
+    select a.attname, coalesce(nullif(t.typbasetype, 0), t.oid) as type, t.typnamespace, u.role
+    from (
+      select unnest(pipeline.key_columns), 'key'
+      union all
+      select unnest(pipeline.content_columns), 'content'
+      union all
+      select unnest(array[pipeline.embedding_column, pipeline.model_column]), 'written') as u (name, role)
+    join pg_attribute a on a.attrelid = pipeline.relation and a.attname = u.name and not a.attisdropped
+    join pg_type t on t.oid = a.atttypid
+  ),
+  functions (oid) as (
+    -- Keys and texts are read as text, and keys are read back.
+    select k.castfunc
+    from columns c
+    join pg_cast k on k.castsource = c.type and k.casttarget = 'text'::regtype
+      or k.casttarget = c.type and k.castsource = 'text'::regtype
+    where c.role <> 'written'
+    union
+    select o.oprcode
+    from columns c
+    join pg_operator o on o.oid in (select operator from embedd.key_operators(pipeline.relation))
+    where c.role = 'key'
+  )
+  select 'table', pipeline.relation::oid, pipeline.relation::text, quote_ident(c.attname), p.privilege
+  from (select distinct attname, role from columns) c
+  join (values ('SELECT'), ('UPDATE')) as p (privilege) on p.privilege = 'SELECT' or c.role = 'written'
+  union
+  select 'schema', n.oid, quote_ident(n.nspname), null, 'USAGE'
+  from pg_namespace n
+  where n.oid in (
+      select r.relnamespace from pg_class r where r.oid = pipeline.relation
+      union
+      select c.typnamespace from columns c where c.role = 'key'
+      union
+      select o.oprnamespace
+      from pg_operator o
+      where o.oid in (select operator from embedd.key_operators(pipeline.relation)))
+    and n.nspname <> 'pg_catalog'
+  union
+  select 'routine', f.oid, f.oid::regprocedure::text, null, 'EXECUTE'
+  from functions u
+  join pg_proc f on f.oid = u.oid and f.pronamespace <> 'pg_catalog'::regnamespace
+$$;
+comment on function embedd.pipeline_privileges(embedd.pipelines) is 'The privileges that a worker needs on one watched table.';
+
+create function embedd.has_privilege(role oid, kind text, object oid, columns text, privilege text) returns boolean
+language sql stable as $$
+  select case
+    when kind = 'schema' then has_schema_privilege(role, object, privilege)
+    when kind = 'routine' then has_function_privilege(role, object, privilege)
+    when kind = 'sequence' then has_sequence_privilege(role, object, privilege)
+    when columns is null then has_table_privilege(role, object, privilege)
+    else (
+      select bool_and(has_column_privilege(role, object, a.attnum, privilege))
+      from pg_attribute a
+      where a.attrelid = object and a.attnum > 0
+        and (quote_ident(a.attname) = columns or quote_ident(a.attname) = any (string_to_array(columns, ', '))))
+  end
+$$;
+comment on function embedd.has_privilege(oid, text, oid, text, text) is
+  'Whether a role has one of the privileges that role_privileges and pipeline_privileges list.';
+
+create function embedd.missing_privileges(purpose text) returns setof text
+language sql stable as $$
+  select format('%s%s on %s %s', n.privilege, ' (' || n.columns || ')', n.kind, n.name)
+  from embedd.role_privileges(purpose) n
+  join pg_roles r on r.rolname = current_user
+  where not embedd.has_privilege(r.oid, n.kind, n.object, n.columns, n.privilege)
+$$;
+comment on function embedd.missing_privileges(text) is 'What the current role lacks of embedd.role_privileges.';
+
+create function embedd.give(role regrole, kind text, object oid, name text, columns text, privilege text) returns void
+language plpgsql as $$
+begin
+  if embedd.has_privilege(role, kind, object, columns, privilege) then
+    return;
+  end if;
+  execute format('grant %s%s on %s %s to %s', privilege, coalesce(' (' || columns || ')', ''), kind, name, role);
+  if not embedd.has_privilege(role, kind, object, columns, privilege) then
+    perform embedd.refuse('cannot_grant',
+      format('role %I may not grant %s on %s %s', current_user, privilege, kind, name),
+      format('GRANT %s ON %s %s TO %s; as its owner', privilege, upper(kind), name, role));
+  end if;
+  -- Privileges in embedd's own schema go with it.
+  if kind in ('schema', 'routine') and 'embedd'::regnamespace not in (
+    select case when kind = 'schema' then object
+      else (select f.pronamespace from pg_proc f where f.oid = object) end) then
+    insert into embedd.shared_grants values (role, kind, object, privilege) on conflict do nothing;
+  end if;
+end $$;
+comment on function embedd.give is
+  'Grants what a role does not have yet, and records it in embedd.shared_grants if it is on an object of others.';
+
+create function embedd.take_back_unneeded() returns void
+language plpgsql as $$
+declare
+  given record;
+begin
+  for given in
+    delete from embedd.shared_grants g
+    where not exists (
+        select
+        from embedd.worker_roles() r (role)
+        cross join lateral (
+          select n.kind, n.object, n.privilege from embedd.role_privileges('worker') n
+          union all
+          select n.kind, n.object, n.privilege
+          from embedd.pipelines p, embedd.pipeline_privileges(p) n) as n
+        where r.role = g.grantee and (n.kind, n.object, n.privilege) = (g.kind, g.object, g.privilege))
+      and not exists (
+        select
+        from embedd.owner_roles() r (role)
+        cross join embedd.role_privileges('owner') n
+        where r.role = g.grantee and (n.kind, n.object, n.privilege) = (g.kind, g.object, g.privilege))
+    returning g.kind, g.privilege,
+      (select quote_ident(r.rolname) from pg_roles r where r.oid = g.grantee) as grantee,
+      case g.kind
+        when 'schema' then (select quote_ident(n.nspname) from pg_namespace n where n.oid = g.object)
+        else (select f.oid::regprocedure::text from pg_proc f where f.oid = g.object) end as name
+  loop
+    if given.name is not null and given.grantee is not null then
+      execute format('revoke %s on %s %s from %s', given.privilege, given.kind, given.name, given.grantee);
+    end if;
+  end loop;
+end $$;
+comment on function embedd.take_back_unneeded() is
+  'Revokes what embedd.shared_grants records and no worker, owner or pipeline needs any more.';
+
 create function embedd.grant_pipeline(pipeline embedd.pipelines, role regrole) returns void
 language plpgsql as $$
 declare
-  schema_name name := (
-    select n.nspname
-    from pg_class c
-    join pg_namespace n on n.oid = c.relnamespace
-    where c.oid = pipeline.relation);
+  schema_id oid := (select relnamespace from pg_class where oid = pipeline.relation);
   needed record;
 begin
-  if not has_schema_privilege(role, schema_name, 'USAGE') then
-    execute format('grant usage on schema %I to %s', schema_name, role);
-    insert into embedd.grants
-    values (pipeline.id, role, 'USAGE', schema_name)
-    on conflict do nothing;
-  end if;
   for needed in
-    select distinct name, privilege
-    from (
-      select unnest(pipeline.key_columns || pipeline.content_columns
-        || array[pipeline.embedding_column, pipeline.model_column]) as name, 'SELECT' as privilege
-      union all
-      select unnest(array[pipeline.embedding_column, pipeline.model_column]), 'UPDATE') as columns
-    where not has_column_privilege(role, pipeline.relation, name, privilege)
+    select * from embedd.pipeline_privileges(pipeline) n
+    where not embedd.has_privilege(role, n.kind, n.object, n.columns, n.privilege)
   loop
-    execute format('grant %s (%I) on %s to %s', needed.privilege, needed.name, pipeline.relation, role);
-    insert into embedd.grants
-    values (pipeline.id, role, needed.privilege, needed.name)
-    on conflict do nothing;
+    if needed.kind = 'table' or needed.object = schema_id then
+      execute format('grant %s%s on %s %s to %s',
+        needed.privilege, coalesce(' (' || needed.columns || ')', ''), needed.kind, needed.name, role);
+      insert into embedd.grants
+      values (pipeline.id, role, needed.privilege, (parse_ident(coalesce(needed.columns, needed.name)))[1])
+      on conflict do nothing;
+    else
+      perform embedd.give(role, needed.kind, needed.object, needed.name, needed.columns, needed.privilege);
+    end if;
   end loop;
 end $$;
 comment on function embedd.grant_pipeline(embedd.pipelines, regrole) is
-  'Grants what a worker needs on one table, and records it in embedd.grants.';
+  'Grants what a worker needs on one table, and records it in embedd.grants or embedd.shared_grants.';
 
 -- The table, the column, the schema or the role may be gone; PostgreSQL has then revoked the privilege.
 create function embedd.undo_grant(given embedd.grants) returns void
@@ -122,13 +322,8 @@ begin
   if target is null then
     perform embedd.refuse('no_such_role', format('there is no role %I', role), format('CREATE ROLE %I LOGIN;', role));
   end if;
-  execute format('grant usage on schema embedd to %s', target);
-  execute format('grant select on embedd.pipelines, embedd.grants, embedd.status, embedd.workers to %s', target);
-  execute format('grant update (error, caught_up_at, served_model, served_by, wait_reason, wait_until, reembed,
-    gap, refresh_started_at, refresh_cursor, refreshed) on embedd.pipelines to %s', target);
-  execute format('grant select, insert, update, delete
-    on embedd.leases, embedd.failures, embedd.usage, embedd.vectors, embedd.refresh_windows to %s', target);
-  execute format('grant usage on sequence embedd.worker_ids to %s', target);
+  perform embedd.give(target, n.kind, n.object, n.name, n.columns, n.privilege)
+  from embedd.role_privileges('worker') n;
   perform embedd.grant_pipeline(p, target)
   from embedd.pipelines p
   where embedd.pipeline_is_whole(p);
@@ -155,6 +350,37 @@ begin
   end loop;
   execute format('revoke all on all tables in schema embedd from %s', target);
   execute format('revoke all on all sequences in schema embedd from %s', target);
+  execute format('revoke all on all routines in schema embedd from %s', target);
   execute format('revoke all on schema embedd from %s', target);
+  perform embedd.take_back_unneeded();
 end $$;
 comment on function embedd.revoke_worker is 'Revokes what embedd.grant_worker granted.';
+
+create function embedd.grant_owner(role text) returns void
+language plpgsql as $$
+declare
+  target regrole := to_regrole(quote_ident(role));
+begin
+  if target is null then
+    perform embedd.refuse('no_such_role', format('there is no role %I', role), format('CREATE ROLE %I LOGIN;', role));
+  end if;
+  perform embedd.give(target, n.kind, n.object, n.name, n.columns, n.privilege)
+  from embedd.role_privileges('owner') n;
+end $$;
+comment on function embedd.grant_owner(text) is
+  'Lets a role watch and unwatch the tables that it owns, where another role migrated the schema. revoke_worker revokes it.';
+
+-- The role that logged in, because a function with its owner's rights does not see the current one.
+create function embedd.check_owner(relation regclass) returns void
+language plpgsql stable as $$
+begin
+  if not exists (
+    select from pg_class c where c.oid = relation and pg_has_role(session_user, c.relowner, 'MEMBER')) then
+    perform embedd.refuse('not_owner',
+      format('role %I does not own table %s', session_user, relation),
+      format('log in as %s', (
+        select pg_get_userbyid(c.relowner) from pg_class c where c.oid = relation)));
+  end if;
+end $$;
+comment on function embedd.check_owner(regclass) is
+  'Refuses a session that logged in as neither the table''s owner nor a member of it.';

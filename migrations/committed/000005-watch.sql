@@ -1,5 +1,5 @@
---! Previous: sha1:8b921b0b62d37ef97071644b6035520fb5fcdce0
---! Hash: sha1:a7eee844411a2862672a04c2654b08c592caccba
+--! Previous: sha1:b8e2b88a852c0a7d97d0012f8032bfe029980d4b
+--! Hash: sha1:3b841332ee784245c49737009428fb638b443d5d
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.
@@ -317,6 +317,7 @@ begin
   if columns_change then
     perform embedd.create_triggers(pipeline);
     perform embedd.grant_pipeline(pipeline, role) from embedd.worker_roles() as role;
+    perform embedd.take_back_unneeded();
     select n.nspname into schema_name
     from pg_class c
     join pg_namespace n on n.oid = c.relnamespace
@@ -335,6 +336,21 @@ begin
 end $$;
 comment on function embedd.redefine is
   'Changes what the text of a pipeline is made of. Without create_index, the caller supplies the index of pending rows.';
+
+create function embedd.check_may_watch() returns void
+language plpgsql stable as $$
+begin
+  if not exists (
+    select from pg_proc f
+    where f.pronamespace = 'embedd'::regnamespace
+      and f.proname = 'watch_for_owner'
+      and has_function_privilege(f.oid, 'EXECUTE')) then
+    perform embedd.refuse('not_owner',
+      format('role %I may not watch tables: another role migrated this schema', current_user),
+      format('embedd grant --owner %I', current_user));
+  end if;
+end $$;
+comment on function embedd.check_may_watch() is 'Refuses a role that embedd.grant_owner was not called with.';
 
 create function embedd.watch(
   relation text,
@@ -357,6 +373,15 @@ declare
   watched embedd.pipelines;
   pipeline embedd.pipelines;
 begin
+  if not has_table_privilege('embedd.pipelines', 'INSERT') then
+    perform embedd.check_may_watch();
+    -- With the caller's own rights, because reading a table may run its owner's code.
+    perform embedd.check_relation(target);
+    perform embedd.check_embedding_column(target, embedding_column);
+    perform embedd.check_existing(target, embedding_column, existing);
+    return embedd.watch_for_owner(target, content_columns, embedding_column, model_column, template, model, index_method,
+      create_index, existing);
+  end if;
   perform embedd.check_relation(target);
   perform embedd.check_content_columns(target, content_columns, array[embedding_column, model_name_column]);
   perform embedd.check_embedding_column(target, embedding_column);
@@ -426,6 +451,10 @@ declare
   shadow record;
   dropped integer := 0;
 begin
+  if not has_table_privilege('embedd.pipelines', 'DELETE') then
+    perform embedd.check_may_watch();
+    return embedd.unwatch_for_owner(target, embedding_column, drop_columns);
+  end if;
   -- Unwatching either pipeline of a running switch aborts the switch.
   for shadow in
     select s.id, s.embedding_column
@@ -456,6 +485,7 @@ begin
         target, pipeline.embedding_column, pipeline.model_column);
     end if;
   end loop;
+  perform embedd.take_back_unneeded();
   if embedd.drop_strays(target) + dropped = 0 then
     perform embedd.refuse('not_watched',
       format('%s is not watched', target),
@@ -529,5 +559,40 @@ comment on function embedd.repair(text, text, text) is
   'Restores the triggers and privileges of a watched table, also after it was replaced by another with the same name. '
   'Where vectors exist after a gap, existing is required: keep trusts them, refresh re-embeds their rows. '
   'Returns the pipelines, whose indexes "embedd repair" builds.';
+
+-- Owners have no rights on embedd's tables, or they could change the pipelines of others. These run as embedd's owner, for
+-- tables of the session's own role alone; the DDL in them runs no code of the table's owner.
+create function embedd.watch_for_owner(
+  relation regclass,
+  content_columns text[],
+  embedding_column text,
+  model_column text,
+  template text,
+  model text,
+  index_method text,
+  create_index boolean,
+  existing text
+) returns integer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp as $$
+begin
+  perform embedd.check_owner(relation);
+  return embedd.watch(relation::text, content_columns, embedding_column, model_column, template, model, index_method,
+    create_index, coalesce(existing, 'keep'));
+end $$;
+comment on function embedd.watch_for_owner is 'embedd.watch for a role that embedd.grant_owner was called with.';
+
+create function embedd.unwatch_for_owner(relation regclass, embedding_column text, drop_columns boolean) returns integer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp as $$
+begin
+  perform embedd.check_owner(relation);
+  return embedd.unwatch(relation::text, embedding_column, drop_columns);
+end $$;
+comment on function embedd.unwatch_for_owner is 'embedd.unwatch for a role that embedd.grant_owner was called with.';
+
+revoke execute on function embedd.watch_for_owner, embedd.unwatch_for_owner from public;
 
 select embedd.watch('embedd.chunks', array['content']);

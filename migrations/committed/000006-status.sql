@@ -1,5 +1,5 @@
---! Previous: sha1:a7eee844411a2862672a04c2654b08c592caccba
---! Hash: sha1:cc928e782c75e7d574e4f78bbd5957424aa1bb2b
+--! Previous: sha1:3b841332ee784245c49737009428fb638b443d5d
+--! Hash: sha1:44f6f7f0c133e57c7eb986e39d5340f6aeb44069
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.

@@ -1,5 +1,5 @@
---! Previous: sha1:cc928e782c75e7d574e4f78bbd5957424aa1bb2b
---! Hash: sha1:b5378cabda1646b61d6072b05a8ba9150cf8678f
+--! Previous: sha1:44f6f7f0c133e57c7eb986e39d5340f6aeb44069
+--! Hash: sha1:5b3f2ffd62e335f8d156aa93049d9b78c1ad48ad
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one

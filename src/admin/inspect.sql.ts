@@ -1,3 +1,4 @@
+import pg from "pg";
 import type { ClientBase, Pool } from "pg";
 import type { IndexState } from "../database/build-index.sql.js";
 
@@ -47,13 +48,11 @@ select p.id,
   p.model,
   p.index_method as "indexMethod",
   p.error,
-  (select array_agg(distinct needed.privilege || ' on ' || quote_ident(needed.name))
-    from (
-      select unnest(p.key_columns || p.content_columns || array[p.embedding_column, p.model_column]), 'SELECT'
-      union all
-      select unnest(array[p.embedding_column, p.model_column]), 'UPDATE') as needed (name, privilege)
-    join pg_attribute a on a.attrelid = p.relation and a.attname = needed.name and not a.attisdropped
-    where not has_column_privilege(p.relation, a.attnum, needed.privilege)) as "missingPrivileges",
+  (select array_agg(distinct needed.privilege || ' on ' || coalesce(needed.columns, needed.kind || ' ' || needed.name))
+    from embedd.pipeline_privileges(p) needed
+    where not embedd.has_privilege(
+      (select r.oid from pg_roles r where r.rolname = current_user),
+      needed.kind, needed.object, needed.columns, needed.privilege)) as "missingPrivileges",
   embedd.hidden_rows(c.oid) is not null as "rowSecurity",
   (
     select array_agg(r.rolname::text order by r.rolname)
@@ -93,8 +92,8 @@ export interface ServerInspection {
   /** The installed version; null: not installed in this database. */
   pgvector: string | null;
   migrated: boolean;
-  /** Whether the role may use embedd's own tables. */
-  ownTables: boolean;
+  /** What the role lacks to work with embedd's own objects and pgvector's. */
+  missingPrivileges: string[];
   role: string;
   /** How many milliseconds the server's clock is ahead of this machine's. */
   clockAheadMs: number;
@@ -105,18 +104,12 @@ select current_setting('server_version') as version,
   current_setting('server_version_num')::int as "versionNumber",
   (select extversion from pg_extension where extname = 'vector') as pgvector,
   own.pipelines is not null as migrated,
-  coalesce(has_schema_privilege(own.schema, 'USAGE')
-    and has_table_privilege(own.pipelines, 'SELECT')
-    and has_table_privilege(own.leases, 'SELECT')
-    and has_table_privilege(own.leases, 'INSERT')
-    and has_table_privilege(own.leases, 'UPDATE')
-    and has_table_privilege(own.leases, 'DELETE'), false) as "ownTables",
+  coalesce(has_schema_privilege(own.schema, 'USAGE'), false) as "schemaUsable",
   current_user::text as role,
   extract(epoch from clock_timestamp())::float8 * 1000 as ms
 from (
   select n.oid as schema,
-    max(c.oid) filter (where c.relname = 'pipelines') as pipelines,
-    max(c.oid) filter (where c.relname = 'leases') as leases
+    max(c.oid) filter (where c.relname = 'pipelines') as pipelines
   from (select) as one
   left join pg_namespace n on n.nspname = 'embedd'
   left join pg_class c on c.relnamespace = n.oid
@@ -124,11 +117,35 @@ from (
 
 export async function inspectServer(client: ClientBase): Promise<ServerInspection> {
   const before = Date.now();
-  const { rows } = await client.query<Omit<ServerInspection, "clockAheadMs"> & { ms: number }>(selectServer);
+  const { rows } = await client.query<ServerRow>(selectServer);
   const row = rows[0];
   if (row === undefined) throw new Error("the server returned no row");
-  const { ms, ...server } = row;
-  return { ...server, clockAheadMs: ms - (before + Date.now()) / 2 };
+  const { ms, schemaUsable, ...server } = row;
+  const clockAheadMs = ms - (before + Date.now()) / 2;
+  const missingPrivileges = !server.migrated
+    ? []
+    : schemaUsable
+      ? await inspectPrivileges(client)
+      : ["USAGE on schema embedd"];
+  return { ...server, clockAheadMs, missingPrivileges };
+}
+
+type ServerRow = Omit<ServerInspection, "clockAheadMs" | "missingPrivileges"> & {
+  ms: number;
+  schemaUsable: boolean;
+};
+
+async function inspectPrivileges(client: ClientBase): Promise<string[]> {
+  try {
+    const { rows } = await client.query<{ missing: string }>(
+      "select missing from embedd.missing_privileges('worker') as missing",
+    );
+    return rows.map(({ missing }) => missing);
+  } catch (error) {
+    if (error instanceof pg.DatabaseError && error.code === "42501")
+      return ["EXECUTE on functions of schema embedd"];
+    throw error;
+  }
 }
 
 /** The server process behind a connection. */

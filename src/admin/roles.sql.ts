@@ -6,7 +6,12 @@ export async function grantWorker(client: ClientBase, role: string): Promise<voi
   await callSchema(() => client.query("select embedd.grant_worker($1)", [role]));
 }
 
-/** Revokes what `grantWorker` granted. */
+/** Lets a role watch the tables that it owns, where another role migrated the schema. */
+export async function grantOwner(client: ClientBase, role: string): Promise<void> {
+  await callSchema(() => client.query("select embedd.grant_owner($1)", [role]));
+}
+
+/** Revokes what `grantWorker` and `grantOwner` granted. */
 export async function revokeWorker(client: ClientBase, role: string): Promise<void> {
   await callSchema(() => client.query("select embedd.revoke_worker($1)", [role]));
 }

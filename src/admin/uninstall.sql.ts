@@ -13,8 +13,18 @@ export async function countChunks(client: ClientBase): Promise<number> {
   return rows[0]?.count ?? 0;
 }
 
-/** Revokes the rights of every role that `embedd.grant_worker` was called for. */
+/** Revokes the rights of every role that `embedd.grant_worker` or `embedd.grant_owner` was called for. */
 export async function revokeWorkers(client: ClientBase): Promise<void> {
+  // The schema of another build may not have the function.
+  await client.query(`
+do $$
+begin
+  if to_regprocedure('embedd.owner_roles()') is not null then
+    perform embedd.revoke_worker(r.rolname)
+    from embedd.owner_roles() as role
+    join pg_roles r on r.oid = role;
+  end if;
+end $$`);
   await client.query(`
 select embedd.revoke_worker(r.rolname)
 from embedd.worker_roles() as role

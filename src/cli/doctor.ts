@@ -18,7 +18,7 @@ import { checkCutTexts, checkPipeline } from "./doctor-pipeline.js";
 import type { Finding } from "./doctor-pipeline.js";
 import { EXIT } from "./exit.js";
 import { stopSignal } from "./signals.js";
-import { strayTable } from "./text.js";
+import { counted, strayTable } from "./text.js";
 
 export function addDoctor(program: Command): void {
   program
@@ -49,7 +49,7 @@ async function* diagnose({ databaseUrl, config }: Context): AsyncGenerator<Findi
     async (client) => {
       const server = await inspectServer(client);
       const found = checkServer(server);
-      if (!server.migrated || !server.ownTables) return found;
+      if (!server.migrated || server.missingPrivileges.length > 0) return found;
       await followNames(client);
       const { pipelines } = await loadPipelines(client);
       for (const pipeline of await inspectPipelines(client)) {
@@ -154,10 +154,11 @@ function checkServer(server: ServerInspection): Finding[] {
   ];
   if (!server.migrated)
     found.push({ state: "FAIL", what: "this database has no embedd schema", try: "embedd migrate" });
-  else if (!server.ownTables) {
+  else if (server.missingPrivileges.length > 0) {
+    const [first = "", ...more] = server.missingPrivileges;
     found.push({
       state: "FAIL",
-      what: `role ${server.role} has no rights on embedd's tables`,
+      what: `role ${server.role} lacks ${first}${more.length > 0 ? ` and ${counted(more.length, "more privilege")}` : ""}`,
       try: `embedd grant ${shellWord(server.role)}`,
     });
   } else found.push({ state: "ok", what: `schema embedd, as role ${server.role}` });
