@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:b55f50e08e5961501be18cabc9b386c44db066d5
+--! Hash: sha1:40925a77e8e7935669eb481b5c83e75ae8241200
 --! Message: tables
 
 -- Tables. embedd keeps its state here and writes only vectors and model names to a user's table: an UPDATE there
@@ -38,6 +38,9 @@ create table embedd.pipelines (
   wait_reason text,
   wait_until timestamptz,
   reembed boolean not null default false,
+  refresh_started_at timestamptz,
+  refresh_cursor text[],
+  refreshed bigint not null default 0,
   shadow_of integer unique references embedd.pipelines,
   model_before text,
   relation_schema text,
@@ -59,8 +62,6 @@ comment on column embedd.pipelines.key_attnums is 'Numbers of the key columns, w
 comment on column embedd.pipelines.content_attnums is 'Numbers of the content columns.';
 comment on column embedd.pipelines.embedding_attnum is 'Number of the embedding column.';
 comment on column embedd.pipelines.model_attnum is 'Number of the model column.';
-comment on column embedd.pipelines.gap is
-  'Why vectors may not belong to their texts; NULL: embedd watched every change. embedd repair clears it.';
 comment on column embedd.pipelines.key_columns is 'The columns of the primary key, in order.';
 comment on column embedd.pipelines.content_columns is 'The columns that the text is made of, in order.';
 comment on column embedd.pipelines.template is
@@ -79,6 +80,13 @@ comment on column embedd.pipelines.wait_reason is
   'Why the worker waits, such as a daily limit, although the pipeline is fine; NULL: it does not wait.';
 comment on column embedd.pipelines.wait_until is 'When the worker resumes.';
 comment on column embedd.pipelines.reembed is 'Whether workers re-embed stale rows, after all pending rows.';
+comment on column embedd.pipelines.gap is
+  'Why vectors may not belong to their texts, until embedd repair or embedd reembed --all; NULL: all are trusted.';
+comment on column embedd.pipelines.refresh_started_at is
+  'Since when workers re-embed every row that has a vector; NULL: they do not.';
+comment on column embedd.pipelines.refresh_cursor is
+  'The key, as text, down to which the refresh has been handed to workers; NULL: nothing yet; empty: all of the table.';
+comment on column embedd.pipelines.refreshed is 'Rows that the refresh has dealt with.';
 comment on column embedd.pipelines.shadow_of is
   'During a model switch: the pipeline whose columns this one will replace.';
 comment on column embedd.pipelines.model_before is
@@ -97,6 +105,22 @@ comment on table embedd.leases is 'One row per batch in flight.';
 comment on column embedd.leases.worker is 'The id of the worker that claimed the rows.';
 comment on column embedd.leases.keys is 'The primary keys of the claimed rows, as text.';
 comment on column embedd.leases.expires_at is 'When other workers may claim the rows.';
+
+create table embedd.refresh_windows (
+  id bigint generated always as identity primary key,
+  pipeline_id integer not null references embedd.pipelines on delete cascade,
+  worker integer not null,
+  below text[],
+  down_to text[],
+  expires_at timestamptz not null
+);
+create index on embedd.refresh_windows (pipeline_id);
+comment on table embedd.refresh_windows is
+  'The ranges of keys that a refresh has handed to workers. What a lost worker leaves is handed to another.';
+comment on column embedd.refresh_windows.worker is 'The id of the worker that refreshes the range.';
+comment on column embedd.refresh_windows.below is 'The range starts below this key; NULL: at the newest key.';
+comment on column embedd.refresh_windows.down_to is 'The last key of the range; NULL: the oldest key.';
+comment on column embedd.refresh_windows.expires_at is 'When another worker may take the range.';
 
 create sequence embedd.worker_ids as integer cycle;
 comment on sequence embedd.worker_ids is 'Worker ids. A worker holds the advisory lock (''embp'', its id) while it is connected.';
@@ -125,7 +149,7 @@ comment on column embedd.failures.content_hash is 'SHA-256 of the content column
 comment on column embedd.failures.unreadable is
   'PostgreSQL could not read the text, so content_hash identifies the version of the row instead.';
 comment on column embedd.failures.stale is
-  'The row has a vector from another model, and re-embedding it failed.';
+  'The row has an old vector, and re-embedding it failed.';
 
 create table embedd.grants (
   pipeline_id integer not null references embedd.pipelines on delete cascade,

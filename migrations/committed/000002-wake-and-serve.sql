@@ -1,5 +1,5 @@
---! Previous: sha1:b55f50e08e5961501be18cabc9b386c44db066d5
---! Hash: sha1:cec5a499fa568c7d3eea3d10e53a6bf15e8ed543
+--! Previous: sha1:40925a77e8e7935669eb481b5c83e75ae8241200
+--! Hash: sha1:129c7dad73bda2b08a528a82f2281fae78abc8f9
 --! Message: wake and serve
 
 -- Locks. Any role that can connect can take any advisory lock and hold it for as long as it likes, so nothing waits for
@@ -162,7 +162,8 @@ end $$;
 comment on function embedd.tg_pipelines__after_write() is 'Tells workers to reload the list of pipelines.';
 create trigger pipelines__after_write
   after insert or delete or update of
-    relation, key_columns, content_columns, template, embedding_column, model_column, model, paused, reembed, gap
+    relation, key_columns, content_columns, template, embedding_column, model_column, model, paused, reembed, gap,
+    refresh_started_at
   on embedd.pipelines
   for each statement
   execute function embedd.tg_pipelines__after_write();

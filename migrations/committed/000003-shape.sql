@@ -1,5 +1,5 @@
---! Previous: sha1:cec5a499fa568c7d3eea3d10e53a6bf15e8ed543
---! Hash: sha1:d69f64ddd31e876852ae9820c608933b77288202
+--! Previous: sha1:129c7dad73bda2b08a528a82f2281fae78abc8f9
+--! Hash: sha1:378f1ebe6ec63e0310b16d6ea95e06dca430c07f
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal

@@ -1,5 +1,5 @@
---! Previous: sha1:d69f64ddd31e876852ae9820c608933b77288202
---! Hash: sha1:61e2614135a0e487bed78484659e21ab715a8061
+--! Previous: sha1:378f1ebe6ec63e0310b16d6ea95e06dca430c07f
+--! Hash: sha1:3bb7f4ba8aa4bab896ffbe86a1519b1577b69d11
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,
@@ -41,7 +41,8 @@ language sql stable as $$
   on_tables (purpose, name, columns, privileges) as (
     values
       ('worker', 'pipelines', null, '{SELECT}'::text[]),
-      ('worker', 'pipelines', 'error, caught_up_at, served_model, served_by, wait_reason, wait_until, reembed, gap', '{UPDATE}'),
+      ('worker', 'pipelines', 'error, caught_up_at, served_model, served_by, wait_reason, wait_until, reembed', '{UPDATE}'),
+      ('worker', 'pipelines', 'gap, refresh_started_at, refresh_cursor, refreshed', '{UPDATE}'),
       ('worker', 'grants', null, '{SELECT}'),
       ('worker', 'status', null, '{SELECT}'),
       ('worker', 'workers', null, '{SELECT}'),
@@ -53,6 +54,7 @@ language sql stable as $$
       ('worker', 'heartbeats', null, '{SELECT,INSERT,UPDATE,DELETE}'),
       ('worker', 'advisory_locks', null, '{SELECT}'),
       ('worker', 'foreign_locks', null, '{SELECT}'),
+      ('worker', 'refresh_windows', null, '{SELECT,INSERT,UPDATE,DELETE}'),
       ('worker', 'worker_ids', null, '{USAGE}'),
       ('owner', 'pipelines', null, '{SELECT}'),
       ('owner', 'status', null, '{SELECT}'),

@@ -1,5 +1,5 @@
---! Previous: sha1:61e2614135a0e487bed78484659e21ab715a8061
---! Hash: sha1:ababae59f6ecfb3b9499ac39fb55b21055f8ab5e
+--! Previous: sha1:3bb7f4ba8aa4bab896ffbe86a1519b1577b69d11
+--! Hash: sha1:fb08479d091bd51f8568f7f0e25537d649d6e00b
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.
@@ -242,6 +242,101 @@ end $$;
 comment on function embedd.add_columns is
   'Adds the embedding and model columns if they are missing. Rewrites no row.';
 
+create function embedd.resolve_gap(pipeline_id integer, existing text) returns void
+language plpgsql as $$
+begin
+  if existing is null or existing not in ('keep', 'refresh') then
+    perform embedd.refuse('existing_vectors',
+      format('there is no choice %L for existing vectors', existing),
+      'keep trusts them, refresh embeds their rows again');
+  elsif existing = 'keep' then
+    update embedd.pipelines p set gap = null where p.id = resolve_gap.pipeline_id;
+    return;
+  end if;
+  delete from embedd.refresh_windows w where w.pipeline_id = resolve_gap.pipeline_id;
+  -- Rows that are dead with an old vector get new attempts.
+  delete from embedd.failures f where f.pipeline_id = resolve_gap.pipeline_id and f.stale;
+  update embedd.pipelines p
+  set gap = null, refresh_started_at = now(), refresh_cursor = null, refreshed = 0
+  where p.id = resolve_gap.pipeline_id;
+end $$;
+comment on function embedd.resolve_gap(integer, text) is
+  'Ends a gap. keep: every vector that is there is trusted from now on. refresh: workers re-embed every row that has a '
+  'vector, after all pending rows; old vectors serve until new ones replace them. A refresh that runs starts again.';
+
+create function embedd.check_existing(relation regclass, embedding_column text, existing text) returns void
+language plpgsql as $$
+declare
+  found boolean;
+begin
+  if existing is not null then
+    return;
+  end if;
+  execute format('select exists (select from %s where %I is not null)', relation, embedding_column) into found;
+  if found then
+    perform embedd.refuse('existing_vectors',
+      format('column %I of %s has vectors, and embedd cannot know whether they belong to the texts as they are now',
+        embedding_column, relation),
+      'existing => ''refresh'' embeds their rows again in the background; existing => ''keep'' trusts them');
+  end if;
+end $$;
+comment on function embedd.check_existing(regclass, text, text) is
+  'Refuses to guess what becomes of vectors that are there already.';
+
+-- Takes the lock first: a batch in flight writes before it, or finds afterwards that its definition is not the current one.
+create function embedd.redefine(
+  pipeline embedd.pipelines,
+  content_columns text[],
+  template text,
+  create_index boolean,
+  existing text
+) returns void
+language plpgsql
+set lock_timeout = '10s'
+set client_min_messages = warning as $$
+declare
+  columns_change constant boolean := content_columns <> pipeline.content_columns;
+  schema_name name;
+begin
+  if pipeline.shadow_of is not null or exists (select from embedd.pipelines p where p.shadow_of = pipeline.id) then
+    perform embedd.refuse('switching',
+      format('%s is being switched to another model', pipeline.relation),
+      format('embedd switch-model %s --status', pipeline.relation));
+  end if;
+  perform embedd.check_existing(pipeline.relation, pipeline.embedding_column, existing);
+  execute format('lock table %s in %s mode', pipeline.relation,
+    case when columns_change then 'access exclusive' else 'share row exclusive' end);
+  if columns_change then
+    perform embedd.drop_triggers(pipeline);
+    perform embedd.revoke_pipeline(pipeline);
+  end if;
+  update embedd.pipelines p
+  set content_columns = redefine.content_columns, template = redefine.template
+  where p.id = pipeline.id
+  returning * into pipeline;
+  if columns_change then
+    perform embedd.create_triggers(pipeline);
+    perform embedd.grant_pipeline(pipeline, role) from embedd.worker_roles() as role;
+    perform embedd.take_back_unneeded();
+    select n.nspname into schema_name
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    where c.oid = pipeline.relation;
+    execute format('drop index if exists %I.%I', schema_name, embedd.pending_index_name(pipeline.id));
+    if create_index then
+      execute format('create index %I on %s %s',
+        embedd.pending_index_name(pipeline.id), pipeline.relation, embedd.pending_index_definition(pipeline));
+    end if;
+  end if;
+  -- They are about texts that are made otherwise now.
+  delete from embedd.failures f where f.pipeline_id = pipeline.id;
+  if existing is not null then
+    perform embedd.resolve_gap(pipeline.id, existing);
+  end if;
+end $$;
+comment on function embedd.redefine is
+  'Changes what the text of a pipeline is made of. Without create_index, the caller supplies the index of pending rows.';
+
 create function embedd.check_may_watch() returns void
 language plpgsql stable as $$
 begin
@@ -265,7 +360,8 @@ create function embedd.watch(
   template text default null,
   model text default null,
   index_method text default null,
-  create_index boolean default true
+  create_index boolean default true,
+  existing text default null
 ) returns integer
 language plpgsql
 set lock_timeout = '10s'
@@ -274,13 +370,17 @@ declare
   target regclass := embedd.resolve(relation);
   -- named after the embedding column by default
   model_name_column text := coalesce(model_column, embedding_column || '_model');
-  existing embedd.pipelines;
+  watched embedd.pipelines;
   pipeline embedd.pipelines;
 begin
   if not has_table_privilege('embedd.pipelines', 'INSERT') then
     perform embedd.check_may_watch();
+    -- With the caller's own rights, because reading a table may run its owner's code.
+    perform embedd.check_relation(target);
+    perform embedd.check_embedding_column(target, embedding_column);
+    perform embedd.check_existing(target, embedding_column, existing);
     return embedd.watch_for_owner(target, content_columns, embedding_column, model_column, template, model, index_method,
-      create_index);
+      create_index, existing);
   end if;
   perform embedd.check_relation(target);
   perform embedd.check_content_columns(target, content_columns, array[embedding_column, model_name_column]);
@@ -293,17 +393,25 @@ begin
       format('ALTER TRIGGER ... ON %s RENAME TO a_name_that_sorts_before_zzz_embedd;', target));
   end if;
   perform embedd.drop_ghosts(target);
-  select * into existing
+  select * into watched
   from embedd.pipelines p
   where p.relation = target and p.embedding_column = watch.embedding_column;
-  if found and not embedd.pipeline_is_whole(existing) then
+  if found and not embedd.pipeline_is_whole(watched) then
     -- Its columns were renamed or dropped, and this call gives the new ones.
     perform embedd.unwatch(relation, embedding_column);
   elsif found then
-    perform embedd.refuse('already_watched',
-      format('column %I of %s is already watched, by pipeline %s', embedding_column, target, existing.id),
-      format('SELECT embedd.unwatch(%L); first, or choose another embedding column', target));
+    if (content_columns, template) is not distinct from (watched.content_columns, watched.template)
+       or model_name_column <> watched.model_column
+       or coalesce(model, watched.model) is distinct from watched.model
+       or coalesce(index_method, watched.index_method) is distinct from watched.index_method then
+      perform embedd.refuse('already_watched',
+        format('column %I of %s is already watched, by pipeline %s', embedding_column, target, watched.id),
+        format('SELECT embedd.unwatch(%L); first, or choose another embedding column', target));
+    end if;
+    perform embedd.redefine(watched, content_columns, template, create_index, existing);
+    return watched.id;
   end if;
+  perform embedd.check_existing(target, embedding_column, existing);
   insert into embedd.pipelines (
     relation, key_columns, content_columns, template, embedding_column, model_column, model, index_method)
   values (
@@ -315,11 +423,16 @@ begin
     execute format('create index %I on %s %s',
       embedd.pending_index_name(pipeline.id), target, embedd.pending_index_definition(pipeline));
   end if;
+  if existing is not null then
+    perform embedd.resolve_gap(pipeline.id, existing);
+  end if;
   return pipeline.id;
 end $$;
 comment on function embedd.watch is
   'Watches a table: checks it, creates the triggers and the partial index, and returns the id of the pipeline. '
-  'Existing rows are embedded too. create_index builds the index under a lock that blocks writers; '
+  'Rows without a vector are embedded too. Where vectors exist, existing is required: keep trusts them, refresh embeds '
+  'their rows again. For a watched column, other content columns or another template change the pipeline in place. '
+  'create_index builds the index under a lock that blocks writers; '
   'the command "embedd watch" builds it CONCURRENTLY instead.';
 
 create function embedd.unwatch(relation text, embedding_column text default null, drop_columns boolean default false)
@@ -384,25 +497,6 @@ comment on function embedd.unwatch is
   'Unwatches a table: drops embedd''s triggers and indexes and revokes its grants. The vectors stay, unless drop_columns. '
   'Returns the number of pipelines removed.';
 
-create function embedd.resolve_gap(pipeline_id integer, existing text) returns void
-language plpgsql as $$
-declare
-  pipeline embedd.pipelines;
-begin
-  if existing is null or existing not in ('keep', 'refresh') then
-    perform embedd.refuse('existing_vectors',
-      format('there is no choice %L for existing vectors', existing),
-      'keep trusts them, refresh embeds their rows again');
-  end if;
-  update embedd.pipelines p set gap = null where p.id = resolve_gap.pipeline_id returning * into pipeline;
-  if existing = 'refresh' then
-    execute format('update %s set %2$I = null, %3$I = null where %2$I is not null',
-      pipeline.relation, pipeline.embedding_column, pipeline.model_column);
-  end if;
-end $$;
-comment on function embedd.resolve_gap(integer, text) is
-  'Ends a gap. keep: every vector that is there is trusted from now on. refresh: workers embed all rows again.';
-
 -- The pipelines that a name means: those of the table that has it, otherwise those of the table that had it.
 create function embedd.repair(relation text, embedding_column text default null, existing text default null)
 returns setof integer
@@ -441,6 +535,9 @@ begin
     if pipeline.relation <> target then
       perform embedd.revoke_pipeline(pipeline);
       perform embedd.drop_triggers(pipeline);
+      -- A refresh that runs starts again, because its ranges are of another table's keys.
+      delete from embedd.refresh_windows w where w.pipeline_id = pipeline.id;
+      update embedd.pipelines p set refresh_cursor = null, refreshed = 0 where p.id = pipeline.id;
     end if;
     update embedd.pipelines p
     set relation = target, key_columns = embedd.primary_key(target), error = null
@@ -460,8 +557,9 @@ begin
 end $$;
 comment on function embedd.repair(text, text, text) is
   'Restores the triggers and privileges of a watched table, also after it was replaced by another with the same name. '
-  'Where vectors exist after a gap, existing is required: keep trusts them, refresh embeds their rows again. '
+  'Where vectors exist after a gap, existing is required: keep trusts them, refresh re-embeds their rows. '
   'Returns the pipelines, whose indexes "embedd repair" builds.';
+
 -- Owners have no rights on embedd's tables, or they could change the pipelines of others. These run as embedd's owner, for
 -- tables of the session's own role alone; the DDL in them runs no code of the table's owner.
 create function embedd.watch_for_owner(
@@ -472,7 +570,8 @@ create function embedd.watch_for_owner(
   template text,
   model text,
   index_method text,
-  create_index boolean
+  create_index boolean,
+  existing text
 ) returns integer
 language plpgsql
 security definer
@@ -480,7 +579,7 @@ set search_path = pg_catalog, pg_temp as $$
 begin
   perform embedd.check_owner(relation);
   return embedd.watch(relation::text, content_columns, embedding_column, model_column, template, model, index_method,
-    create_index);
+    create_index, coalesce(existing, 'keep'));
 end $$;
 comment on function embedd.watch_for_owner is 'embedd.watch for a role that embedd.grant_owner was called with.';
 

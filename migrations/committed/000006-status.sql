@@ -1,5 +1,5 @@
---! Previous: sha1:ababae59f6ecfb3b9499ac39fb55b21055f8ab5e
---! Hash: sha1:aea66c8e131853893e9be6238b7c3e777edff912
+--! Previous: sha1:fb08479d091bd51f8568f7f0e25537d649d6e00b
+--! Hash: sha1:5d9c8ece0dfb6d6f0c5919baee6f7a8e0a181b3c
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.
@@ -130,6 +130,13 @@ create view embedd.status as
       (counts.done_by_model ->> coalesce(p.model, p.served_model))::bigint,
       case when coalesce(p.model, p.served_model) is null then counts.done else 0 end) as stale,
     p.reembed,
+    p.gap,
+    p.refresh_started_at is not null as refreshing,
+    case
+      when p.refresh_started_at is null then null
+      when p.refresh_cursor = '{}' and not exists (select from embedd.refresh_windows w where w.pipeline_id = p.id) then 0
+      else greatest(counts.done - p.refreshed, 0)
+    end as refresh_left,
     case when p.wait_until > now() then p.wait_reason end as wait_reason,
     case when p.wait_until > now() then p.wait_until end as wait_until,
     usage.requests_today,
@@ -159,7 +166,8 @@ comment on view embedd.status is
   'The backlog per pipeline. pending: rows that will get a vector, including rows in flight and rows backing off. '
   'oldest_pending_age: an upper bound, the time since a worker last found no pending row. '
   'error: why no worker can serve the pipeline, or why its rows could not be counted. '
-  'blank: rows with NULL or white space, never embedded. stale: rows whose vector is not from current_model.';
+  'blank: rows with NULL or white space, never embedded. stale: rows whose vector is not from current_model. '
+  'gap: why the vectors that are there may not belong to their texts. refresh_left: rows that a refresh has yet to reach.';
 
 create function embedd.model_of(
   relation text,

@@ -1,5 +1,5 @@
---! Previous: sha1:aea66c8e131853893e9be6238b7c3e777edff912
---! Hash: sha1:0ce6d17bcbaac6a797aa401076a2fd028b799db2
+--! Previous: sha1:5d9c8ece0dfb6d6f0c5919baee6f7a8e0a181b3c
+--! Hash: sha1:87fe2420b0efe1b578ac9b55ad1a48a722a36c05
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
@@ -203,7 +203,8 @@ begin
     template => pipeline.template,
     model => to_model,
     index_method => index_method,
-    create_index => false);
+    create_index => false,
+    existing => 'keep');
   update embedd.pipelines p
   set shadow_of = pipeline.id, model_before = pipeline.model
   where p.id = shadow_id;

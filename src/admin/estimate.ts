@@ -22,7 +22,7 @@ export interface Estimate {
 }
 
 export interface EstimateOptions {
-  kind: WorkKind;
+  kind: Exclude<WorkKind, "refresh">;
   rows: number;
   maxChars: number;
   /** How many rows to count the tokens of. */

@@ -41,7 +41,9 @@ limit $2`,
 }
 
 /**
- * Retries failed rows at once, dead ones too: forgets their failures and wakes the workers.
+ * Retries failed rows at once, dead ones too, and wakes the workers. Rows without a vector are found by that, so their
+ * failures are forgotten. Rows with an old vector are found by their failures; where no refresh runs, one begins that
+ * deals with those alone.
  * @param relation as SQL names it; omitted: all tables
  * @param key a row's key as `listFailures` returns it; omitted: all rows
  * @returns the number of rows to retry
@@ -52,13 +54,31 @@ export async function retryFailures(
 ): Promise<number> {
   const { rows } = await pool.query<{ count: number }>(
     `
-with freed as (
-  delete from embedd.failures f
-  using embedd.pipelines p
-  where p.id = f.pipeline_id
-    and ($1::text is null or p.relation = embedd.resolve($1))
+with chosen as materialized (
+  select f.pipeline_id, f.key, f.stale
+  from embedd.failures f
+  join embedd.pipelines p on p.id = f.pipeline_id
+  where ($1::text is null or p.relation = embedd.resolve($1))
     and ($2::text is null or f.key = $2)
+), forgotten as (
+  delete from embedd.failures f
+  using chosen c
+  where f.pipeline_id = c.pipeline_id and f.key = c.key and not c.stale
   returning f.pipeline_id
+), due as (
+  update embedd.failures f
+  set attempts = 0, dead = false, next_attempt_at = now()
+  from chosen c
+  where f.pipeline_id = c.pipeline_id and f.key = c.key and c.stale
+  returning f.pipeline_id
+), refreshing as (
+  update embedd.pipelines p
+  set refresh_started_at = now(), refresh_cursor = '{}'
+  where p.id in (select pipeline_id from due) and p.refresh_started_at is null
+), freed as (
+  select pipeline_id from forgotten
+  union all
+  select pipeline_id from due
 ), woken as (
   select pg_notify('embedd', pipeline_id::text)
   from freed

@@ -15,7 +15,12 @@ import type { KeyResult } from "../worker/rows.js";
 export async function sampleBacklog(
   pool: Pool,
   pipeline: Pipeline,
-  { kind, model, limit, maxChars }: { kind: WorkKind; model: string; limit: number; maxChars: number },
+  {
+    kind,
+    model,
+    limit,
+    maxChars,
+  }: { kind: Exclude<WorkKind, "refresh">; model: string; limit: number; maxChars: number },
 ): Promise<(string | null)[][]> {
   const { values, bind } = parameters();
   const p = { limit: bind(limit), model: bind(model) };

@@ -24,6 +24,12 @@ export interface PipelineStatus {
   currentModel: string | null;
   stale: number | null;
   reembed: boolean;
+  /** Why embedd cannot vouch for the vectors that are there; null: they are trusted. */
+  gap: string | null;
+  /** Whether every row that has a vector is being re-embedded. */
+  refreshing: boolean;
+  /** Rows that the refresh has yet to reach, about; null: none runs. */
+  refreshLeft: number | null;
   /** Why its worker waits, such as a quota. */
   waitReason: string | null;
   waitUntil: Date | null;
@@ -58,6 +64,9 @@ select pipeline_id as pipeline,
   current_model as "currentModel",
   stale::float8 as stale,
   reembed,
+  gap,
+  refreshing,
+  refresh_left::float8 as "refreshLeft",
   wait_reason as "waitReason",
   wait_until as "waitUntil",
   requests_today::float8 as "requestsToday",

@@ -15,6 +15,26 @@ export interface WatchOptions {
   index?: "hnsw" | undefined;
   /** Adds missing embedding and model columns, for vectors of this many dimensions. */
   createColumns?: number | undefined;
+  /**
+   * What becomes of vectors that are there already: `keep` trusts them, `refresh` embeds their rows again. Required
+   * where there are any.
+   */
+  existing?: "keep" | "refresh" | undefined;
+}
+
+/** Whether the table has no such column yet. */
+export async function lacksColumn(
+  client: ClientBase,
+  { relation, embedding }: WatchOptions,
+): Promise<boolean> {
+  const { rowCount } = await client.query(
+    `
+select
+from pg_attribute
+where attrelid = embedd.resolve($1) and attname = $2 and not attisdropped`,
+    [relation, embedding],
+  );
+  return rowCount === 0;
 }
 
 /** Adds the embedding and model columns where they are missing. */
@@ -31,9 +51,9 @@ export async function addColumns(
   ]);
 }
 
-/** Creates a pipeline and its triggers, without its index of pending rows. @returns its id */
+/** Creates a pipeline and its triggers, or changes its definition, without an index of pending rows. @returns its id */
 export async function createPipeline(client: ClientBase, options: WatchOptions): Promise<number> {
-  const { relation, content, embedding, modelColumn, template, model, index } = options;
+  const { relation, content, embedding, modelColumn, template, model, index, existing } = options;
   const { rows } = await client.query<{ id: number }>(
     `
 select embedd.watch($1, $2,
@@ -42,8 +62,9 @@ select embedd.watch($1, $2,
   template => $5,
   model => $6,
   index_method => $7,
-  create_index => false) as id`,
-    [relation, content, embedding, modelColumn, template, model, index],
+  create_index => false,
+  existing => $8) as id`,
+    [relation, content, embedding, modelColumn, template, model, index, existing],
   );
   return rows[0]?.id ?? 0;
 }

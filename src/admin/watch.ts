@@ -6,16 +6,27 @@ import { withoutTimeLimits } from "../database/maintenance.sql.js";
 import { retryDeadlock } from "../database/retry-deadlock.js";
 import { inClientTransaction } from "./client-transaction.js";
 import { namingHolders } from "./name-holders.js";
-import { addColumns, createPipeline, dropPipelines, findPipeline } from "./watch.sql.js";
+import {
+  buildNextIndex,
+  checkRedefinition,
+  dropNextIndex,
+  findDefinition,
+  renameNextIndex,
+} from "./redefine.sql.js";
+import type { Definition } from "./redefine.sql.js";
+import { addColumns, createPipeline, dropPipelines, findPipeline, lacksColumn } from "./watch.sql.js";
 import type { WatchOptions } from "./watch.sql.js";
 
 export type { WatchOptions } from "./watch.sql.js";
 
 /**
- * Watches a table, and builds the index of its pending rows without locking out writers.
+ * Watches a table, and builds the index of its pending rows without locking out writers. A column that is watched gets
+ * its new content columns or template in one transaction.
  * @param client of the table's owner, outside a transaction
+ * @param onIndex called before an index is built
  * @returns the pipeline's id
- * @throws EmbeddError of kind `configuration` if the table cannot be watched; nothing was changed
+ * @throws EmbeddError of kind `configuration` if the table cannot be watched; nothing was changed. Its code is
+ *   `existing_vectors` if there are vectors and `existing` is missing
  */
 export function watch(
   client: ClientBase,
@@ -23,9 +34,9 @@ export function watch(
   onIndex: () => void = () => undefined,
 ): Promise<number> {
   return withoutTimeLimits(client, async () => {
-    const id = await retryDeadlock(() =>
-      namingHolders(client, options.relation, () => callSchema(() => attach(client, options))),
-    );
+    const definition = await callSchema(() => findDefinition(client, options));
+    if (definition !== null) return redefine(client, definition, options, onIndex);
+    const id = await lockingTable(client, options, () => attach(client, options));
     onIndex();
     try {
       await buildIndex(client, id, "pending");
@@ -37,11 +48,51 @@ export function watch(
   });
 }
 
+/** Runs a transaction that locks the table for a moment. */
+function lockingTable<T>(
+  client: ClientBase,
+  { relation }: WatchOptions,
+  transaction: () => Promise<T>,
+): Promise<T> {
+  return retryDeadlock(() => namingHolders(client, relation, () => callSchema(transaction)));
+}
+
 function attach(client: ClientBase, options: WatchOptions): Promise<number> {
   return inClientTransaction(client, async () => {
-    if (options.createColumns !== undefined) await addColumns(client, options, options.createColumns);
-    return createPipeline(client, options);
+    if (options.createColumns === undefined) return createPipeline(client, options);
+    // A new column has no vectors, and looking for some would take long while the table is locked.
+    const existing = (await lacksColumn(client, options)) ? "keep" : options.existing;
+    await addColumns(client, options, options.createColumns);
+    return createPipeline(client, { ...options, existing });
   });
+}
+
+/** The index for the new columns is complete before the old one goes, so pending rows are indexed at any moment. */
+async function redefine(
+  client: ClientBase,
+  definition: Definition,
+  options: WatchOptions,
+  onIndex: () => void,
+): Promise<number> {
+  const { pipelineId, content } = definition;
+  const columnsChange = JSON.stringify(content) !== JSON.stringify(options.content);
+  if (columnsChange) {
+    await callSchema(() => checkRedefinition(client, definition, options));
+    onIndex();
+  }
+  try {
+    if (columnsChange) await buildNextIndex(client, definition, options.content);
+    return await lockingTable(client, options, () =>
+      inClientTransaction(client, async () => {
+        const id = await createPipeline(client, options);
+        if (columnsChange) await renameNextIndex(client, id);
+        return id;
+      }),
+    );
+  } catch (error) {
+    await dropNextIndex(client, pipelineId).catch(() => undefined);
+    throw error;
+  }
 }
 
 /**

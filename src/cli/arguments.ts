@@ -12,3 +12,12 @@ export function wholeNumber(text: string): number {
 export function wholeNumberOrZero(text: string): number {
   return text === "0" ? 0 : wholeNumber(text);
 }
+
+/**
+ * Parses an option for commander that takes several columns: `title body` or `title,body`.
+ * @param before the columns of the words before this one
+ */
+export function columnNames(text: string, before: string[] | undefined): string[] {
+  const names = /^[\p{L}\p{N}_$]+(, *[\p{L}\p{N}_$]+)+$/u.test(text) ? text.split(/, */) : [text];
+  return [...(before ?? []), ...names];
+}

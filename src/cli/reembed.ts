@@ -1,12 +1,20 @@
 import type { Command } from "commander";
 import type { Pool } from "pg";
 import { callSchema } from "../database/call-schema.js";
-import { pipelinesOf, reembedding, startReembedding, stopReembedding } from "../admin/request-reembed.sql.js";
+import {
+  emptyCache,
+  pipelinesOf,
+  reembedding,
+  startReembedding,
+  startRefresh,
+  stopReembedding,
+} from "../admin/request-reembed.sql.js";
 import { shellWord } from "../admin/shell-word.js";
 import { countWorkers, readStatus } from "../admin/status.sql.js";
 import type { PipelineStatus } from "../admin/status.sql.js";
 import { sleep } from "../sleep.js";
 import { withContext } from "./context.js";
+import { configurationError } from "../errors.js";
 import { EXIT } from "./exit.js";
 import { watchedProgress } from "./progress.js";
 import { Interrupted, stopSignal } from "./signals.js";
@@ -16,6 +24,22 @@ interface ReembedFlags {
   table?: string;
   wait: boolean;
   stop?: boolean;
+  all?: boolean;
+  emptyCache?: boolean;
+}
+
+/** What is re-embedded. The functions count rows of a pipeline. */
+interface Task {
+  request: (pool: Pool, ids: readonly number[]) => Promise<void>;
+  describe: (pipeline: PipelineStatus) => string;
+  /** Before the request. */
+  total: (pipeline: PipelineStatus) => number;
+  /** While workers re-embed. */
+  left: (pipeline: PipelineStatus) => number;
+  /** Afterwards: those that could not be re-embedded. */
+  failed: (pipeline: PipelineStatus) => number;
+  /** If no row is to be re-embedded. */
+  nothing: string;
 }
 
 export function addReembed(program: Command): void {
@@ -23,11 +47,23 @@ export function addReembed(program: Command): void {
     .command("reembed")
     .description("re-embed stale rows with the current model, after all pending rows")
     .option("--table <name>", "only this table (default: all)")
+    .option("--all", "re-embed every row that has a vector; equal vectors are not written")
+    .option(
+      "--empty-cache",
+      "with --all, compute every text: first empty the vector cache of the current models",
+    )
     .option("--no-wait", "return at once; the workers re-embed in the background")
     .option("--stop", "stop re-embedding; the remaining rows keep their old vectors")
-    .addHelpText("after", "\nExample:\n  embedd reembed --table docs")
+    .addHelpText("after", "\nExample:\n  embedd reembed --table docs\n  embedd reembed --all --empty-cache")
     .action(async (flags: ReembedFlags, command: Command) => {
-      let followed: number[] = [];
+      if (flags.emptyCache === true && flags.all !== true)
+        throw configurationError(
+          "settings",
+          "--empty-cache needs --all",
+          "embedd reembed --all --empty-cache",
+        );
+      const task = flags.all === true ? everyRow(flags.emptyCache === true) : staleRows;
+      let followed: PipelineStatus[] = [];
       try {
         await withContext(command, async ({ pool }) => {
           const ids = await callSchema(() => pipelinesOf(pool, flags.table));
@@ -36,10 +72,10 @@ export function addReembed(program: Command): void {
             await stop(pool, ids);
             return;
           }
-          const started = await start(pool, ids);
+          const started = await start(pool, ids, task);
           if (!flags.wait || started.length === 0) return;
-          followed = started.map((p) => p.pipeline);
-          await follow(pool, followed, countStale(started));
+          followed = started;
+          await follow(pool, followed, task);
         });
       } catch (error) {
         if (!(error instanceof Interrupted) || followed.length === 0) throw error;
@@ -51,47 +87,54 @@ export function addReembed(program: Command): void {
 }
 
 async function stop(pool: Pool, ids: readonly number[]): Promise<void> {
-  const count = await callSchema(() => stopReembedding(pool, ids));
-  process.stdout.write(
-    count === 0
-      ? "no table is being re-embedded\n"
-      : "stopped; re-embedded rows stay, and embedd reembed resumes\n",
-  );
+  const stopped = await callSchema(() => stopReembedding(pool, ids));
+  if (stopped.length === 0) process.stdout.write("no table is being re-embedded\n");
+  for (const { relation, refreshing } of stopped) {
+    process.stdout.write(
+      refreshing
+        ? `stopped; ${relation} has a gap: some rows keep vectors that may not belong to their texts; ` +
+            "start over with: embedd reembed --all\n"
+        : "stopped; re-embedded rows stay, and embedd reembed resumes\n",
+    );
+  }
 }
 
 /** @returns the pipelines that workers now re-embed */
-async function start(pool: Pool, ids: readonly number[]): Promise<PipelineStatus[]> {
+async function start(pool: Pool, ids: readonly number[], task: Task): Promise<PipelineStatus[]> {
   const pipelines = await readThese(pool, ids);
-  for (const { relation, error } of pipelines) {
-    if (error === null) continue;
+  for (const pipeline of pipelines) {
+    const { relation, error } = pipeline;
+    if (error === null || isServed(pipeline)) continue;
     process.stderr.write(
       `${relation} is not served: ${error}\n  try: embedd doctor  # other dimensions need embedd switch-model\n`,
     );
     process.exitCode = EXIT.no;
   }
-  const stale = pipelines.filter((p) => p.error === null && countStale([p]) > 0);
-  if (stale.length === 0) {
+  const chosen = pipelines.filter((p) => isServed(p) && task.total(p) > 0);
+  if (chosen.length === 0) {
     const unknown = pipelines.filter((p) => p.currentModel === null && (p.done ?? 0) > 0);
     for (const { relation } of unknown) {
       process.stderr.write(`the current model of ${relation} is not known until a worker runs: embedd run\n`);
     }
     if (unknown.length > 0) process.exitCode = EXIT.no;
-    else process.stdout.write("every row already uses the current model\n");
+    else process.stdout.write(`${task.nothing}\n`);
     return [];
   }
-  for (const pipeline of stale) process.stdout.write(describe(pipeline));
-  const started = stale.map((p) => p.pipeline);
-  await callSchema(() => startReembedding(pool, started));
+  for (const pipeline of chosen) process.stdout.write(task.describe(pipeline));
+  const started = chosen.map((p) => p.pipeline);
+  await callSchema(() => task.request(pool, started));
   if ((await countWorkers(pool)).live === 0) {
     process.stderr.write("no worker is connected; re-embedding starts with the next one: embedd run\n");
     process.exitCode = EXIT.no;
     return [];
   }
-  return stale.filter((p) => !p.paused);
+  return chosen.filter((p) => !p.paused);
 }
 
 /** Shows progress until the workers are done; Ctrl-C ends only this display. */
-async function follow(pool: Pool, ids: readonly number[], total: number): Promise<void> {
+async function follow(pool: Pool, pipelines: readonly PipelineStatus[], task: Task): Promise<void> {
+  const ids = pipelines.map((p) => p.pipeline);
+  const total = pipelines.reduce((sum, p) => sum + task.total(p), 0);
   const progress = watchedProgress("re-embedding", total);
   let left = total;
   let countAt = 0;
@@ -102,7 +145,8 @@ async function follow(pool: Pool, ids: readonly number[], total: number): Promis
     const over = (await reembedding(pool, ids)).length === 0;
     if (over || performance.now() >= countAt) {
       const began = performance.now();
-      left = countStale(await readThese(pool, ids));
+      const count = over ? task.failed : task.left;
+      left = (await readThese(pool, ids)).reduce((sum, p) => sum + count(p), 0);
       progress.left(left);
       // Counting reads whole tables, so it gets at most a twentieth of the time.
       countAt = performance.now() + Math.max(1_000, 20 * (performance.now() - began));
@@ -114,7 +158,7 @@ async function follow(pool: Pool, ids: readonly number[], total: number): Promis
   const done = counted(Math.max(total - left, 0), "row");
   process.stdout.write(`${done} re-embedded in ${(progress.ms() / 1000).toFixed(1)} s\n`);
   if (left > 0) {
-    process.stderr.write(`stale rows left: ${left}; see embedd failures\n`);
+    process.stderr.write(`rows left with an old vector: ${left}; see embedd failures\n`);
     process.exitCode = EXIT.no;
   }
 }
@@ -123,17 +167,40 @@ async function readThese(pool: Pool, ids: readonly number[]): Promise<PipelineSt
   return (await readStatus(pool)).filter((p) => ids.includes(p.pipeline));
 }
 
-const countStale = (pipelines: readonly PipelineStatus[]): number =>
-  pipelines.reduce((sum, p) => sum + (p.stale ?? 0), 0);
+/** Workers also serve a pipeline with a gap, although it is an error until it is resolved. */
+const isServed = ({ error, gap }: PipelineStatus): boolean =>
+  error === null || (gap !== null && error.includes(gap));
 
-/** Says which vectors will be replaced. */
-function describe({ relation, embedding, doneByModel, currentModel, paused }: PipelineStatus): string {
-  const old = Object.entries(doneByModel ?? {}).filter(([model]) => model !== currentModel);
-  const rows = old.map(
-    ([model, count]) => `${counted(count, "row")} from ${model === "" ? "an unnamed model" : model}`,
-  );
-  return (
-    `${relation}.${embedding}: re-embedding ${rows.join(", ")} with ${currentModel ?? "the current model"}` +
-    `${paused ? `; paused, start it with: embedd resume ${shellWord(relation)}` : ""}\n`
-  );
-}
+const pausedHint = ({ relation, paused }: PipelineStatus): string =>
+  paused ? `; paused, start it with: embedd resume ${shellWord(relation)}` : "";
+
+const staleRows: Task = {
+  request: startReembedding,
+  total: (p) => p.stale ?? 0,
+  left: (p) => p.stale ?? 0,
+  failed: (p) => p.stale ?? 0,
+  nothing: "every row already uses the current model",
+  describe(p) {
+    const { relation, embedding, doneByModel, currentModel } = p;
+    const old = Object.entries(doneByModel ?? {}).filter(([model]) => model !== currentModel);
+    const rows = old.map(
+      ([model, count]) => `${counted(count, "row")} from ${model === "" ? "an unnamed model" : model}`,
+    );
+    return `${relation}.${embedding}: re-embedding ${rows.join(", ")} with ${currentModel ?? "the current model"}${pausedHint(p)}\n`;
+  },
+};
+
+const everyRow = (cacheToo: boolean): Task => ({
+  async request(pool, ids) {
+    if (cacheToo) await emptyCache(pool, ids);
+    await startRefresh(pool, ids);
+  },
+  total: (p) => p.done ?? 0,
+  left: (p) => p.refreshLeft ?? 0,
+  failed: (p) => p.dead,
+  nothing: "no row has a vector",
+  describe(p) {
+    const rows = counted(p.done ?? 0, "row");
+    return `${p.relation}.${p.embedding}: re-embedding all of ${rows} with ${p.currentModel ?? "the current model"}${pausedHint(p)}\n`;
+  },
+});

@@ -73,6 +73,7 @@ function formatStatus({ foreignLocks, pipelines, strayTables }: Status, workers:
   for (const p of pipelines) {
     lines.push("", `${p.relation}.${p.embedding} (pipeline ${p.pipeline}${p.paused ? ", paused" : ""})`);
     if (p.error !== null) lines.push(`  error     ${p.error}`);
+    if (p.gap !== null) lines.push(`  gap       ${p.gap}`);
     const age =
       p.oldestPendingSeconds === null
         ? ""
@@ -92,6 +93,7 @@ function formatStatus({ foreignLocks, pipelines, strayTables }: Status, workers:
     lines.push(
       `  done      ${p.done ?? "?"}${models.map(([m, n]) => `\n    ${m === "" ? "(no name)" : m}: ${n}`).join("")}`,
     );
+    if (p.refreshing) lines.push(`  refresh   re-embedding every row, about ${p.refreshLeft ?? "?"} to go`);
     if (p.stale !== null && p.stale > 0) lines.push(`  stale     ${describeStale(p, p.stale)}`);
   }
   for (const table of strayTables) lines.push("", strayTable(table));

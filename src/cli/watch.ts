@@ -1,13 +1,18 @@
 import { Option } from "commander";
 import type { Command } from "commander";
+import type { Client } from "pg";
+import { findDefinition } from "../admin/redefine.sql.js";
+import { shellWord } from "../admin/shell-word.js";
 import { unwatch, unwatchPipeline, watch } from "../admin/watch.js";
-import { configurationError } from "../errors.js";
-import { wholeNumber } from "./arguments.js";
+import type { WatchOptions } from "../admin/watch.js";
+import { callSchema } from "../database/call-schema.js";
+import { EmbeddError, configurationError } from "../errors.js";
+import { columnNames, wholeNumber } from "./arguments.js";
 import { withOwner } from "./context.js";
 import { counted } from "./text.js";
 
 interface WatchFlags {
-  content: string[];
+  content?: string[];
   embedding: string;
   model?: string;
   modelColumn?: string;
@@ -15,6 +20,7 @@ interface WatchFlags {
   createColumns?: boolean;
   dimensions: number;
   index?: "hnsw";
+  existing?: "keep" | "refresh";
 }
 
 interface UnwatchFlags {
@@ -28,8 +34,12 @@ export function addWatch(program: Command): void {
     .command("watch <table>")
     // --content takes several columns, so the table has to come before it.
     .usage("<table> [options]")
-    .description("embed a table's rows, existing and new")
-    .requiredOption("--content <column...>", "the columns that hold the text, in order")
+    .description("embed a table's rows, existing and new, or change what their texts are made of")
+    .option(
+      "--content <column...>",
+      "the columns that hold the text, in order; may be left out to change the template of a watched column",
+      columnNames,
+    )
     .option("--embedding <column>", "the vector(n) or halfvec(n) column", "embedding")
     .option(
       "--model-column <column>",
@@ -48,24 +58,91 @@ export function addWatch(program: Command): void {
         "vector index, which a worker builds CONCURRENTLY once no rows are pending (default: none)",
       ).choices(["hnsw"]),
     )
+    .addOption(
+      new Option(
+        "--existing <choice>",
+        "required where vectors exist: keep trusts them, refresh re-embeds their rows in the background",
+      ).choices(["keep", "refresh"]),
+    )
     .addHelpText(
       "after",
-      "\nExample:\n  embedd watch docs --content title body --template '{title}\\n\\n{body}' --create-columns --index hnsw",
+      "\nExample:\n  embedd watch docs --content title body --template '{title}\\n\\n{body}' --create-columns --index hnsw\n  embedd watch docs --content title,body --existing refresh",
     )
+    .hook("preAction", (command) => {
+      const { content, template } = command.opts<WatchFlags>();
+      if (content === undefined && template === undefined)
+        command.error("error: required option '--content <column...>' not specified");
+    })
     .action(async (table: string, flags: WatchFlags, command: Command) => {
-      const { createColumns, dimensions, ...rest } = flags;
-      const options = {
-        ...rest,
-        relation: table,
-        createColumns: createColumns === true ? dimensions : undefined,
-      };
-      await withOwner(command, async (client) => {
-        const id = await watch(client, options, () => {
-          process.stderr.write("building the index of pending rows; writers are not blocked\n");
-        });
-        process.stdout.write(`watching ${table} (pipeline ${id})\n`);
-      });
+      await withOwner(command, (client) => watchTable(client, table, flags));
     });
+}
+
+async function watchTable(client: Client, table: string, flags: WatchFlags): Promise<void> {
+  const { createColumns, dimensions, content, template, ...rest } = flags;
+  const before = await callSchema(() =>
+    findDefinition(client, { relation: table, embedding: flags.embedding }),
+  );
+  const options: WatchOptions = {
+    ...rest,
+    relation: table,
+    content: content ?? before?.content ?? [],
+    template: template ?? (content === undefined ? (before?.template ?? undefined) : undefined),
+    createColumns: createColumns === true ? dimensions : undefined,
+  };
+  const onIndex = () => {
+    process.stderr.write("building the index of pending rows; writers are not blocked\n");
+  };
+  const id = await watch(client, options, onIndex).catch((error: unknown) => {
+    if (!(error instanceof EmbeddError) || error.code !== "existing_vectors") throw error;
+    throw configurationError(error.code, error.message, bothChoices(options, flags));
+  });
+  process.stdout.write(
+    before === null
+      ? `watching ${table} (pipeline ${id})\n`
+      : `${table} is embedded from ${describe(options)} now, before from ${describe(before)} (pipeline ${id})\n`,
+  );
+  if (flags.existing === "refresh") {
+    process.stdout.write(
+      "workers re-embed every row that has a vector; old vectors serve meanwhile: embedd status\n",
+    );
+  }
+}
+
+function describe({
+  content,
+  template,
+}: {
+  content: string[];
+  template?: string | null | undefined;
+}): string {
+  return `${content.join(", ")}${template === null || template === undefined ? "" : ` by the template '${template}'`}`;
+}
+
+function bothChoices(options: WatchOptions, { createColumns, dimensions }: WatchFlags): string {
+  const { relation, content, embedding, modelColumn, template, model, index } = options;
+  const words: Record<string, string | undefined> = {
+    content: content.map(shellWord).join(" "),
+    embedding: embedding === "embedding" ? undefined : shellWord(embedding),
+    "model-column": modelColumn === undefined ? undefined : shellWord(modelColumn),
+    template: template === undefined ? undefined : shellWord(template),
+    model: model === undefined ? undefined : shellWord(model),
+    index,
+    dimensions: createColumns === true ? String(dimensions) : undefined,
+  };
+  const given = Object.entries(words).flatMap(([name, value]) =>
+    value === undefined ? [] : [`--${name} ${value}`],
+  );
+  const line = [
+    "embedd watch",
+    shellWord(relation),
+    ...given,
+    ...(createColumns === true ? ["--create-columns"] : []),
+  ];
+  return [
+    `${line.join(" ")} --existing refresh  # re-embeds their rows in the background`,
+    `${line.join(" ")} --existing keep  # trusts the vectors as they are`,
+  ].join("\n  or:  ");
 }
 
 export function addUnwatch(program: Command): void {

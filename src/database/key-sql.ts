@@ -3,13 +3,14 @@ import type { Bind } from "./parameters.js";
 import type { Pipeline, WorkKind } from "./pipeline.js";
 
 /**
- * The condition under which a row `t` needs a vector: a pending row has none, a stale row one from another model.
+ * The condition under which a row `t` needs a vector: a pending row has none, a stale row one from another model,
+ * and a refresh replaces every vector.
  * @param model the `$n` of the current model
  */
 export function needsVector(pipeline: Pipeline, kind: WorkKind, model: string): string {
-  return kind === "pending"
-    ? `t.${pipeline.embedding} is null`
-    : `t.${pipeline.embedding} is not null and t.${pipeline.modelColumn} is distinct from ${model}::text`;
+  if (kind === "pending") return `t.${pipeline.embedding} is null`;
+  const other = kind === "stale" ? ` and t.${pipeline.modelColumn} is distinct from ${model}::text` : "";
+  return `t.${pipeline.embedding} is not null${other}`;
 }
 
 /**
@@ -26,12 +27,20 @@ export function keyRow(pipeline: Pipeline, parameter: string): string {
 }
 
 /**
- * Whether the pipeline still has these columns, and its key still identifies a row. If it did not, one vector could
- * reach several rows.
+ * Whether the pipeline still has these columns, makes its texts in this way, and its key still identifies a row. If it
+ * did not, one vector could reach several rows.
  */
 export function shapeIsCurrent(pipeline: Pipeline, idParameter: string): string {
   return `${columnsAreCurrent(pipeline, idParameter)}
+    and ${definitionIsCurrent(pipeline, idParameter)}
     and ${keyIsUnique(pipeline)}`;
+}
+
+/** Whether the pipeline makes its texts of these columns and by this template. `watch` changes both under a lock. */
+function definitionIsCurrent(pipeline: Pipeline, idParameter: string): string {
+  return `exists (select from embedd.pipelines p where p.id = ${idParameter}
+    and p.content_columns = array[${pipeline.contentNames.map(escapeLiteral).join(", ")}]
+    and p.template is not distinct from ${pipeline.template === null ? "null" : escapeLiteral(pipeline.template)})`;
 }
 
 /** Whether a unique index of this moment has exactly the pipeline's key columns, and none of them is nullable. */
@@ -49,6 +58,31 @@ function keyIsUnique(pipeline: Pipeline): string {
             and a.attnum = any ((i.indkey::smallint[])[0:i.indnkeyatts - 1])
             and a.attnotnull
             and quote_ident(a.attname) in (${names})) = ${pipeline.keys.length})`;
+}
+
+/** Where a key lies relative to another: `t`'s key is below it, or the key itself or above. */
+export type KeyComparison = "<" | ">=";
+
+/**
+ * Compares the key of a row `t` with the one in `parameter`, in the order of the primary key's index. Where the
+ * operators are not in pg_catalog, row comparison would not find them, so each column is compared by itself.
+ */
+export function keyCompares(pipeline: Pipeline, comparison: KeyComparison, parameter: string): string {
+  const { keys } = pipeline;
+  if (hasOrderedKeys(pipeline)) {
+    const columns = keys.map((key) => `t.${key.column}`).join(", ");
+    return `row(${columns}) ${comparison} ${keyRow(pipeline, parameter)}`;
+  }
+  const value = (i: number) => `(${parameter}::text[])[${i + 1}]::${keys[i]?.type ?? ""}`;
+  const compare = (i: number, operator: string) =>
+    `t.${keys[i]?.column ?? ""} ${(keys[i]?.equals ?? "").replace("=)", `${operator})`)} ${value(i)}`;
+  const strict = comparison === "<" ? "<" : ">";
+  const from = (i: number): string =>
+    i === keys.length - 1
+      ? compare(i, comparison)
+      : `(${compare(i, strict)} or (${compare(i, "=")} and ${from(i + 1)}))`;
+  // The first column alone lets the index find the range.
+  return `${compare(0, `${strict}=`)} and ${from(0)}`;
 }
 
 /**

@@ -32,6 +32,7 @@ select
       || ' --existing refresh  # or keep',
     now.flaw || '; embedd repair ' || now.word) as problem,
   p.reembed,
+  p.refresh_started_at::text as "refreshStartedAt",
   p.index_method as "indexMethod",
   p.shadow_of as "shadowOf",
   p.served_model as "servedModel",

@@ -62,7 +62,9 @@ export interface Pipeline {
   hasText: string;
   /** Whether stale rows are re-embedded. */
   reembed: boolean;
+  /** Identifies the refresh that runs: its start, as text. null: none runs. */
+  refreshStartedAt: string | null;
 }
 
-/** Which rows a batch embeds: those without a vector, or those whose vector is from another model. */
-export type WorkKind = "pending" | "stale";
+/** Which rows a batch embeds: those without a vector, those whose vector is from another model, or all that have one. */
+export type WorkKind = "pending" | "stale" | "refresh";

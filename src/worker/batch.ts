@@ -8,6 +8,7 @@ import { DAILY_LIMIT } from "./embed/usage.js";
 import { learnFrom } from "./pace.js";
 import type { BatchSize } from "./pace.js";
 import type { BatchOutcome, EmbeddedRow, RefusedRow, WriteOutcome } from "./rows.js";
+import { clearBlank } from "./write/clear-blank.sql.js";
 import { findHeld } from "./write/complete.sql.js";
 import { chargeFailures } from "./write/failures.sql.js";
 import type { RetryPolicy } from "./write/failures.sql.js";
@@ -110,13 +111,16 @@ async function finishRows(
   refusedBefore: readonly RefusedRow[] = [],
   leaseHasMore = false,
 ): Promise<WriteOutcome> {
-  const { pool, pipeline, kind, retry } = context;
+  const { pool, pipeline, kind, model, retry } = context;
+  const blank = kind === "refresh" ? refusedBefore.filter(({ code }) => code === "blank") : [];
+  const cleared = await clearBlank(pool, pipeline, { model, rows: blank.map(({ row }) => row) });
   const { written, refused } = await writeRows(context, leaseId, embedded);
-  const charged = [...refusedBefore, ...refused];
+  const charged = [...refusedBefore.filter(({ row }) => !cleared.has(row.keyText)), ...refused];
   await chargeFailures(pool, pipeline.id, charged, { kind, ...retry });
   const settled = new Set([...written, ...charged.map(({ row }) => row.keyText)]);
   const unwritten = embedded.filter((row) => !settled.has(row.keyText));
-  const held = await releaseRows(context, leaseId, unwritten, leaseHasMore || charged.length > 0);
+  const leaseHasOthers = leaseHasMore || charged.length > 0 || cleared.size > 0;
+  const held = await releaseRows(context, leaseId, unwritten, leaseHasOthers);
   return { written: written.size, failed: charged.length, held };
 }
 

@@ -6,6 +6,7 @@ import { backoffMs } from "../backoff.js";
 import type { BatchContext } from "./batch.js";
 import type { Presence } from "./wake/presence.js";
 import { createReembedding } from "./reembed.js";
+import { createRefresh } from "./refresh.js";
 import { isShapeError } from "./write/shape-error.js";
 import { sleep } from "../sleep.js";
 import { newSweepMemory, sweep } from "./sweep.js";
@@ -56,7 +57,8 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
   const memory = newSweepMemory(batchContext.provider.minBatchRows);
   const stopping = new AbortController();
   const sweepOptions = { ...options, stopping: () => stopping.signal.aborted };
-  const reembedding = createReembedding(context, sweepOptions);
+  const createPass = pipeline.refreshStartedAt === null ? createReembedding : createRefresh;
+  const reembedding = createPass(context, sweepOptions);
   let interrupt = new AbortController();
   let woken = false;
   let faults = 0;

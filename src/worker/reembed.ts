@@ -1,3 +1,4 @@
+import type { Provider } from "../providers/provider.js";
 import { untilDone } from "../sleep.js";
 import { runBatch } from "./batch.js";
 import type { BatchContext } from "./batch.js";
@@ -24,18 +25,21 @@ export interface Reembedding {
 }
 
 /** Half as long as an ordinary batch, because a fresh row may have to wait for it. */
-const BATCH_SHARE = 0.5;
+export const REEMBED_BATCH_SHARE = 0.5;
 /** After a pass that settled nothing, the next one starts after this many times its duration. */
 const REST = 20;
 const MIN_REST_MS = 1_000;
 
+/** Batches in flight at once. If the provider takes several calls at once, one is left for fresh rows. */
+export const reembeddingDepth = ({ concurrency }: Pick<Provider, "concurrency">): number =>
+  Math.max(concurrency - 1, 1);
+
 export function createReembedding(batchContext: BatchContext, sweepOptions: SweepOptions): Reembedding {
   const context: BatchContext = { ...batchContext, kind: "stale" };
-  const options = { ...sweepOptions, batchMs: sweepOptions.batchMs * BATCH_SHARE };
+  const options = { ...sweepOptions, batchMs: sweepOptions.batchMs * REEMBED_BATCH_SHARE };
   const { pool, pipeline, provider } = context;
   const { model } = provider;
-  // If the provider takes several calls at once, one is left for fresh rows.
-  const depth = Math.max(provider.concurrency - 1, 1);
+  const depth = reembeddingDepth(provider);
   const size = newBatchSize();
   const inFlight = new Set<Promise<void>>();
   const failures: unknown[] = [];
@@ -55,6 +59,7 @@ export function createReembedding(batchContext: BatchContext, sweepOptions: Swee
       leaseMs: options.leaseMs,
       maxChars: options.maxChars,
       maxClaimChars: options.maxClaimChars,
+      kind: "stale",
       model,
       keys,
     });

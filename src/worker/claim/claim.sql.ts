@@ -52,9 +52,10 @@ export interface PendingOptions extends ClaimOptions {
 }
 
 export interface StaleOptions extends ClaimOptions {
+  kind: "stale" | "refresh";
   /** The current model. */
   model: string;
-  /** Keys that `findStale` found. Rows that are no longer stale, or leased, are left out. */
+  /** Keys that a search found. Rows that need no vector any more, or are leased, are left out. */
   keys: readonly string[][];
 }
 
@@ -71,9 +72,9 @@ export function claimPending(pool: Pool, pipeline: Pipeline, options: PendingOpt
   );
 }
 
-/** Leases stale rows, newest key first; null if none of them is claimable. */
+/** Leases rows with an old vector, newest key first; null if none of them is claimable. */
 export function claimStale(pool: Pool, pipeline: Pipeline, options: StaleOptions): Promise<Claim | null> {
-  return runClaim(pool, pipeline, { kind: "stale", model: options.model }, () =>
+  return runClaim(pool, pipeline, { kind: options.kind, model: options.model }, () =>
     staleStatement(pipeline, options),
   );
 }
@@ -137,7 +138,8 @@ ${lease(pipeline, p, "asc")}`;
 export function staleStatement(pipeline: Pipeline, options: StaleOptions): Statement {
   const { values, bind } = parameters();
   const p = bindCommon(pipeline, options, bind);
-  const model = bind(options.model);
+  // A refresh takes vectors of every model, and a statement may have no parameter that it does not use.
+  const model = options.kind === "stale" ? bind(options.model) : "";
   // One row per key, so this limit drops none; it bounds what the planner expects.
   const count = bind(options.keys.length);
   const rows = options.keys.map((key) => ({ key }));
@@ -154,7 +156,7 @@ candidates as (
     select ${candidateColumns(pipeline, p)}
     from ${pipeline.relation} t
     where ${keysMatch(pipeline, "t", "u")}
-      and ${needsVector(pipeline, "stale", model)}
+      and ${needsVector(pipeline, options.kind, model)}
       and ${isFree(pipeline)}
   ) as c
   limit ${count}

@@ -22,7 +22,7 @@ export interface ReadOptions {
   maxChars: number;
 }
 
-/** Rows in neither list no longer need a vector, have become blank or are gone. */
+/** Rows in neither list no longer need a vector, have become blank (except for a refresh) or are gone. */
 export interface ReadResult {
   rows: ClaimedRow[];
   /** PostgreSQL could not read them. */
@@ -39,7 +39,10 @@ interface ReadRow {
   [content: `c${number}`]: string | null;
 }
 
-/** Reads the texts of these keys, each with the hash that its write will be compared with. */
+/**
+ * Reads the texts of these keys, each with the hash that its write will be compared with. A refresh reads blank texts
+ * too, because their rows lose their vectors.
+ */
 export function readStatement(
   pipeline: Pipeline,
   keys: readonly { key: readonly string[] }[],
@@ -68,7 +71,7 @@ cross join lateral (
       and ${needsVector(pipeline, kind, p.model)}
     offset 0
   ) as t
-  where ${pipeline.hasText}
+  ${kind === "refresh" ? "" : `where ${pipeline.hasText}`}
 ) as r
 where ${p.model}::text is not null
   and ${shapeIsCurrent(pipeline, p.pipeline)}

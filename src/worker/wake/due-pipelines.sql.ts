@@ -1,7 +1,7 @@
 import type { ClientBase } from "pg";
 import { PRESENCE_CLASS } from "../../database/advisory-locks.js";
 
-/** Returns the pipelines with a void lease or a failed row whose next attempt is due. */
+/** Returns the pipelines with a void lease, a part of a refresh that its worker left, or a failed row that is due. */
 export async function duePipelines(client: ClientBase, pipelineIds: readonly number[]): Promise<number[]> {
   const result = await client.query<{ id: number }>(
     `
@@ -17,6 +17,10 @@ where exists (
             where k.locktype = 'advisory' and k.classid = ${PRESENCE_CLASS} and k.objid = l.worker
               and k.objsubid = 2 and k.granted
               and k.database = (select oid from pg_database where datname = current_database())))))
+  or exists (
+    select from embedd.refresh_windows w
+    where w.pipeline_id = p.id
+      and (w.expires_at < now() or w.worker not in (select id from embedd.workers)))
   or exists (
     select from embedd.failures f
     where f.pipeline_id = p.id and not f.dead and f.next_attempt_at <= now())`,

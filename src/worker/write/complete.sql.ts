@@ -26,8 +26,8 @@ export interface Completion {
 /**
  * Writes vectors back and shrinks the lease in one statement. A row is written only if its text is still the
  * one that was embedded, it still needs a vector and no other row has its key. A row that an application holds
- * locked is skipped, so this never waits and never deadlocks. The lease ends, or keeps the keys that were not
- * written.
+ * locked is skipped, so this never waits and never deadlocks. A refresh does not write a vector that the row already
+ * has. The lease ends, or keeps the keys that were not written.
  */
 export function completeStatement(pipeline: Pipeline, { kind, leaseId, model, rows }: Completion): Statement {
   const { values, bind } = parameters();
@@ -44,7 +44,22 @@ export function completeStatement(pipeline: Pipeline, { kind, leaseId, model, ro
     lease: bind(leaseId),
     pipeline: bind(pipeline.id),
   };
-  const unwritten = "select unnest(l.keys) except select key from written";
+  const unwritten = "select unnest(l.keys) except select key from settled";
+  const needs = `${needsVector(pipeline, kind, p.model)}
+    and ${sameText(pipeline)}
+    and (select count(*) from ${pipeline.relation} t where ${keysMatch(pipeline, "t", "u")}) = 1
+    and ${mayWrite(pipeline, p)}`;
+  const equal = `(t.${pipeline.modelColumn} is not distinct from ${p.model}::text
+    and t.${pipeline.embedding} operator(${pipeline.vectorSchema}.=) u.embedding::${pipeline.embeddingType})`;
+  const unchanged =
+    kind !== "refresh"
+      ? ""
+      : `union all
+  select ${keyText(pipeline)}
+  from input u
+  join ${pipeline.relation} t on ${keysMatch(pipeline, "t", "u")}
+  where ${needs}
+    and ${equal}`;
   const text = `
 with input as (
   select ${typedKeys(pipeline)}, u.embedding, u.hash
@@ -55,10 +70,8 @@ locked as materialized (
   select ${keyNames(pipeline, "u.")}, u.embedding
   from input u
   join ${pipeline.relation} t on ${keysMatch(pipeline, "t", "u")}
-  where ${needsVector(pipeline, kind, p.model)}
-    and ${sameText(pipeline)}
-    and (select count(*) from ${pipeline.relation} t where ${keysMatch(pipeline, "t", "u")}) = 1
-    and ${mayWrite(pipeline, p)}
+  where ${needs}
+    ${kind === "refresh" ? `and not ${equal}` : ""}
   for no key update of t skip locked
 ),
 written as (
@@ -68,9 +81,13 @@ written as (
   where ${keysMatch(pipeline, "t", "l")}
   returning ${keyText(pipeline)} as key
 ),
+settled as (
+  select key from written
+  ${unchanged}
+),
 cleared as (
   delete from embedd.failures f
-  where f.pipeline_id = ${p.pipeline} and f.key in (select key from written)
+  where f.pipeline_id = ${p.pipeline} and f.key in (select key from settled)
 ),
 released as (
   delete from embedd.leases l
@@ -81,11 +98,11 @@ kept as (
   set keys = array(${unwritten})
   where l.id = ${p.lease}::bigint and exists (${unwritten})
 )
-select key from written`;
+select key from settled`;
   return { text, values };
 }
 
-/** Writes the vectors that can be written now; returns the key texts of their rows. */
+/** Writes the vectors that can be written now; returns the key texts of their rows and of those that have them already. */
 export async function completeRows(
   pool: Pool,
   pipeline: Pipeline,
@@ -140,14 +157,14 @@ where ${needsVector(pipeline, kind, p.model)}
 }
 
 /** IS TRUE keeps the planner from hashing the texts of other rows, which it does for a hash join. */
-const sameText = (pipeline: Pipeline): string => `(${contentHash(pipeline)} = u.hash) is true`;
+export const sameText = (pipeline: Pipeline): string => `(${contentHash(pipeline)} = u.hash) is true`;
 
 /**
  * Whether vectors of a model may be written: the columns and the key are still this pipeline's, and no other model has
  * taken over. Where all connections share one session, it is unknown which workers are alive, so the served
  * model is not checked.
  */
-function mayWrite(pipeline: Pipeline, p: { pipeline: string; model: string }): string {
+export function mayWrite(pipeline: Pipeline, p: { pipeline: string; model: string }): string {
   return `${shapeIsCurrent(pipeline, p.pipeline)}
     and (
       select coalesce(

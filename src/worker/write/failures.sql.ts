@@ -34,7 +34,7 @@ export async function chargeFailures(
     codes: bind(refused.map(({ code }) => code)),
     messages: bind(refused.map(({ message }) => message)),
     unreadable: bind(refused.map(({ unreadable }) => unreadable === true)),
-    stale: bind(kind === "stale"),
+    stale: bind(kind !== "pending"),
     maxAttempts: bind(maxAttempts),
     baseDelayMs: bind(baseDelayMs),
     maxDelayMs: bind(maxDelayMs),
@@ -74,7 +74,7 @@ on conflict (pipeline_id, key) do update set
 /**
  * Removes failures that were due when a sweep began, `sweepMs` ago, and that it did not find: their rows are gone
  * or embedded. A dead failure goes once no row still needs a vector for the text that failed. A sweep of pending
- * rows tells nothing about failures of stale rows, unless stale rows are no longer re-embedded.
+ * rows tells nothing about failures of rows with an old vector, unless those are no longer re-embedded.
  * @param model the current one
  */
 export async function forgetSettledFailures(
@@ -92,7 +92,7 @@ export async function forgetSettledFailures(
 }
 
 interface SettledWork {
-  kind: WorkKind;
+  kind: Exclude<WorkKind, "refresh">;
   model: string;
   sweepMs: number;
 }
@@ -109,7 +109,7 @@ async function forget(
     sweepMs: bind(sweepMs),
     stale: bind(kind === "stale"),
     model: bind(model),
-    staleToo: bind(kind === "pending" && !pipeline.reembed),
+    pending: bind(kind === "pending"),
   };
   const unembedded = kind === "pending" ? pipeline.pending : needsVector(pipeline, "stale", p.model);
   const text = `
@@ -130,7 +130,9 @@ with unsettled as materialized (
 delete from embedd.failures f
 where f.pipeline_id = ${p.pipeline}
   and ${p.model}::text is not null
-  and (f.stale = ${p.stale} or (${p.staleToo} and not f.dead))
+  and (f.stale = ${p.stale} or (${p.pending} and not f.dead and not exists (
+    select from embedd.pipelines p
+    where p.id = ${p.pipeline} and (p.reembed or p.refresh_started_at is not null))))
   and case
     when f.dead then f.key not in (select key from unsettled)
     else f.next_attempt_at < now() - ${p.sweepMs} * interval '1 ms'

@@ -127,7 +127,7 @@ async function refusalMessage({ pool, pipeline }: WriteContext, error: unknown):
 const ROW_CLASSES = new Set(["22", "23", "09", "P0", "44", "54", "XX"]);
 
 /** The SQLSTATE of an error that one row caused; null for any other error. */
-function rowRefusal(error: unknown): string | null {
+export function rowRefusal(error: unknown): string | null {
   const code = error instanceof pg.DatabaseError ? error.code : undefined;
   return code !== undefined && ROW_CLASSES.has(code.slice(0, 2)) ? code : null;
 }

@@ -195,7 +195,9 @@ describe("unwatch", () => {
       create table letters (id int primary key, body text, embedding vector(3), embedding_model text);
       insert into letters values (1, 'a', '[1,0,0]', 'm')`);
     const before = await triggersAndIndexes();
-    expect(await tryWatch({ relation: "letters" })).toEqual(expect.any(Number));
+    expect(await tryWatch({ relation: "letters" })).toMatchObject({ code: "existing_vectors" });
+    expect(await triggersAndIndexes()).toEqual(before);
+    expect(await tryWatch({ relation: "letters", existing: "keep" })).toEqual(expect.any(Number));
     expect(await triggersAndIndexes()).not.toEqual(before);
     const client = await db.pool.connect();
     try {

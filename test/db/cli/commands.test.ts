@@ -91,7 +91,7 @@ describe("a table of the user", () => {
       `insert into docs (title, body) values ('Cats', 'Felines sleep most of the day.'), ('Ships', 'A hull displaces water.'), (null, ' ')`,
     );
     expect(await embedd(["watch", "docs", "--content", "title", "body"], env)).toMatchObject({ code: 0 });
-    expect(await embedd(["watch", "docs", "--content", "title"], env)).toMatchObject({
+    expect(await embedd(["watch", "docs", "--content", "title,body"], env)).toMatchObject({
       code: 2,
       stderr: expect.stringMatching(/already watched[\s\S]*try: .*unwatch/) as string,
     });

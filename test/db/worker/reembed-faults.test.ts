@@ -66,7 +66,7 @@ describe("stale rows", () => {
       timeoutMs: 10_000,
       what: "the failures",
     });
-    expect(await stopReembedding(db.pool, await pipelinesOf(db.pool, stale.table))).toBe(1);
+    expect(await stopReembedding(db.pool, await pipelinesOf(db.pool, stale.table))).toHaveLength(1);
     await waitFor(async () => (await db.query("select from embedd.failures")).rowCount === 0, {
       timeoutMs: 10_000,
       what: "the failures to be forgotten",

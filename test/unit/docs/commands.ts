@@ -21,6 +21,7 @@ export const RUN: readonly string[] = [
 const INSTALLS = "installs from the registry; .ci/run does it";
 const IS_THE_TESTS = "runs the tests; .ci/run does it on both databases";
 const NEEDS_A_KEY = "needs a key and the network; api-provider.test.ts runs it against a local server";
+const ASKS = "needs a table that is not watched, or other columns; test/db/cli/watch.test.ts runs it";
 const MEASURES = "takes minutes, and its numbers belong to one machine";
 const FAULTS = "takes minutes; test/faults has short runs of the same program";
 
@@ -40,6 +41,9 @@ export const NOT_RUN: Readonly<Record<string, string>> = {
   "EMBEDD_PROVIDER=openai OPENAI_API_KEY=… embedd run": NEEDS_A_KEY,
   "embedd switch-model docs --model text-embedding-3-small --dimensions 1536":
     "waits for a worker of that model; test/server/cli/switch-model.test.ts runs it with both workers",
+  "embedd watch docs --content body --existing refresh": ASKS,
+  "embedd watch docs --content body --existing keep": ASKS,
+  "embedd watch docs --content title,body --template '{title}: {body}' --existing refresh": ASKS,
   "TEST_DATABASE_URL=postgres://postgres@127.0.0.1:5432/postgres npm run bench": MEASURES,
   "TEST_DATABASE_URL=postgres://postgres@127.0.0.1:5432/postgres npm run bench -- --quick --only latency":
     MEASURES,

@@ -85,6 +85,7 @@ describeServer(`with ${ROWS} rows`, () => {
         leaseMs: 15_000,
         maxChars: 65_536,
         maxClaimChars: 4_000_000,
+        kind: "stale",
         model: "model",
         keys: Array.from({ length: 512 }, () => [...key]),
       });
