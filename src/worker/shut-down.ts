@@ -25,7 +25,7 @@ const MIN_CLOSE_MS = 1_000;
 
 /** Stops everything on the stack before the deadline, even if the network is dead. */
 export async function shutDown(base: Base, deadlineMs: number): Promise<void> {
-  const { log, stack, abort, interrupts } = base;
+  const { log, pool, stack, abort, interrupts } = base;
   const stopComputing = setTimeout(() => {
     abort.abort(new EmbeddError("the worker stops", { kind: "provider", code: "stopping" }));
   }, deadlineMs * COMPUTING_SHARE);
@@ -37,5 +37,7 @@ export async function shutDown(base: Base, deadlineMs: number): Promise<void> {
   await atMost(Math.max(deadlineMs, MIN_CLOSE_MS), closing);
   if (closed) return closing;
   log.warn({}, "stopped without an answer from the database; its leases expire on their own");
+  // Otherwise what fails now would open another connection, and leave a statement behind that waits on the server.
+  pool.options.max = 0;
   for (const interrupt of interrupts) interrupt();
 }

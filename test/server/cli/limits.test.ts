@@ -49,7 +49,7 @@ describeServer("a role with time limits for requests", () => {
       async () =>
         (
           await query(
-            "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database() and now() - query_start > interval '600 ms'",
+            "select from pg_stat_activity where query like '%pg_try_advisory_lock($1::bigint) as mine%' and application_name = 'embedd migrate' and datname = current_database() and now() - backend_start > interval '1 s'",
           )
         ).rowCount === 1,
       {

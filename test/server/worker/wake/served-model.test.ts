@@ -109,6 +109,8 @@ describeServer("a pipeline that is pinned to no model", () => {
       { timeoutMs: 20_000, what: "both workers to be back" },
     );
     expect(await insertAndWait("restarted")).toBe("old");
+    // It says so when it next reads the pipelines, at most 200 ms after it reconnected.
+    await waitFor(async () => (await state())?.worker === again.id, { timeoutMs: 2_000, what: "its new id" });
     expect(await state()).toEqual({ model: "old", worker: again.id, error: null });
     await other.stop();
     await again.stop();
