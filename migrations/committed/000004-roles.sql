@@ -1,5 +1,5 @@
 --! Previous: sha1:4b2ec8e728b51fb484f02e32a954586fe9d3050d
---! Hash: sha1:b8e2b88a852c0a7d97d0012f8032bfe029980d4b
+--! Hash: sha1:9b33b73558772d3abd0d050c6373abfd5c45e947
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,
@@ -28,7 +28,7 @@ $$;
 comment on function embedd.owner_roles() is 'The roles that embedd.grant_owner was called with.';
 
 -- The one list of what a role needs, for grant_worker, grant_owner and doctor. All functions of embedd run with the
--- rights of their caller, so EXECUTE on them gives no right; the few that do not are for owners alone.
+-- rights of their caller, so EXECUTE on them gives no right. Of the few that do not, workers need only follow_names.
 create function embedd.role_privileges(purpose text)
 returns table (kind text, object oid, name text, columns text, privilege text)
 language sql stable as $$
@@ -70,6 +70,7 @@ language sql stable as $$
   where f.pronamespace = 'embedd'::regnamespace
     and f.prorettype <> 'trigger'::regtype
     and (not f.prosecdef
+      or (role_privileges.purpose = 'worker' and f.proname = 'follow_names')
       or (role_privileges.purpose = 'owner' and f.proname in ('watch_for_owner', 'unwatch_for_owner')))
   union all
   select 'schema', n.oid, quote_ident(n.nspname), null, 'USAGE'

@@ -1,5 +1,5 @@
---! Previous: sha1:b8e2b88a852c0a7d97d0012f8032bfe029980d4b
---! Hash: sha1:3b841332ee784245c49737009428fb638b443d5d
+--! Previous: sha1:9b33b73558772d3abd0d050c6373abfd5c45e947
+--! Hash: sha1:0a39f411b43049e9dee5612dcbcaffb5404da384
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.

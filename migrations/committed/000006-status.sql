@@ -1,5 +1,5 @@
---! Previous: sha1:3b841332ee784245c49737009428fb638b443d5d
---! Hash: sha1:44f6f7f0c133e57c7eb986e39d5340f6aeb44069
+--! Previous: sha1:0a39f411b43049e9dee5612dcbcaffb5404da384
+--! Hash: sha1:9972ca206226c7a167b4b5edafbb7b2cdf08811e
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.

@@ -1,5 +1,5 @@
---! Previous: sha1:44f6f7f0c133e57c7eb986e39d5340f6aeb44069
---! Hash: sha1:5b3f2ffd62e335f8d156aa93049d9b78c1ad48ad
+--! Previous: sha1:9972ca206226c7a167b4b5edafbb7b2cdf08811e
+--! Hash: sha1:b88aa922c6b758959d5f93b4f397093cd8090b17
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
