@@ -75,6 +75,7 @@ export const ERROR_CODES = {
   not_whole: { kind: "configuration", meaning: "A column that the switch needs no longer exists.", fix: "Run `embedd switch-model … --abort`." },
   other_build: { kind: "configuration", meaning: "Another pre-release build of embedd made this database's schema; vectors stay when it is replaced.", fix: "Run `embedd uninstall && embedd migrate`, then `embedd watch` for each table." },
   partition: { kind: "configuration", meaning: "The table is a partition.", fix: "Watch its parent." },
+  pooler: { kind: "configuration", meaning: "A transaction pooler is between embedd and PostgreSQL, so session locks and notifications do not work.", fix: "Set DATABASE_URL to PostgreSQL's own host and port; writers may keep using the pooler." },
   port_in_use: { kind: "configuration", meaning: "Another process uses the port of embedded PostgreSQL.", fix: "Choose another port." },
   provider_closed: { kind: "provider", meaning: "The program used a provider after closing it.", fix: "Close the provider after the worker has stopped." },
   quota: { kind: "provider", meaning: "The account's quota is used up.", fix: "Wait, or raise the quota with the provider." },

@@ -1,19 +1,130 @@
 --! Previous: sha1:40925a77e8e7935669eb481b5c83e75ae8241200
---! Hash: sha1:d75e1f42ce621c505ac18ec4244c10eb9baca7c3
+--! Hash: sha1:129c7dad73bda2b08a528a82f2281fae78abc8f9
 --! Message: wake and serve
 
+-- Locks. Any role that can connect can take any advisory lock and hold it for as long as it likes, so nothing waits for
+-- one. Whoever needs a turn locks a row of embedd.locks, which takes a privilege. Three things must last as long as a
+-- session and therefore are advisory locks: the gate, a worker's presence, and a job (an index build, a model switch).
+--   gate      a stranger who holds it costs latency: writers notify, or the worker sweeps more often (see wake-loop.ts)
+--   presence  a worker takes another id if a stranger holds the lock of the first; only locks of workers' roles count
+--   job       the lock's number is random, and embedd.locks has it; only locks of workers' roles count
 -- The first half of an advisory lock is its class, the bytes of four letters; the second half is the id of a pipeline
--- or a worker. These are the classes that SQL uses; src/database/advisory-locks.ts has the rest.
+-- or a worker, or a job's random number.
 create function embedd.lock_class(name text) returns integer
 language sql immutable parallel safe as $$
   select case name
     when 'gate' then 1701667431 /* 'embg' */
     when 'presence' then 1701667440 /* 'embp' */
-    when 'serve' then 1701667446 /* 'embv' */
     when 'index' then 1701667433 /* 'embi' */
+    when 'switch' then 1701667448 /* 'embx' */
   end
 $$;
 comment on function embedd.lock_class(text) is 'The class of an advisory lock, by name.';
+
+create function embedd.may_work(role oid) returns boolean
+language sql stable as $$
+  select coalesce(has_table_privilege(role, 'embedd.locks', 'INSERT'), false)
+    or exists (
+      select from pg_roles r
+      where pg_has_role(role, r.oid, 'MEMBER') and has_table_privilege(r.oid, 'embedd.locks', 'INSERT'))
+$$;
+comment on function embedd.may_work(oid) is 'Whether the role owns the schema, runs workers, or can become such a role.';
+
+-- A prepared transaction has no process, and its locks belong to the role that prepared it.
+create view embedd.advisory_locks as
+  select
+    c.name as class,
+    l.objid::bigint as id,
+    l.mode,
+    l.granted,
+    l.pid,
+    coalesce(a.usesysid, r.oid) as role
+  from pg_locks l
+  join unnest(array['gate', 'presence', 'index', 'switch']) as c (name)
+    on l.classid = embedd.lock_class(c.name)::oid
+  left join pg_stat_activity a on a.pid = l.pid
+  left join pg_prepared_xacts x on l.pid is null and l.virtualtransaction = '-1/' || x.transaction::text
+  left join pg_roles r on r.rolname = x.owner
+  where l.locktype = 'advisory'
+    and l.objsubid = 2
+    and l.database = (select oid from pg_database where datname = current_database());
+comment on view embedd.advisory_locks is 'The advisory locks of embedd''s classes, and who holds them or waits for them.';
+
+create unlogged table embedd.locks (
+  pipeline_id integer not null,
+  name text not null,
+  job integer,
+  primary key (pipeline_id, name)
+) with (fillfactor = 50);
+comment on table embedd.locks is 'Rows to lock: claim, index and switch of each pipeline, and usage of pipeline 0.';
+comment on column embedd.locks.job is 'The number of the advisory lock that the session with the job holds, or last held.';
+
+create function embedd.take_turn(pipeline_id integer, name text) returns void
+language plpgsql
+set lock_timeout = '5s' as $$
+begin
+  perform from embedd.locks l
+  where l.pipeline_id = take_turn.pipeline_id and l.name = take_turn.name
+  for no key update;
+  if found then
+    return;
+  end if;
+  insert into embedd.locks
+  values (take_turn.pipeline_id, take_turn.name)
+  on conflict do nothing;
+  perform from embedd.locks l
+  where l.pipeline_id = take_turn.pipeline_id and l.name = take_turn.name
+  for no key update;
+end $$;
+comment on function embedd.take_turn is 'Holds a row of embedd.locks until the transaction ends.';
+
+create function embedd.job_holder(pipeline_id integer, name text) returns integer
+language sql as $$
+  select l.pid
+  from embedd.locks k
+  join embedd.advisory_locks l on l.class = k.name and l.id = k.job
+  where k.pipeline_id = job_holder.pipeline_id
+    and k.name = job_holder.name
+    and l.granted
+    and l.mode = 'ExclusiveLock'
+    and embedd.may_work(l.role)
+  limit 1
+$$;
+comment on function embedd.job_holder is 'The process that builds a pipeline''s index, or switches its model; NULL: none.';
+
+create function embedd.take_job(pipeline_id integer, name text) returns boolean
+language plpgsql as $$
+declare
+  number integer;
+begin
+  -- Locks cannot tell the users of one session apart.
+  if current_setting('embedd.single_session', true) = 'on' then
+    return true;
+  end if;
+  perform embedd.take_turn(pipeline_id, name);
+  if embedd.job_holder(pipeline_id, name) is not null then
+    return false;
+  end if;
+  loop
+    number := (1 + random() * 2147483646)::integer;
+    exit when pg_try_advisory_lock(embedd.lock_class(name), number);
+  end loop;
+  update embedd.locks l
+  set job = number
+  where l.pipeline_id = take_job.pipeline_id and l.name = take_job.name;
+  return true;
+end $$;
+comment on function embedd.take_job is 'Gives the session a job (index or switch) until it ends, unless another session has it.';
+
+create function embedd.end_job(pipeline_id integer, name text) returns void
+language sql as $$
+  select pg_advisory_unlock(embedd.lock_class(k.name), k.job)
+  from embedd.locks k
+  where k.pipeline_id = end_job.pipeline_id
+    and k.name = end_job.name
+    and embedd.job_holder(k.pipeline_id, k.name) = pg_backend_pid()
+$$;
+comment on function embedd.end_job is 'Ends a job of this session.';
 
 -- Waking. A sleeping worker holds the gate of each of its pipelines; a worker that is awake leaves it free. A writer
 -- takes the gate in shared mode until its transaction ends. If it gets the gate, it need not notify: a worker must
@@ -57,31 +168,80 @@ create trigger pipelines__after_write
   for each statement
   execute function embedd.tg_pipelines__after_write();
 
-create view embedd.workers as
-  select distinct l.objid::integer as id, a.application_name, a.client_addr, a.backend_start as connected_at
-  from pg_locks l
-  left join pg_stat_activity a on a.pid = l.pid
-  where l.locktype = 'advisory'
-    and l.classid = embedd.lock_class('presence')::oid
-    and l.objsubid = 2
-    and l.granted
-    and l.mode = 'ExclusiveLock'
-    and l.database = (select oid from pg_database where datname = current_database());
-comment on view embedd.workers is 'The connected workers: each holds an advisory lock on its id.';
+-- A row counts while the worker's session holds the presence lock of its id.
+create unlogged table embedd.heartbeats (
+  worker integer primary key,
+  seen_at timestamptz not null default now(),
+  heard_at timestamptz not null default now(),
+  serves integer[] not null default '{}'
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+comment on table embedd.heartbeats is 'One row per worker, written every few seconds.';
+comment on column embedd.heartbeats.heard_at is 'When a notification last reached the worker, at least one of its own.';
+comment on column embedd.heartbeats.serves is 'The pipelines that it serves.';
 
--- Every worker that serves a pipeline holds the lock of class 'serve' in shared mode.
-create function embedd.is_served(pipeline_id integer, by_others boolean default false) returns boolean
+create view embedd.workers as
+  select distinct
+    h.worker as id,
+    a.application_name,
+    a.client_addr,
+    a.backend_start as connected_at,
+    case when h.seen_at > clock_timestamp() - interval '15 s' then 'live' else 'frozen' end as state,
+    h.seen_at,
+    h.heard_at,
+    l.pid
+  from embedd.heartbeats h
+  join embedd.advisory_locks l on l.class = 'presence' and l.id = h.worker
+  left join pg_stat_activity a on a.pid = l.pid
+  where l.granted
+    and l.mode = 'ExclusiveLock'
+    and (current_setting('embedd.single_session', true) = 'on' or embedd.may_work(l.role));
+comment on view embedd.workers is
+  'The connected workers. state: live, or frozen if the worker has said nothing for 15 s, such as a stopped process.';
+comment on column embedd.workers.seen_at is 'When the worker last said that it is alive.';
+comment on column embedd.workers.heard_at is 'When a notification last reached the worker. It sends itself one every 15 s.';
+comment on column embedd.workers.pid is 'The server process of the connection that proves its presence.';
+
+create function embedd.beat(worker integer, heard_ms_ago float8) returns void
 language sql as $$
-  select exists (
-    select from pg_locks l
-    where l.locktype = 'advisory'
-      and l.classid = embedd.lock_class('serve')::oid
-      and l.objid = pipeline_id::oid
-      and l.objsubid = 2
-      and l.granted
-      and l.database = (select oid from pg_database where datname = current_database())
-      and not (by_others and l.pid = pg_backend_pid()))
+  insert into embedd.heartbeats as h (worker, heard_at)
+  values (worker, now() - heard_ms_ago * interval '1 ms')
+  on conflict (worker) do update set seen_at = now(), heard_at = excluded.heard_at
 $$;
+comment on function embedd.beat is 'Says that a worker is alive, and when a notification last reached it.';
+
+create function embedd.announce_worker() returns integer
+language plpgsql as $$
+declare
+  id integer := nextval('embedd.worker_ids');
+begin
+  -- A stranger may hold the lock, and after two billion starts the sequence starts over.
+  while not pg_try_advisory_lock(embedd.lock_class('presence'), id) loop
+    id := (1 + random() * 2147483646)::integer;
+  end loop;
+  delete from embedd.heartbeats h
+  where h.worker in (
+    select dead.worker
+    from embedd.heartbeats dead
+    where not exists (select from embedd.workers w where w.id = dead.worker)
+    for update skip locked);
+  insert into embedd.heartbeats (worker)
+  values (id)
+  on conflict (worker) do update set seen_at = now(), heard_at = now(), serves = '{}';
+  return id;
+end $$;
+comment on function embedd.announce_worker() is 'Takes a new worker id and its presence lock, until the session ends.';
+
+-- A frozen worker still serves: its vectors must not meet another model's when it thaws. The view takes longer to plan
+-- than to read, and PL/pgSQL keeps the plan.
+create function embedd.is_served(pipeline_id integer, by_others boolean default false) returns boolean
+language plpgsql as $$
+begin
+  return exists (
+    select from embedd.heartbeats h
+    join embedd.workers w on w.id = h.worker
+    where pipeline_id = any (h.serves)
+      and not (by_others and w.pid = pg_backend_pid()));
+end $$;
 comment on function embedd.is_served is
   'Whether a connected worker serves the pipeline. Says nothing if all connections share one session.';
 
@@ -114,16 +274,11 @@ begin
   if not granted then
     return;
   end if;
-  if not single and not exists (
-    select from pg_locks l
-    where l.locktype = 'advisory'
-      and l.classid = embedd.lock_class('serve')::oid
-      and l.objid = pipeline_id::oid
-      and l.objsubid = 2
-      and l.granted
-      and l.pid = pg_backend_pid()) then
-    perform pg_advisory_lock_shared(embedd.lock_class('serve'), pipeline_id);
-  end if;
+  insert into embedd.heartbeats as h (worker, serves)
+  values (serve.worker, array[pipeline_id])
+  on conflict on constraint heartbeats_pkey do update
+    set serves = h.serves || pipeline_id
+    where not pipeline_id = any (h.serves);
   update embedd.pipelines p
   set served_model = serve.model, served_by = serve.worker
   where p.id = pipeline_id
@@ -135,16 +290,28 @@ comment on function embedd.serve is
   'Lets the session serve a pipeline, unless workers with another model already serve it and no model is set. '
   'If refused, says which model and worker serve it. Call it in the session that holds the worker''s presence lock.';
 
-create function embedd.unserve(pipeline_id integer) returns void
+create function embedd.unserve(pipeline_id integer, worker integer) returns void
 language sql as $$
-  select pg_advisory_unlock_shared(embedd.lock_class('serve'), pipeline_id)
-  from pg_locks l
-  where l.locktype = 'advisory'
-    and l.classid = embedd.lock_class('serve')::oid
-    and l.objid = pipeline_id::oid
-    and l.objsubid = 2
-    and l.granted
-    and l.pid = pg_backend_pid()
-    and current_setting('embedd.single_session', true) is distinct from 'on'
+  update embedd.heartbeats h
+  set serves = array_remove(h.serves, pipeline_id)
+  where h.worker = unserve.worker
 $$;
-comment on function embedd.unserve(integer) is 'Ends what embedd.serve began in this session.';
+comment on function embedd.unserve is 'Ends what embedd.serve began.';
+
+-- Writers hold the gate in shared mode. A role that may not write to the table has no reason to.
+create view embedd.foreign_locks as
+  select l.class, l.id, l.mode, l.pid, coalesce(r.rolname, l.role::text) as role
+  from embedd.advisory_locks l
+  left join pg_roles r on r.oid = l.role
+  where l.granted
+    and l.role is not null
+    and current_setting('embedd.single_session', true) is distinct from 'on'
+    and not embedd.may_work(l.role)
+    and (l.class <> 'gate' or l.mode = 'ExclusiveLock' or not exists (
+      select from embedd.pipelines p
+      join pg_class t on t.oid = p.relation
+      join pg_roles w on pg_has_role(l.role, w.oid, 'MEMBER')
+      where p.id = l.id
+        and (has_any_column_privilege(w.oid, t.oid, 'INSERT') or has_any_column_privilege(w.oid, t.oid, 'UPDATE'))));
+comment on view embedd.foreign_locks is
+  'Advisory locks of embedd''s classes in the hands of roles that have nothing to do with it. They cost latency only.';

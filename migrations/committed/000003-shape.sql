@@ -1,5 +1,5 @@
---! Previous: sha1:d75e1f42ce621c505ac18ec4244c10eb9baca7c3
---! Hash: sha1:4b2ec8e728b51fb484f02e32a954586fe9d3050d
+--! Previous: sha1:129c7dad73bda2b08a528a82f2281fae78abc8f9
+--! Hash: sha1:378f1ebe6ec63e0310b16d6ea95e06dca430c07f
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal

@@ -1,5 +1,5 @@
---! Previous: sha1:4b2ec8e728b51fb484f02e32a954586fe9d3050d
---! Hash: sha1:9b33b73558772d3abd0d050c6373abfd5c45e947
+--! Previous: sha1:378f1ebe6ec63e0310b16d6ea95e06dca430c07f
+--! Hash: sha1:8bf34b1451f4ad2a5cd4a2b2429610545791f6ed
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,
@@ -51,10 +51,17 @@ language sql stable as $$
       ('worker', 'usage', null, '{SELECT,INSERT,UPDATE,DELETE}'),
       ('worker', 'vectors', null, '{SELECT,INSERT,UPDATE,DELETE}'),
       ('worker', 'refresh_windows', null, '{SELECT,INSERT,UPDATE,DELETE}'),
+      ('worker', 'locks', null, '{SELECT,INSERT,UPDATE,DELETE}'),
+      ('worker', 'heartbeats', null, '{SELECT,INSERT,UPDATE,DELETE}'),
+      ('worker', 'advisory_locks', null, '{SELECT}'),
+      ('worker', 'foreign_locks', null, '{SELECT}'),
       ('worker', 'worker_ids', null, '{USAGE}'),
       ('owner', 'pipelines', null, '{SELECT}'),
       ('owner', 'status', null, '{SELECT}'),
-      ('owner', 'workers', null, '{SELECT}'))
+      ('owner', 'workers', null, '{SELECT}'),
+      ('owner', 'locks', null, '{SELECT}'),
+      ('owner', 'advisory_locks', null, '{SELECT}'),
+      ('owner', 'foreign_locks', null, '{SELECT}'))
   select 'schema', n.oid, quote_ident(n.nspname), null, 'USAGE'
   from pg_namespace n
   where n.nspname = 'embedd'

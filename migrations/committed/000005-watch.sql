@@ -1,5 +1,5 @@
---! Previous: sha1:9b33b73558772d3abd0d050c6373abfd5c45e947
---! Hash: sha1:0a39f411b43049e9dee5612dcbcaffb5404da384
+--! Previous: sha1:8bf34b1451f4ad2a5cd4a2b2429610545791f6ed
+--! Hash: sha1:09664af3c27459798e147fdb11d32cf309d44344
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.

@@ -1,5 +1,5 @@
---! Previous: sha1:0a39f411b43049e9dee5612dcbcaffb5404da384
---! Hash: sha1:9972ca206226c7a167b4b5edafbb7b2cdf08811e
+--! Previous: sha1:09664af3c27459798e147fdb11d32cf309d44344
+--! Hash: sha1:875817715cab1623aae4918cf5a02da8260184ff
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.
@@ -87,17 +87,10 @@ comment on function embedd.count_rows is
   'Reads the whole table. All counts are NULL if the table no longer has the pipeline''s columns, or cannot be read within '
   'a second of waiting for its lock; problem says why. It never raises.';
 
--- Whoever builds a vector index holds this lock. Where all connections share one session, the lock says nothing.
+-- Where all connections share one session, nobody is seen building.
 create function embedd.builds_index(pipeline_id integer) returns boolean
 language sql stable as $$
-  select exists (
-    select from pg_locks l
-    where l.locktype = 'advisory'
-      and l.classid = embedd.lock_class('index')::oid
-      and l.objid = pipeline_id::oid
-      and l.objsubid = 2
-      and l.granted
-      and l.database = (select oid from pg_database where datname = current_database()))
+  select embedd.job_holder(pipeline_id, 'index') is not null
 $$;
 comment on function embedd.builds_index(integer) is 'Whether a session is building the vector index of a pipeline.';
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9972ca206226c7a167b4b5edafbb7b2cdf08811e
---! Hash: sha1:b88aa922c6b758959d5f93b4f397093cd8090b17
+--! Previous: sha1:875817715cab1623aae4918cf5a02da8260184ff
+--! Hash: sha1:6eb488bbf634d8e687584985af1c9420990cb581
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one

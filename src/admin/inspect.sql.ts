@@ -147,9 +147,3 @@ async function inspectPrivileges(client: ClientBase): Promise<string[]> {
     throw error;
   }
 }
-
-/** The server process behind a connection. */
-export async function backendPid(client: ClientBase): Promise<number> {
-  const { rows } = await client.query<{ pid: number }>("select pg_backend_pid() as pid");
-  return rows[0]?.pid ?? 0;
-}

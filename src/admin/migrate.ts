@@ -6,15 +6,14 @@ import { migrate as runMigrations } from "graphile-migrate";
 import { clearAllPools } from "graphile-migrate/dist/pgReal.js";
 import pg from "pg";
 import { configurationError } from "../errors.js";
+import { refusePooler } from "../database/inspect-connection.js";
 import { readTimeLimits, withoutTimeLimits } from "../database/maintenance.sql.js";
 import { clientConfig } from "../database/pool.js";
 import { markBookkeeping, readBookkeeping } from "./bookkeeping.sql.js";
 import type { Bookkeeping } from "./bookkeeping.sql.js";
+import { takeMigrateLock } from "./migrate-lock.sql.js";
 
 const folder = fileURLToPath(new URL("../../migrations", import.meta.url));
-
-/** 'embs', so that a second migration waits for the first. */
-const MIGRATE_LOCK = 0x656d6273;
 
 /** duplicate_schema, duplicate_table, duplicate_column, duplicate_function, duplicate_object, unique_violation */
 const SOMEBODY_ELSE_DID = new Set(["42P06", "42P07", "42701", "42723", "42710", "23505"]);
@@ -50,8 +49,9 @@ export async function migrationScript(): Promise<string> {
 /**
  * Brings the schema `embedd` up to date. Idempotent; of two at once the second waits and finds nothing to do.
  * @returns the names of the migrations that were run
- * @throws EmbeddError of kind `configuration`: `no_pgvector`; `other_build`, `newer_schema` or `foreign_migrations`
- * if another build of embedd, a newer one, or another application wrote the list of migrations
+ * @throws EmbeddError of kind `configuration`: `pooler` if its locks would not last; `no_pgvector`; `other_build`,
+ *   `newer_schema` or `foreign_migrations` if another build of embedd, a newer one, or another application wrote the list
+ *   of migrations
  */
 export async function migrate(connectionString: string): Promise<string[]> {
   const client = new pg.Client(clientConfig({ connectionString, applicationName: "embedd migrate" }));
@@ -59,6 +59,9 @@ export async function migrate(connectionString: string): Promise<string[]> {
   // If this process ends, so does its wait for the lock. Some platforms do not support the setting.
   await client.query("set client_connection_check_interval = '1s'").catch(() => undefined);
   try {
+    await refusePooler(client, connectionString);
+    // If this process ends, so does what it waits for. Some platforms do not support the setting.
+    await client.query("set client_connection_check_interval = '1s'").catch(() => undefined);
     return await withoutTimeLimits(client, () => runMissing(client, connectionString));
   } finally {
     await client.end();
@@ -66,7 +69,7 @@ export async function migrate(connectionString: string): Promise<string[]> {
 }
 
 async function runMissing(client: pg.Client, connectionString: string): Promise<string[]> {
-  await client.query("select pg_advisory_lock($1)", [MIGRATE_LOCK]);
+  await takeMigrateLock(client);
   await checkPgvector(client);
   const committed = await committedMigrations();
   const known = committed.map(({ hash }) => hash);

@@ -103,10 +103,22 @@ order by p.id`);
   return rows;
 }
 
+export interface WorkerCounts {
+  live: number;
+  /** Connected, but silent for 15 s: a stopped process, or a pooled connection that outlived its worker. */
+  frozen: number;
+  /** Live, but no notification has reached them for a minute, so they find rows by polling. */
+  deaf: number;
+}
+
 /** Counts the connected workers. */
-export async function countWorkers(db: Pool | ClientBase): Promise<number> {
-  const { rows } = await db.query<{ count: number }>("select count(*)::integer as count from embedd.workers");
-  return rows[0]?.count ?? 0;
+export async function countWorkers(db: Pool | ClientBase): Promise<WorkerCounts> {
+  const { rows } = await db.query<WorkerCounts>(`
+select (count(*) filter (where state = 'live'))::integer as live,
+  (count(*) filter (where state = 'frozen'))::integer as frozen,
+  (count(*) filter (where state = 'live' and heard_at < now() - interval '1 minute'))::integer as deaf
+from embedd.workers`);
+  return rows[0] ?? { live: 0, frozen: 0, deaf: 0 };
 }
 
 /** Counts the pending rows of all pipelines that a model may serve. */

@@ -5,20 +5,23 @@ import { MIN_PGVECTOR, MIN_POSTGRESQL } from "../supported-versions.js";
 import { dimensionMisfit } from "../worker/dimension-misfit.js";
 import type { Provider } from "../providers/provider.js";
 import { createProvider } from "../providers/create-provider.js";
-import { inspectConnection } from "../admin/inspect-connection.js";
+import { directUrl, inspectConnection } from "../database/inspect-connection.js";
 import { inspectPipelines, inspectServer, tablesWithStrays } from "../admin/inspect.sql.js";
 import type { ServerInspection } from "../admin/inspect.sql.js";
 import { followNames, loadPipelines } from "../database/load-pipelines.sql.js";
 import { withOwnerClient } from "../database/pool.js";
+import { foreignLocks } from "../database/turns.sql.js";
+import type { ForeignLock } from "../database/turns.sql.js";
 import { shellWord } from "../admin/shell-word.js";
 import { countWorkers, cutToday } from "../admin/status.sql.js";
+import type { WorkerCounts } from "../admin/status.sql.js";
 import type { Context } from "./context.js";
 import { withContext } from "./context.js";
 import { checkCutTexts, checkPipeline } from "./doctor-pipeline.js";
 import type { Finding } from "./doctor-pipeline.js";
 import { EXIT } from "./exit.js";
 import { stopSignal } from "./signals.js";
-import { counted, strayTable } from "./text.js";
+import { counted, describeForeignLock, strayTable } from "./text.js";
 
 export function addDoctor(program: Command): void {
   program
@@ -69,12 +72,8 @@ async function* diagnose({ databaseUrl, config }: Context): AsyncGenerator<Findi
         });
       }
       found.push(...checkCutTexts(await cutToday(client)));
-      const workers = await countWorkers(client);
-      found.push(
-        workers > 0
-          ? { state: "ok", what: `workers connected: ${workers}` }
-          : { state: "warn", what: "no worker is connected", try: "embedd run" },
-      );
+      found.push(...checkWorkers(await countWorkers(client)));
+      found.push(...(await foreignLocks(client)).map(foreignLockFinding));
       return found;
     },
     stopSignal,
@@ -107,6 +106,33 @@ async function checkModel(
       provider: null,
     };
   }
+}
+
+function checkWorkers({ live, frozen, deaf }: WorkerCounts): Finding[] {
+  const found: Finding[] = [
+    live > 0
+      ? { state: "ok", what: `workers connected: ${live}` }
+      : { state: "warn", what: "no worker is connected", try: "embedd run" },
+  ];
+  const look = "SELECT * FROM embedd.workers;";
+  if (frozen > 0) {
+    found.push({
+      state: "warn",
+      what: `workers connected but silent for 15 s or longer: ${frozen}`,
+      try: look,
+    });
+  }
+  if (deaf > 0) {
+    const what = `workers that no notification has reached for a minute, so they find rows by polling: ${deaf}`;
+    found.push({ state: "warn", what, try: look });
+  }
+  return found;
+}
+
+function foreignLockFinding(lock: ForeignLock): Finding {
+  const end =
+    lock.pid === null ? "SELECT * FROM pg_prepared_xacts;" : `SELECT pg_terminate_backend(${lock.pid});`;
+  return { state: "warn", what: describeForeignLock(lock), try: end };
 }
 
 /** too_many_connections */
@@ -180,13 +206,4 @@ function pgvectorFinding(version: string): Finding {
   return major > MIN_PGVECTOR[0] || (major === MIN_PGVECTOR[0] && minor >= MIN_PGVECTOR[1])
     ? { state: "ok", what: `pgvector ${version}` }
     : { state: "FAIL", what: `pgvector ${version} has no halfvec`, try: "ALTER EXTENSION vector UPDATE;" };
-}
-
-/** The address without its password, at PostgreSQL's default port. */
-function directUrl(databaseUrl: string): string {
-  if (!URL.canParse(databaseUrl)) return "postgres://postgres@localhost:5432/postgres";
-  const url = new URL(databaseUrl);
-  url.password = "";
-  url.port = "5432";
-  return url.toString();
 }

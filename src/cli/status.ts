@@ -1,12 +1,14 @@
 import type { Command } from "commander";
 import { tablesWithStrays } from "../admin/inspect.sql.js";
 import { countWorkers, readStatus } from "../admin/status.sql.js";
-import type { PipelineStatus } from "../admin/status.sql.js";
+import type { PipelineStatus, WorkerCounts } from "../admin/status.sql.js";
 import type { IndexState } from "../database/build-index.sql.js";
+import { foreignLocks } from "../database/turns.sql.js";
+import type { ForeignLock } from "../database/turns.sql.js";
 import { withContext } from "./context.js";
 import { CUT_ADVICE, cutShareText } from "./cut-texts.js";
 import { EXIT } from "./exit.js";
-import { counted, printResult, strayTable } from "./text.js";
+import { counted, describeForeignLock, printResult, strayTable } from "./text.js";
 
 export function addStatus(program: Command): void {
   program
@@ -15,7 +17,10 @@ export function addStatus(program: Command): void {
       "show pending rows, failures and models of every watched table; exit code 3 if rows failed or a table is not served",
     )
     .option("--json", "print JSON")
-    .option("--require-worker", "only check for a connected worker; exit code 3 if there is none")
+    .option(
+      "--require-worker",
+      "only check for a connected worker; exit code 3 if there is none or all are frozen",
+    )
     .addHelpText("after", "\nExample:\n  embedd status --json | jq '.pipelines[].pending'")
     .action(async (flags: { json?: boolean; requireWorker?: boolean }, command: Command) => {
       await withContext(
@@ -23,18 +28,28 @@ export function addStatus(program: Command): void {
         async ({ pool }) => {
           const workers = await countWorkers(pool);
           if (flags.requireWorker === true) {
-            process.stdout.write(`${counted(workers, "worker")}\n`);
-            if (workers === 0) process.exitCode = EXIT.no;
+            process.stdout.write(`${workersLine(workers)}\n`);
+            if (workers.live === 0) process.exitCode = EXIT.no;
             return;
           }
+          const { live, frozen } = workers;
           const pipelines = await readStatus(pool);
           const strayTables = await tablesWithStrays(pool);
-          printResult({ workers, pipelines, strayTables }, flags.json, formatStatus);
+          const strangers = await foreignLocks(pool);
+          printResult(
+            { workers: live, frozenWorkers: frozen, foreignLocks: strangers, pipelines, strayTables },
+            flags.json,
+            (status) => formatStatus(status, workers),
+          );
           if (pipelines.some(hasProblem) || strayTables.length > 0) process.exitCode = EXIT.no;
         },
         { quiet: true },
       );
     });
+}
+
+function workersLine({ live, frozen }: WorkerCounts): string {
+  return frozen === 0 ? counted(live, "worker") : `${counted(live, "worker")}, ${frozen} more frozen`;
 }
 
 const INDEX_HINT: Partial<Record<IndexState, string>> = {
@@ -46,14 +61,14 @@ const hasProblem = ({ error, failed, dead, vectorIndex }: PipelineStatus): boole
   error !== null || failed + dead > 0 || vectorIndex === "failed";
 
 interface Status {
-  workers: number;
+  foreignLocks: ForeignLock[];
   pipelines: PipelineStatus[];
   /** Tables with triggers of embedd and no pipeline. */
   strayTables: string[];
 }
 
-function formatStatus({ workers, pipelines, strayTables }: Status): string {
-  const lines = [`${counted(workers, "worker")} connected`];
+function formatStatus({ foreignLocks, pipelines, strayTables }: Status, workers: WorkerCounts): string {
+  const lines = [`${workersLine(workers)} connected`, ...foreignLocks.map(describeForeignLock)];
   if (pipelines.length === 0) lines.push("no table is watched: embedd watch --help");
   for (const p of pipelines) {
     lines.push("", `${p.relation}.${p.embedding} (pipeline ${p.pipeline}${p.paused ? ", paused" : ""})`);

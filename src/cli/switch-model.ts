@@ -4,6 +4,7 @@ import type { Pool } from "pg";
 import { EmbeddError, configurationError } from "../errors.js";
 import { createProvider } from "../providers/create-provider.js";
 import { knownDimensions } from "../providers/known-dimensions.js";
+import { refusePooler } from "../database/inspect-connection.js";
 import { withOwnerClient } from "../database/pool.js";
 import { abortSwitch } from "../admin/switch-model/abort.js";
 import { shellWord } from "../admin/shell-word.js";
@@ -91,8 +92,11 @@ async function run(context: Context, table: string, flags: SwitchFlags): Promise
     // Not abandoned at a signal: only the server knows whether a swap that is under way was committed.
     const result = await withOwnerClient(
       context.databaseUrl,
-      (client) =>
-        switchModel(client, { ...flags, ...target, relation: table, signal: stopSignal }, reporter.onEvent),
+      async (client) => {
+        await refusePooler(client, context.databaseUrl);
+        const options = { ...flags, ...target, relation: table, signal: stopSignal };
+        return switchModel(client, options, reporter.onEvent);
+      },
       stopSignal,
     );
     reporter.stop();
@@ -145,6 +149,7 @@ async function abort(
   await withOwnerClient(
     databaseUrl,
     async (client) => {
+      await refusePooler(client, databaseUrl);
       const { relation, fromModel } = await abortSwitch(client, { relation: table, embedding });
       process.stdout.write(`${relation} stays with ${fromModel}\n`);
     },

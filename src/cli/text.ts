@@ -1,5 +1,6 @@
 import { configurationError } from "../errors.js";
 import type { EmbeddError } from "../errors.js";
+import type { ForeignLock } from "../database/turns.sql.js";
 
 /** Whether a user means the quoted `schema.table` by `name`, which is `table` or `schema.table`; undefined: any table. */
 export function matchesTable(relation: string, name: string | undefined): boolean {
@@ -32,6 +33,13 @@ export function notWatched(table: string | undefined): EmbeddError {
         `${table} is not watched`,
         "embedd status  # lists the watched tables",
       );
+}
+
+/** A stranger's lock, in a line. */
+export function describeForeignLock({ class: name, id, mode, pid, role }: ForeignLock): string {
+  const how = mode === "ExclusiveLock" ? "alone" : "shared";
+  const who = pid === null ? "a prepared transaction" : `pid ${pid}`;
+  return `foreign lock: role ${role} (${who}) holds the ${name} lock ${id} ${how}; it costs latency only`;
 }
 
 /** What is wrong with a table that has triggers of embedd and no pipeline. */

@@ -1,6 +1,8 @@
 import pg from "pg";
 import type { ClientConfig, Pool } from "pg";
+import { atMost } from "../sleep.js";
 import { interrupt } from "./interrupt.js";
+import { isReadOnly } from "./session-error.js";
 
 export interface ConnectOptions {
   connectionString: string;
@@ -80,6 +82,22 @@ export function connectionDropper(pool: Pool): () => void {
   return () => {
     for (const client of clients) client.connection.stream.destroy();
   };
+}
+
+/** Calls `report` for each error of the pool's new connections that says that the server takes no writes. */
+export function onReadOnly(pool: Pool, report: (error: unknown) => void): void {
+  pool.on("connect", (client) => {
+    if (!(client instanceof pg.Client)) return;
+    client.connection.on("errorMessage", (error: unknown) => {
+      if (isReadOnly(error)) report(error);
+    });
+  });
+}
+
+/** Closes a connection. One that is only half open does not end on its own. */
+export async function closeClient(client: pg.Client): Promise<void> {
+  await atMost(1_000, client.end());
+  interrupt(client);
 }
 
 /**

@@ -11,7 +11,7 @@ import { isShapeError } from "./write/shape-error.js";
 import { sleep } from "../sleep.js";
 import { newSweepMemory, sweep } from "./sweep.js";
 import type { SweepOptions } from "./sweep.js";
-import { STANDBY_MS, nextWakeStep, startWakeLoop } from "./wake/wake-loop.js";
+import { LONG_REFUSALS, nextWakeStep, sleepMs, startWakeLoop } from "./wake/wake-loop.js";
 import type { WakeEvent, WakeStep } from "./wake/wake-loop.js";
 
 export interface RunnerOptions extends Omit<SweepOptions, "stopping"> {
@@ -23,8 +23,8 @@ export interface RunnerOptions extends Omit<SweepOptions, "stopping"> {
 }
 
 /**
- * `waiting`: its provider or a daily limit makes it wait for `LONG_WAIT_MS` or longer, or a writer's transaction stays
- * open. `failing`: `FAILING_AFTER` attempts in a row have failed.
+ * `asleep`: also while it sweeps ten times a second because a session keeps the gate. `waiting`: its provider or a daily
+ * limit makes it wait for `LONG_WAIT_MS` or longer. `failing`: `FAILING_AFTER` attempts in a row have failed.
  */
 export type RunnerState = "busy" | "asleep" | "waiting" | "failing";
 
@@ -33,12 +33,11 @@ export type OnState = (state: RunnerState, error?: unknown) => void;
 
 /** `idle()` does not wait for delays this long. */
 const LONG_WAIT_MS = 30_000;
+/** After this many wake-ups in a row that found nothing, the next ones wait: anyone can notify, and as often as they like. */
+const IDLE_WAKES = 8;
+const MAX_IDLE_WAKE_MS = 50;
 /** Short faults, such as a restart of the server, are over by then. */
 const FAILING_AFTER = 6;
-/** A writer's transaction has been open for a few seconds; its rows are not visible yet. */
-const MANY_REFUSALS = 300;
-/** The longest timer that Node.js has, about 25 days. */
-const LONGEST_SLEEP_MS = 2 ** 31 - 1;
 
 export interface PipelineRunner {
   wake(): void;
@@ -66,6 +65,9 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
   /** Attempts that have failed since the last progress. */
   let failed = 0;
   let fruitless = 0;
+  /** Whether a wake-up caused the next sweep, and how many such sweeps in a row found nothing. */
+  let byWake = false;
+  let idleWakes = 0;
   /** Whether embedd.status may show a wait reason; at the start, one from an earlier worker. */
   let waitShown = true;
 
@@ -85,9 +87,13 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
     if (step.release) await presence.releaseGate(pipeline.id);
     switch (step.action.type) {
       case "sweep": {
+        if (byWake && idleWakes > IDLE_WAKES)
+          await sleep(Math.min(2 ** (idleWakes - IDLE_WAKES), MAX_IDLE_WAKE_MS), stopping.signal);
         // The sweep sees everything that caused an earlier wake-up.
         clearWake();
         const { claimed, settled } = await sweep(context, sweepOptions, memory);
+        idleWakes = byWake && claimed === 0 ? idleWakes + 1 : 0;
+        byWake = false;
         if (settled > 0) progressed();
         if (waitShown) {
           await clearWait(context.pool, pipeline.id);
@@ -100,16 +106,14 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
         if (fruitless > 1) await sleep(Math.min(2 ** fruitless, 30_000), stopping.signal);
         return { type: "swept", found: claimed > 0 };
       }
-      case "ask":
-        return {
-          type: "gate",
-          answer: await presence.tryGate(pipeline.id, step.action.lookForSleeper),
-        };
-      case "wait": {
-        const refusals = step.state.phase === "backing-off" ? step.state.refusals : 0;
-        if (refusals === MANY_REFUSALS) options.onState("waiting");
-        return pause(step.action.ms);
+      case "ask": {
+        const answer = await presence.tryGate(pipeline.id, step.action.lookForSleeper);
+        if (answer === "refused" && step.state.phase === "asking" && step.state.refusals === LONG_REFUSALS)
+          await reportGateHolders();
+        return { type: "gate", answer };
       }
+      case "wait":
+        return pause(step.action.ms);
       case "reembed": {
         await markCaughtUp(context.pool, pipeline.id);
         const idle = AbortSignal.any([stopping.signal, interrupt.signal]);
@@ -120,13 +124,22 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
       case "sleep": {
         failed = 0;
         options.onState("asleep");
-        const holds = step.state.phase === "asleep" && step.state.holds;
-        const event = await pause(holds ? LONGEST_SLEEP_MS : STANDBY_MS);
+        const event = await pause(sleepMs(step.state));
         options.onState("busy");
         return event;
       }
       case "none":
         throw new Error("the wake loop waits for an outcome, but nothing is running");
+    }
+  }
+
+  /** An application's transaction that stays open is one; a role that cannot even write to the table may be another. */
+  async function reportGateHolders(): Promise<void> {
+    for (const { pid, role } of await presence.gateHolders(pipeline.id)) {
+      log.warn(
+        { pipeline: pipeline.id, relation: pipeline.relation, pid, role, cause: `pid ${pid ?? "none"}` },
+        "a session has held the gate for seconds; until it lets go, the worker sweeps ten times a second",
+      );
     }
   }
 
@@ -159,6 +172,7 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
         faults = 0;
         if (woken) {
           clearWake();
+          byWake = true;
           if (event.type !== "wake") step = nextWakeStep(step.state, { type: "wake" });
         }
         step = nextWakeStep(step.state, event);

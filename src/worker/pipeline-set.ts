@@ -11,6 +11,7 @@ import { isBusy } from "./wake/serve.sql.js";
 import type { ServeAnswer } from "./wake/serve.sql.js";
 import type { OnState, PipelineRunner, RunnerState } from "./pipeline-runner.js";
 import type { Presence } from "./wake/presence.js";
+import { createRefreshQueue } from "./refresh-queue.js";
 
 /** The pipelines that this worker serves. It follows embedd.pipelines and the shapes of the tables. */
 export interface PipelineSet {
@@ -80,7 +81,7 @@ export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
   const yielded = new Map<number, Yielded>();
   const idleWaiters = new Set<IdleWaiter>();
   let stopping = false;
-  let refreshing: Promise<void> = Promise.resolve();
+  const queue = createRefreshQueue(refresh, log);
 
   async function refresh(): Promise<void> {
     for (const id of await followNames(pool))
@@ -209,14 +210,7 @@ export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
 
   return {
     refresh,
-    refreshSoon() {
-      refreshing = refreshing.then(async () => {
-        if (stopping) return;
-        await refresh().catch((error: unknown) => {
-          log.warn({ cause: messageOf(error) }, "could not read the pipelines");
-        });
-      });
-    },
+    refreshSoon: queue.request,
     wake: (id) => running.get(id)?.runner.wake(),
     wakeAll() {
       for (const { runner } of running.values()) runner.wake();
@@ -233,7 +227,7 @@ export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
     async stop() {
       stopping = true;
       checkIdle();
-      await refreshing;
+      await queue.stop();
       await Promise.all([...running.values()].map(({ runner }) => runner.stop()));
     },
   };

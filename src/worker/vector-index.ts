@@ -3,11 +3,13 @@ import type { Pool } from "pg";
 import { messageOf } from "../errors.js";
 import type { Logger } from "../logger.js";
 import { buildIndex, vectorIndexState } from "../database/build-index.sql.js";
+import { backendPid } from "../database/inspect-connection.js";
 import type { Pipeline } from "../database/pipeline.js";
 import { withoutTimeLimits } from "../database/maintenance.sql.js";
 import { clientConfig } from "../database/pool.js";
 import type { ConnectOptions } from "../database/pool.js";
-import { cancelBackend, tryLockIndex } from "./vector-index.sql.js";
+import { takeJob } from "../database/turns.sql.js";
+import { cancelBackend } from "./vector-index.sql.js";
 
 /**
  * Builds the vector indexes that pipelines ask for: CONCURRENTLY, one at a time, while rows are embedded. A build that
@@ -48,9 +50,8 @@ export function createVectorIndexes(
     await client.connect();
     try {
       // One worker builds; the others check again when they next fall asleep.
-      const { pid, free } = await tryLockIndex(client, pipeline.id);
-      if (!free || stopping) return;
-      backend = pid;
+      if (!(await takeJob(client, pipeline.id, "index")) || stopping) return;
+      backend = await backendPid(client);
       const started = performance.now();
       log.info({ pipeline: pipeline.id, relation: pipeline.relation }, "building the vector index");
       await withoutTimeLimits(client, () => buildIndex(client, pipeline.id, "vector"));

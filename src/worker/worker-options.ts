@@ -37,6 +37,8 @@ export interface WorkerOptions {
   reuseMaxMb?: number;
   /** How long no worker of another model may be connected before this one takes over. @default 30000 */
   takeoverMs?: number;
+  /** How often the listener checks that notifications reach it. @default 15000 */
+  listenerProofMs?: number | undefined;
   /** Ends the start, and has no effect on a worker that has started: that is what `stop` is for. */
   signal?: AbortSignal;
   onBatch?: (pipeline: Pipeline, outcome: BatchOutcome) => void;

@@ -2,10 +2,11 @@ import type { Pool } from "pg";
 import { DEFAULTS, MIN_CONNECTIONS } from "../defaults.js";
 import { configurationError } from "../errors.js";
 import { limitRepeats, silentLogger } from "../logger.js";
-import { releaseWorker, renewLeases } from "./claim/leases.sql.js";
+import { releaseWorker } from "./claim/leases.sql.js";
+import { refusePooler } from "../database/inspect-connection.js";
 import { interrupt } from "../database/interrupt.js";
 import { connectionLimit } from "../database/connection-limit.sql.js";
-import { clientsOf, connectionDropper, createPool } from "../database/pool.js";
+import { clientsOf, connectionDropper, createPool, onReadOnly } from "../database/pool.js";
 import type { ConnectOptions } from "../database/pool.js";
 import { PIPELINES_CHANGED, openListener } from "./wake/listener.js";
 import { createHeldRows } from "./write/held-rows.js";
@@ -15,6 +16,7 @@ import type { FailingPipeline, PipelineSet } from "./pipeline-set.js";
 import { runnerStarter } from "./runner-starter.js";
 import { shutDown } from "./shut-down.js";
 import type { Base } from "./shut-down.js";
+import { startTimers } from "./timers.js";
 import { createStopStack } from "./stop-stack.js";
 import type { WorkerOptions } from "./worker-options.js";
 import { openPresence } from "./wake/presence.js";
@@ -53,12 +55,10 @@ export interface IdleReport {
   problems: string[];
 }
 
-/** How often to check what has fallen due: void leases, retries, pipelines that no worker serves. */
-const DUE_MS = 1_000;
-
 /**
  * Starts a worker in this process. It serves every pipeline of its provider's model until it is stopped.
- * @throws EmbeddError of kind `configuration` if none of the pipelines can be served as they stand
+ * @throws EmbeddError of kind `configuration` if none of the pipelines can be served as they stand, or with code
+ *   `pooler` if a transaction pooler stands between it and PostgreSQL
  * @throws the database's error if it cannot be reached; nothing is left open then
  * @throws an error if `options.signal` ends the start
  */
@@ -154,6 +154,11 @@ interface Parts {
 async function openParts(options: WorkerOptions, base: Base): Promise<Parts> {
   const { provider, takeoverMs = DEFAULTS.takeoverMs } = options;
   const { log, pool, stack, dropConnections, interrupts } = base;
+  let renewPresence: (cause: unknown) => void = () => undefined;
+  onReadOnly(pool, (error) => {
+    renewPresence(error);
+  });
+  await requireSessions(options, pool);
   const sweepAll = () => {
     pipelines.refreshSoon();
     pipelines.wakeAll();
@@ -162,8 +167,15 @@ async function openParts(options: WorkerOptions, base: Base): Promise<Parts> {
     ...connectionOf(options, "presence"),
     log,
     onSilence: dropConnections,
-    onReconnect: sweepAll,
+    onReconnect: (wasReadOnly) => {
+      if (wasReadOnly) {
+        dropConnections();
+        listener.reopen("the server was read-only");
+      }
+      sweepAll();
+    },
   });
+  renewPresence = presence.renew;
   stack.push(() => presence.stop());
   interrupts.push(() => {
     presence.interrupt();
@@ -208,41 +220,23 @@ async function openParts(options: WorkerOptions, base: Base): Promise<Parts> {
       else pipelines.wake(Number(payload));
     },
     onReconnect: sweepAll,
+    proofIntervalMs: options.listenerProofMs,
   });
   stack.push(() => listener.stop());
   await pipelines.refresh();
   if (pipelines.ids().length === 0 && pipelines.problems().length > 0 && !pipelines.waits()) {
     throw configurationError("no_pipeline", pipelines.problems().join("; "), "embedd status");
   }
-  startTimers(options, base, { presence, pipelines, leases, sweepAll });
+  startTimers(options, base, { presence, listener, pipelines, leases, sweepAll });
   return { presence, pipelines, indexes, held };
 }
 
-interface Timed {
-  presence: Presence;
-  pipelines: PipelineSet;
-  leases: ReadonlySet<string>;
-  sweepAll: () => void;
-}
-
-function startTimers(options: WorkerOptions, { pool, stack }: Base, timed: Timed): void {
-  const { presence, pipelines, leases, sweepAll } = timed;
-  const { leaseMs = DEFAULTS.leaseMs } = options;
-  const every = (ms: number, work: () => void) => {
-    const timer = setInterval(work, ms);
-    stack.push(() => clearInterval(timer));
-  };
-  every(leaseMs / 3, () => {
-    if (leases.size > 0) renewLeases(pool, [...leases], leaseMs).catch(() => undefined);
-  });
-  every(DUE_MS, () => {
-    if (pipelines.waits()) pipelines.refreshSoon();
-    presence
-      .due(pipelines.ids())
-      .then((due) => {
-        for (const id of due) pipelines.wake(id);
-      })
-      .catch(() => undefined);
-  });
-  every(options.pollIntervalMs ?? DEFAULTS.pollIntervalMs, sweepAll);
+/** @throws EmbeddError with code `pooler` */
+async function requireSessions({ databaseUrl }: WorkerOptions, pool: Pool): Promise<void> {
+  const client = await pool.connect();
+  try {
+    await refusePooler(client, databaseUrl);
+  } finally {
+    client.release();
+  }
 }

@@ -1,14 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ClientBase } from "pg";
 import { buildIndex, buildOn } from "../../database/build-index.sql.js";
-import {
-  analyzeNewColumns,
-  resetTablespace,
-  setTablespace,
-  switchIndexes,
-  tryLockIndexes,
-  unlockIndexes,
-} from "./indexes.sql.js";
+import { endJob, takeJob } from "../../database/turns.sql.js";
+import { analyzeNewColumns, resetTablespace, setTablespace, switchIndexes } from "./indexes.sql.js";
 import type { Switch, SwitchIndex } from "./switch.js";
 
 const LOCK_POLL_MS = 200;
@@ -42,10 +36,10 @@ export async function withIndexesHeld<T>(
   shadow: number,
   work: () => Promise<T>,
 ): Promise<T> {
-  while (!(await tryLockIndexes(client, shadow))) await sleep(LOCK_POLL_MS);
+  while (!(await takeJob(client, shadow, "index"))) await sleep(LOCK_POLL_MS);
   try {
     return await work();
   } finally {
-    await unlockIndexes(client, shadow);
+    await endJob(client, shadow, "index");
   }
 }

@@ -1,7 +1,7 @@
 import type { ClientBase } from "pg";
 import { configurationError } from "../../errors.js";
 import { callSchema } from "../../database/call-schema.js";
-import { SWITCH_CLASS } from "../../database/advisory-locks.js";
+import { endJob } from "../../database/turns.sql.js";
 import { switchCommand } from "./errors.js";
 
 /**
@@ -18,7 +18,7 @@ export async function holdSwitch(
       `
 select p.id,
   single,
-  single or pg_try_advisory_lock(${SWITCH_CLASS}, p.id) as free
+  single or embedd.take_job(p.id, 'switch') as free
 from embedd.pipelines p,
   coalesce(current_setting('embedd.single_session', true) = 'on', false) as single
 where p.relation = embedd.resolve_watched($1)
@@ -44,6 +44,6 @@ where p.relation = embedd.resolve_watched($1)
   // After this command is killed, its index build must not keep the next command waiting.
   await client.query("set client_connection_check_interval = '1s'").catch(() => undefined);
   return async () => {
-    if (!row.single) await client.query(`select pg_advisory_unlock(${SWITCH_CLASS}, $1::integer)`, [row.id]);
+    if (!row.single) await endJob(client, row.id, "switch");
   };
 }

@@ -1,5 +1,4 @@
 import type { ClientBase, Pool } from "pg";
-import { INDEX_CLASS } from "../../database/advisory-locks.js";
 import type { Switch, SwitchIndex } from "./switch.js";
 import { translateIndex } from "./translate-index.js";
 
@@ -93,32 +92,13 @@ where id = $1`,
   await client.query(`analyze ${relation} (${rows[0]?.columns ?? ""})`);
 }
 
-/** Takes the lock under which a pipeline's vector index is built; false: a worker holds it. */
-export async function tryLockIndexes(client: ClientBase, shadow: number): Promise<boolean> {
-  const { rows } = await client.query<{ locked: boolean }>(
-    `select pg_try_advisory_lock(${INDEX_CLASS}, $1::integer) as locked`,
-    [shadow],
-  );
-  return rows[0]?.locked === true;
-}
-
-export async function unlockIndexes(client: ClientBase, shadow: number): Promise<void> {
-  await client.query(`select pg_advisory_unlock(${INDEX_CLASS}, $1::integer)`, [shadow]);
-}
-
 /** Cancels a worker's index build, which blocks ALTER TABLE. */
 export async function cancelIndexBuild(client: ClientBase, shadow: number): Promise<void> {
   await client.query(
     `
 select pg_cancel_backend(pid)
-from pg_locks
-where locktype = 'advisory'
-  and classid = ${INDEX_CLASS}
-  and objid = $1
-  and objsubid = 2
-  and granted
-  and pid <> pg_backend_pid()
-  and database = (select oid from pg_database where datname = current_database())`,
+from embedd.job_holder($1, 'index') as pid
+where pid <> pg_backend_pid()`,
     [shadow],
   );
 }

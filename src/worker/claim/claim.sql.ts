@@ -1,5 +1,4 @@
 import type { Pool } from "pg";
-import { CLAIM_CLASS } from "../../database/advisory-locks.js";
 import { mayBeRows } from "../../database/isolate.js";
 import {
   bindKeys,
@@ -14,6 +13,7 @@ import { parameters } from "../../database/parameters.js";
 import type { Statement } from "../../database/parameters.js";
 import type { Pipeline, WorkKind } from "../../database/pipeline.js";
 import { inTransaction } from "../../database/transaction.js";
+import { takeTurn } from "../../database/turns.sql.js";
 import { leasedKeyOf } from "../rows.js";
 import type { KeyResult, LeasedKey } from "../rows.js";
 import { bindCommon, candidateColumns, isFree, lease, unavailable } from "./claim-parts.sql.js";
@@ -22,9 +22,9 @@ import { READ_NO_TEXT, markUnreadable } from "./mark-unreadable.sql.js";
 
 /*
  * The claims. Invariant: a row is in at most one lease, and a lease is void once its worker is gone or it has
- * expired, unless its rows are being written at this moment. Two claims of one pipeline never overlap: an
- * advisory lock is taken before the statement's snapshot and held for the few milliseconds of the transaction,
- * so each claim sees what the claim before it leased.
+ * expired, unless its rows are being written at this moment. Two claims of one pipeline never overlap: a row of
+ * embedd.locks is locked before the statement's snapshot and for the few milliseconds of the transaction, so each
+ * claim sees what the claim before it leased.
  *
  * A claim reads no text, so a row that PostgreSQL cannot read does not stop it: `readRows` reads the leased rows.
  * There are two exceptions, the text of a row that failed before and is backing off, and the condition of pending
@@ -192,10 +192,8 @@ async function attemptClaim(
   settings = "",
 ): Promise<Claim | null> {
   const rows = await inTransaction(pool, async (client) => {
-    await client.query(
-      `set local search_path = pg_catalog; ${settings};
-       select pg_advisory_xact_lock(${CLAIM_CLASS}, ${pipeline.id})`,
-    );
+    await client.query(`set local search_path = pg_catalog; ${settings}`);
+    await takeTurn(client, pipeline.id, "claim");
     return (await client.query<ClaimResult>(text, values)).rows;
   });
   const [first] = rows;

@@ -1,6 +1,6 @@
 import type { Pool } from "pg";
-import { USAGE_CLASS } from "../../database/advisory-locks.js";
 import { inTransaction } from "../../database/transaction.js";
+import { takeTurn } from "../../database/turns.sql.js";
 
 /** Limits for a whole database per day (UTC); null: no limit. */
 export interface DailyLimits {
@@ -38,7 +38,7 @@ export async function reserveTokens(
   limits: DailyLimits,
 ): Promise<{ reserved: boolean; day: string; msLeft: number }> {
   return inTransaction(pool, async (client) => {
-    await client.query(`select pg_advisory_xact_lock(${USAGE_CLASS}, 0)`);
+    await takeTurn(client, 0, "usage");
     const { rows } = await client.query<{ reserved: boolean; day: string; msLeft: number }>(
       `
 with spent as (

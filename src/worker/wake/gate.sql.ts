@@ -1,13 +1,13 @@
 import type { ClientBase } from "pg";
-import { GATE_CLASS, PRESENCE_CLASS } from "../../database/advisory-locks.js";
+import { GATE_CLASS } from "../../database/advisory-locks.js";
 
 /** `sleeper`: refused because another worker sleeps with the gate, so writers do notify. */
 export type GateAnswer = "granted" | "refused" | "sleeper";
 
 /**
  * Asks for a pipeline's gate. To tell whether a sleeper or a writer is in the way, a query has to read pg_locks,
- * so `lookForSleeper` is for repeated refusals. If all connections share one session (embedded PostgreSQL), locks
- * say nothing and writers always notify.
+ * so `lookForSleeper` is for repeated refusals. A stranger with the gate counts as a sleeper: writers notify then too.
+ * If all connections share one session (embedded PostgreSQL), locks say nothing and writers always notify.
  */
 export async function tryGate(
   client: ClientBase,
@@ -36,13 +36,22 @@ export async function releaseGate(client: ClientBase, pipelineId: number): Promi
   );
 }
 
-/** Takes a new worker id and holds its lock until the connection ends. */
-export async function announceWorker(client: ClientBase): Promise<number> {
-  const result = await client.query<{ id: number; free: boolean }>(
-    `select id, pg_try_advisory_lock(${PRESENCE_CLASS}, id) as free
-     from (select nextval('embedd.worker_ids')::integer as id) as next`,
+/** A session or prepared transaction (no pid) that holds a pipeline's gate. */
+export interface GateHolder {
+  pid: number | null;
+  role: string | null;
+}
+
+export async function gateHolders(client: ClientBase, pipelineId: number): Promise<GateHolder[]> {
+  const { rows } = await client.query<GateHolder>(
+    `
+select l.pid, r.rolname as role
+from embedd.advisory_locks l
+left join pg_roles r on r.oid = l.role
+where l.class = 'gate' and l.id = $1 and l.granted and l.pid is distinct from pg_backend_pid()
+order by l.pid
+limit 5`,
+    [pipelineId],
   );
-  const row = result.rows[0];
-  // After two billion starts the sequence starts over, and an id may still be in use.
-  return row?.free === true ? row.id : announceWorker(client);
+  return rows;
 }

@@ -1,17 +1,26 @@
-import pgListen from "pg-listen";
+import { randomUUID } from "node:crypto";
+import pg from "pg";
 import { messageOf } from "../../errors.js";
 import type { Logger } from "../../logger.js";
-import { clientConfig } from "../../database/pool.js";
+import { clientConfig, closeClient } from "../../database/pool.js";
 import type { ConnectOptions } from "../../database/pool.js";
 import { backoffMs } from "../../backoff.js";
-import { atMost } from "../../sleep.js";
+import { sleep } from "../../sleep.js";
 
-/** The only channel. Its payload is the id of a pipeline with work, or `pipelines`. */
+/** The only channel. Its payload is the id of a pipeline with work, `pipelines`, or a listener's own `ping`. */
 const CHANNEL = "embedd";
 /** A row of embedd.pipelines has changed. */
 export const PIPELINES_CHANGED = "pipelines";
 
+/** NOTIFY takes a lock on the whole database at commit, so this is rare. */
+const PROOF_INTERVAL_MS = 15_000;
+const PROOF_TIMEOUT_MS = 5_000;
+
 export interface Listener {
+  /** How long ago a notification last arrived, at least one of its own. */
+  heardMsAgo(): number;
+  /** Replaces the connection. */
+  reopen(cause: string): void;
   stop(): Promise<void>;
 }
 
@@ -20,77 +29,116 @@ export interface ListenerOptions extends ConnectOptions {
   onNotification: (payload: string) => void;
   /** Notifications may have been missed. */
   onReconnect: () => void;
+  /** How often the listener proves that it hears. @default 15000 */
+  proofIntervalMs?: number | undefined;
 }
 
 /**
- * Listens on the channel. A connection that is lost later is replaced, indefinitely.
+ * Listens on the channel. A connection may live and be deaf all the same: its LISTEN was lost, or something on the way
+ * swallows notifications. So the listener sends a notification to itself at an interval, and replaces a connection
+ * that it does not arrive on, indefinitely, as it replaces one that is lost.
  * @throws the database's error if the first connection fails; nothing is left open then
  */
 export async function openListener(options: ListenerOptions): Promise<Listener> {
-  const { log } = options;
-  let connects = 0;
-  let reconnecting = false;
-  let closed = false;
-  let settled: () => void = () => undefined;
-  const subscriber = pgListen.default(
-    // The heartbeat's query fails after this long on a connection that is only half open.
-    { ...clientConfig(options), query_timeout: 5_000 },
-    {
-      // The default gives up after 3 s and stays deaf.
-      retryTimeout: 0,
-      retryInterval: (attempt) => {
-        // pg-listen knows no other way to stop reconnecting.
-        if (closed) throw new Error("the listener is closed");
-        return Math.max(50, backoffMs(attempt, 100, 2_000));
-      },
-      paranoidChecking: 5_000,
-      parse: (payload: string) => payload,
-    },
-  );
-  subscriber.events.on("notification", ({ payload }) => {
-    options.onNotification(String(payload));
-  });
-  subscriber.events.on("reconnect", () => {
-    reconnecting = true;
-  });
-  subscriber.events.on("connected", () => {
-    reconnecting = false;
-    settled();
-    if (closed) {
-      // A reconnect that was under way when the listener was closed.
-      void close();
-      return;
+  const { log, proofIntervalMs = PROOF_INTERVAL_MS } = options;
+  const stopping = new AbortController();
+  let client: pg.Client | null = null;
+  let reopening: Promise<void> | null = null;
+  let heardAt = performance.now();
+  let awaited: { payload: string; arrived: () => void } | null = null;
+
+  async function connect(): Promise<void> {
+    // A query on a connection that is only half open fails after this long.
+    const next = new pg.Client({ ...clientConfig(options), query_timeout: PROOF_TIMEOUT_MS });
+    next.on("error", (error) => {
+      lost(next, error);
+    });
+    next.on("end", () => {
+      lost(next, new Error("the connection ended"));
+    });
+    next.on("notification", ({ payload = "" }) => {
+      heardAt = performance.now();
+      if (payload === awaited?.payload) awaited.arrived();
+      else if (!payload.startsWith("ping ")) options.onNotification(payload);
+    });
+    try {
+      await next.connect();
+      await next.query(`listen ${CHANNEL}`);
+      await prove(next);
+    } catch (error) {
+      await closeClient(next);
+      throw error;
     }
-    if (connects++ > 0) options.onReconnect();
-  });
-  subscriber.events.on("error", (error) => {
-    if (closed) void close();
-    else log.warn({ cause: messageOf(error) }, "the listener failed");
-  });
-
-  async function close(): Promise<void> {
-    closed = true;
-    // A connection that is only half open does not end on its own.
-    await atMost(1_000, subscriber.close());
+    client = next;
   }
 
-  try {
-    await subscriber.connect();
-    await subscriber.listenTo(CHANNEL);
-  } catch (error) {
-    await close();
-    throw error;
+  /** @throws unless a notification to itself arrives */
+  async function prove(which: pg.Client): Promise<void> {
+    const payload = `ping ${randomUUID()}`;
+    const deadline = new AbortController();
+    const arrival = new Promise<boolean>((resolve) => {
+      awaited = {
+        payload,
+        arrived: () => {
+          resolve(true);
+        },
+      };
+    });
+    try {
+      await which.query("select pg_notify($1, $2)", [CHANNEL, payload]);
+      const late = sleep(PROOF_TIMEOUT_MS, AbortSignal.any([deadline.signal, stopping.signal]));
+      if (!(await Promise.race([arrival, late.then(() => false)])) && !stopping.signal.aborted)
+        throw new Error("deaf: its own notification did not arrive");
+    } finally {
+      awaited = null;
+      deadline.abort();
+    }
   }
-  return {
-    async stop() {
-      // pg-listen does not close a connection that it is opening.
-      if (reconnecting) {
-        await Promise.race([
-          new Promise<void>((resolve) => (settled = resolve)),
-          new Promise<void>((resolve) => setTimeout(resolve, 3_000).unref()),
-        ]);
+
+  function lost(which: pg.Client, error: unknown): void {
+    if (which !== client || stopping.signal.aborted) return;
+    client = null;
+    void closeClient(which);
+    log.warn({ cause: messageOf(error) }, "the listener failed, reconnecting");
+    reopening ??= reconnect().finally(() => (reopening = null));
+  }
+
+  async function reconnect(): Promise<void> {
+    for (let attempt = 0; !stopping.signal.aborted; attempt++) {
+      await sleep(Math.max(50, backoffMs(attempt, 100, 2_000)), stopping.signal);
+      if (stopping.signal.aborted) return;
+      try {
+        await connect();
+        options.onReconnect();
+        return;
+      } catch (error) {
+        log.warn({ cause: messageOf(error) }, "the listener could not reconnect");
       }
-      await close();
+    }
+  }
+
+  async function proveAgain(): Promise<void> {
+    const current = client;
+    if (current === null || awaited !== null) return;
+    await prove(current).catch((error: unknown) => {
+      lost(current, error);
+    });
+  }
+
+  await connect();
+  const timer = setInterval(() => void proveAgain(), proofIntervalMs);
+  return {
+    heardMsAgo: () => performance.now() - heardAt,
+    reopen(cause) {
+      if (client !== null) lost(client, new Error(cause));
+    },
+    async stop() {
+      clearInterval(timer);
+      stopping.abort();
+      await reopening;
+      const last = client;
+      client = null;
+      if (last !== null) await closeClient(last);
     },
   };
 }

@@ -1,32 +1,40 @@
 import pg from "pg";
 import { messageOf } from "../../errors.js";
 import type { Logger } from "../../logger.js";
-import { announceWorker, releaseGate, tryGate } from "./gate.sql.js";
-import type { GateAnswer } from "./gate.sql.js";
+import { gateHolders, releaseGate, tryGate } from "./gate.sql.js";
+import type { GateAnswer, GateHolder } from "./gate.sql.js";
+import { announceWorker, beat, depart } from "./heartbeat.sql.js";
 import { duePipelines } from "./due-pipelines.sql.js";
 import { serve, unserve } from "./serve.sql.js";
 import type { ServeAnswer } from "./serve.sql.js";
 import { interrupt } from "../../database/interrupt.js";
-import { clientConfig, sessionSettings } from "../../database/pool.js";
+import { clientConfig, closeClient, sessionSettings } from "../../database/pool.js";
 import type { ConnectOptions } from "../../database/pool.js";
+import { isReadOnly } from "../../database/session-error.js";
 import { backoffMs } from "../../backoff.js";
-import { atMost, sleep } from "../../sleep.js";
+import { sleep } from "../../sleep.js";
 
 /**
  * The connection that proves that the worker is alive. Its session locks keep the worker's leases valid, hold the
- * gates while the worker sleeps, and say which pipelines it serves. All of them end with the connection, even
- * after kill -9.
+ * gates while the worker sleeps, and make its row of embedd.heartbeats count, which says which pipelines it serves.
+ * All of them end with the connection, even after kill -9.
  */
 export interface Presence {
   /** Changes with every new connection. */
   readonly workerId: number;
   tryGate(pipelineId: number, lookForSleeper: boolean): Promise<GateAnswer>;
   releaseGate(pipelineId: number): Promise<void>;
+  /** Who else holds a pipeline's gate. */
+  gateHolders(pipelineId: number): Promise<GateHolder[]>;
   /** Asks to serve a pipeline; refused while another model's workers serve it. */
   serve(pipelineId: number, model: string): Promise<ServeAnswer>;
   unserve(pipelineId: number): Promise<void>;
   /** The pipelines with something due. Every call also checks the connection. */
   due(pipelineIds: readonly number[]): Promise<number[]>;
+  /** Says that the worker is alive, and how long ago a notification last reached it. */
+  beat(heardMsAgo: number): Promise<void>;
+  /** Replaces the connection because the server takes no writes. Safe to call again meanwhile. */
+  renew: (cause: unknown) => void;
   /** Cancels what it is waiting for, and cuts the connection. */
   interrupt(): void;
   stop(): Promise<void>;
@@ -36,8 +44,11 @@ export interface PresenceOptions extends ConnectOptions {
   log: Logger;
   /** A query was not answered in time on an open connection, so other connections may be dead too. */
   onSilence: () => void;
-  /** A new connection is open; all gates were lost with the old one. */
-  onReconnect: () => void;
+  /**
+   * A new connection is open; all gates were lost with the old one.
+   * @param wasReadOnly the server takes writes again, but sessions that are older than this one may not
+   */
+  onReconnect: (wasReadOnly: boolean) => void;
 }
 
 /**
@@ -52,6 +63,7 @@ export async function openPresence(options: PresenceOptions): Promise<Presence> 
   let workerId = 0;
   let reconnecting: Promise<void> | null = null;
   let turn: Promise<void> = Promise.resolve();
+  let readOnly = false;
 
   async function connect(): Promise<void> {
     const next = new pg.Client({ ...clientConfig(options), query_timeout: 10_000 });
@@ -78,7 +90,13 @@ export async function openPresence(options: PresenceOptions): Promise<Presence> 
     client = null;
     held.clear();
     void closeClient(which);
-    log.warn({ cause: messageOf(error) }, "lost the database connection, reconnecting");
+    readOnly ||= isReadOnly(error);
+    log.warn(
+      { cause: messageOf(error) },
+      isReadOnly(error)
+        ? "the server takes no writes, reconnecting until it does"
+        : "lost the database connection, reconnecting",
+    );
     reconnecting ??= reconnect().finally(() => (reconnecting = null));
   }
 
@@ -89,9 +107,12 @@ export async function openPresence(options: PresenceOptions): Promise<Presence> 
       try {
         await connect();
         log.info({}, "connected to the database again");
-        options.onReconnect();
+        const wasReadOnly = readOnly;
+        readOnly = false;
+        options.onReconnect(wasReadOnly);
         return;
       } catch (error) {
+        readOnly ||= isReadOnly(error);
         log.debug({ cause: messageOf(error) }, "could not connect");
       }
     }
@@ -117,7 +138,7 @@ export async function openPresence(options: PresenceOptions): Promise<Presence> 
       if (!(error instanceof pg.DatabaseError)) {
         if (current === client) options.onSilence();
         lost(current, error);
-      }
+      } else if (isReadOnly(error)) lost(current, error);
       throw error;
     }
   }
@@ -136,9 +157,14 @@ export async function openPresence(options: PresenceOptions): Promise<Presence> 
       if (!held.delete(pipelineId)) return;
       await onClient((c) => releaseGate(c, pipelineId));
     },
+    gateHolders: (pipelineId) => onClient((c) => gateHolders(c, pipelineId)),
     serve: (pipelineId, model) => onClient((c) => serve(c, pipelineId, workerId, model)),
-    unserve: (pipelineId) => onClient((c) => unserve(c, pipelineId)),
+    unserve: (pipelineId) => onClient((c) => unserve(c, pipelineId, workerId)),
     due: (pipelineIds) => onClient((c) => duePipelines(c, pipelineIds)),
+    beat: (heardMsAgo) => onClient((c) => beat(c, workerId, heardMsAgo)),
+    renew: (cause) => {
+      if (client !== null) lost(client, cause);
+    },
     interrupt() {
       stopping.abort();
       if (client !== null) interrupt(client);
@@ -147,14 +173,10 @@ export async function openPresence(options: PresenceOptions): Promise<Presence> 
       stopping.abort();
       await reconnecting;
       const last = client;
+      if (last === null) return;
+      await onClient((c) => depart(c, workerId)).catch(() => undefined);
       client = null;
-      if (last !== null) await closeClient(last);
+      await closeClient(last);
     },
   };
-}
-
-/** A connection that is only half open does not end on its own. */
-async function closeClient(client: pg.Client): Promise<void> {
-  await atMost(1_000, client.end());
-  interrupt(client);
 }

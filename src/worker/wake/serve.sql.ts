@@ -29,6 +29,6 @@ export async function serve(
 export const isBusy = (error: unknown): boolean =>
   error instanceof pg.DatabaseError && error.code === "55P03";
 
-export async function unserve(client: ClientBase, pipelineId: number): Promise<void> {
-  await client.query("select embedd.unserve($1)", [pipelineId]);
+export async function unserve(client: ClientBase, pipelineId: number, worker: number): Promise<void> {
+  await client.query("select embedd.unserve($1, $2)", [pipelineId, worker]);
 }

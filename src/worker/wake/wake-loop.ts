@@ -17,6 +17,10 @@
  * re-embedding is remembered. If another worker sleeps with the gate, no quiet writer can have begun since the
  * gate was granted to it, and the notification reaches all workers.
  *
+ * A session may keep the gate shared for as long as it likes: an idle transaction, a prepared one, or a stranger. After
+ * `LONG_REFUSALS` the worker is blocked: it sweeps, re-embeds and sleeps for 100 ms in turns, and asks each time. The
+ * invariant holds, because a sweep follows every such sleep.
+ *
  * Stale rows are re-embedded only here, between the last sweep and sleep: any pending row comes first.
  */
 export type WakeState =
@@ -25,8 +29,9 @@ export type WakeState =
   | { phase: "backing-off"; refusals: number }
   /** `holds`: this worker has the gate; otherwise another sleeper has it. */
   | { phase: "last-sweep"; woken: boolean; holds: boolean }
-  | { phase: "re-embedding"; woken: boolean; holds: boolean }
-  | { phase: "asleep"; holds: boolean };
+  /** `refusals` is not 0: nobody sleeps with the gate, and this worker is blocked. */
+  | { phase: "re-embedding"; woken: boolean; holds: boolean; refusals: number }
+  | { phase: "asleep"; holds: boolean; refusals: number };
 
 /** The outcome of an action; `wake` may also come while an action runs. */
 export type WakeEvent =
@@ -53,17 +58,29 @@ export interface WakeStep {
 }
 
 /** How long a worker without the gate may take to notice that the sleeper with the gate died. */
-export const STANDBY_MS = 1_000;
+const STANDBY_MS = 1_000;
+/** The longest timer that Node.js has, about 25 days. */
+const LONGEST_SLEEP_MS = 2 ** 31 - 1;
 
 /** After this many refusals, a worker checks whether a sleeper has the gate. */
 const REFUSALS_BEFORE_LOOKING = 3;
+
+/** About five seconds of refusals. */
+export const LONG_REFUSALS = 200;
 
 /**
  * 1, 2, 4 … 25 ms while a writer is in flight. If a transaction stays open for more than a few seconds
  * (idle, or prepared), the worker asks at most ten times a second.
  */
 export function refusalDelayMs(refusals: number): number {
-  return refusals > 200 ? 100 : Math.min(2 ** Math.max(refusals - 1, 0), 25);
+  return refusals > LONG_REFUSALS ? 100 : Math.min(2 ** Math.max(refusals - 1, 0), 25);
+}
+
+/** How long a worker sleeps unless it is woken. */
+export function sleepMs(state: WakeState): number {
+  if (state.phase !== "asleep") return 0;
+  if (state.holds) return LONGEST_SLEEP_MS;
+  return state.refusals > 0 ? refusalDelayMs(state.refusals) : STANDBY_MS;
 }
 
 export function startWakeLoop(): WakeStep {
@@ -106,6 +123,7 @@ function onGate(state: WakeState, answer: "granted" | "refused" | "sleeper"): Wa
   if (answer === "refused") {
     if (state.woken) return sweepAgain(false);
     const refusals = state.refusals + 1;
+    if (refusals > LONG_REFUSALS) return reembed(false, refusals);
     return {
       state: { phase: "backing-off", refusals },
       release: false,
@@ -122,7 +140,8 @@ function onGate(state: WakeState, answer: "granted" | "refused" | "sleeper"): Wa
 function onReembedded(state: WakeState, more: boolean): WakeStep {
   if (state.phase !== "re-embedding") return stillRunning(state);
   if (state.woken) return sweepAgain(state.holds);
-  if (!more) return sleep(state.holds);
+  if (!more) return sleep(state.holds, state.refusals);
+  if (state.refusals > 0) return sweepAgain(false, state.refusals);
   // Without the gate, the sleeper that has it may have died meanwhile.
   return state.holds ? reembed(true) : ask(REFUSALS_BEFORE_LOOKING);
 }
@@ -130,6 +149,7 @@ function onReembedded(state: WakeState, more: boolean): WakeStep {
 function onTimeout(state: WakeState): WakeStep {
   if (state.phase === "backing-off") return sweepAgain(false, state.refusals);
   if (state.phase !== "asleep") return stillRunning(state);
+  if (state.refusals > 0) return sweepAgain(false, state.refusals);
   return state.holds ? sleep(true) : ask(REFUSALS_BEFORE_LOOKING);
 }
 
@@ -145,16 +165,16 @@ function ask(refusals: number): WakeStep {
   };
 }
 
-function reembed(holds: boolean): WakeStep {
+function reembed(holds: boolean, refusals = 0): WakeStep {
   return {
-    state: { phase: "re-embedding", woken: false, holds },
+    state: { phase: "re-embedding", woken: false, holds, refusals },
     release: false,
     action: { type: "reembed" },
   };
 }
 
-function sleep(holds: boolean): WakeStep {
-  return { state: { phase: "asleep", holds }, release: false, action: { type: "sleep" } };
+function sleep(holds: boolean, refusals = 0): WakeStep {
+  return { state: { phase: "asleep", holds, refusals }, release: false, action: { type: "sleep" } };
 }
 
 function stillRunning(state: WakeState): WakeStep {

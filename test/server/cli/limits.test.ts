@@ -116,7 +116,7 @@ describeServer("a vector index that was left unfinished", () => {
     const builder = new pg.Client(docs.url);
     await builder.connect();
     await builder.query(
-      "select pg_advisory_lock(embedd.lock_class('index'), id) from embedd.pipelines where index_method is not null",
+      "select embedd.take_job(id, 'index') from embedd.pipelines where index_method is not null",
     );
     expect(
       (await docs.query("select vector_index from embedd.status where vector_index is not null")).rows,

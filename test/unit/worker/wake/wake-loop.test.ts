@@ -1,6 +1,12 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { nextWakeStep, refusalDelayMs, startWakeLoop } from "#embedd/worker/wake/wake-loop.js";
+import {
+  LONG_REFUSALS,
+  nextWakeStep,
+  refusalDelayMs,
+  sleepMs,
+  startWakeLoop,
+} from "#embedd/worker/wake/wake-loop.js";
 import type { WakeEvent, WakeStep } from "#embedd/worker/wake/wake-loop.js";
 
 function play(events: WakeEvent[]): WakeStep {
@@ -66,6 +72,23 @@ describe("the wake loop", () => {
     expect(play([nothing, refused, timeout]).action).toEqual({ type: "sweep" });
     expect(play([nothing, refused, timeout, nothing, refused]).action).toEqual({ type: "wait", ms: 2 });
     expect([1, 2, 3, 4, 5, 6, 50].map(refusalDelayMs)).toEqual([1, 2, 4, 8, 16, 25, 25]);
+  });
+
+  it("re-embeds and sleeps while a session keeps the gate for seconds, and sweeps ten times a second", () => {
+    const long = Array.from({ length: LONG_REFUSALS }, () => [nothing, refused, timeout]).flat();
+    const blocked = play([...long, nothing, refused]);
+    expect(blocked).toMatchObject({ release: false, action: { type: "reembed" } });
+    const asleep = nextWakeStep(blocked.state, noMore);
+    expect(asleep.action).toEqual({ type: "sleep" });
+    expect(sleepMs(asleep.state)).toBe(100);
+    for (const step of [nextWakeStep(asleep.state, timeout), nextWakeStep(blocked.state, more)]) {
+      expect(step.action).toEqual({ type: "sweep" });
+      // It is refused once more, and at once re-embeds again; or it gets the gate as always.
+      expect(nextWakeStep(nextWakeStep(step.state, nothing).state, refused).action.type).toBe("reembed");
+      const gate = nextWakeStep(nextWakeStep(step.state, nothing).state, granted);
+      expect(gate).toMatchObject({ state: { phase: "last-sweep", holds: true }, action: { type: "sweep" } });
+    }
+    expect(nextWakeStep(asleep.state, wake).action).toEqual({ type: "sweep" });
   });
 
   it("does not sleep after a wake-up that came during the last sweep", () => {

@@ -1,0 +1,92 @@
+import { expect, it, onTestFinished } from "vitest";
+import { createWorker } from "#embedd/worker/worker.js";
+import { describeServer, useDatabase } from "../../helpers/database.js";
+import { spawnCli } from "../../helpers/cli.js";
+import { startPgbouncer } from "../../helpers/programs.js";
+import { hashProvider } from "../../helpers/providers.js";
+import { waitFor } from "../../helpers/wait.js";
+import { startTestWorker } from "../../helpers/worker.js";
+
+const db = useDatabase();
+
+async function setReadOnly(value: "on" | "off"): Promise<void> {
+  await db.query(
+    `set default_transaction_read_only = off;
+     do $$ begin execute format('alter database %I set default_transaction_read_only = ${value}', current_database()); end $$`,
+  );
+}
+
+/** Ends the worker's connections, as a failover does; its next ones have the database's new settings. */
+async function endSessions(names: string): Promise<void> {
+  await db.query(
+    "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name ~ $1",
+    [names],
+  );
+}
+
+async function isEmbedded(source: string): Promise<boolean> {
+  return (
+    (await db.query("select from embedd.chunks where source = $1 and embedding is not null", [source]))
+      .rowCount === 1
+  );
+}
+
+describeServer("while the database is read-only", () => {
+  it.each([
+    ["the pool's sessions", "^embedd worker$", false],
+    ["the presence", "^embedd presence$", true],
+    ["all sessions", "^embedd (worker|presence|listener)$", false],
+  ])(
+    "the worker waits, and embeds within seconds afterwards, though %s began meanwhile",
+    async (_, names, writes) => {
+      const source = names;
+      onTestFinished(() => setReadOnly("off"));
+      const worker = await startTestWorker(db, hashProvider(), { pollIntervalMs: 1_000 });
+      await worker.idle();
+      await setReadOnly("on");
+      await endSessions(names);
+      await db.query("insert into embedd.chunks (source, content) values ($1, $1)", [source]);
+      // Several attempts fail, so that there are sessions that began in this time.
+      await new Promise((resolve) => setTimeout(resolve, 4_000));
+      expect(await isEmbedded(source)).toBe(writes);
+      await setReadOnly("off");
+      await waitFor(() => isEmbedded(source), { timeoutMs: 10_000, what: "the vector" });
+      await waitFor(
+        async () => (await db.query("select from embedd.workers where state = 'live'")).rowCount === 1,
+        { timeoutMs: 10_000, what: "the worker's presence" },
+      );
+    },
+  );
+});
+
+describeServer("behind a transaction pooler", () => {
+  it("a worker refuses to start, and leaves no lock in a pooled connection", async () => {
+    const url = await startPgbouncer(db.url);
+    await expect(createWorker({ databaseUrl: url, provider: hashProvider() })).rejects.toMatchObject({
+      code: "pooler",
+    });
+    const { rows } = await db.query("select from embedd.advisory_locks");
+    expect(rows).toEqual([]);
+  });
+
+  it("embedd migrate and embedd switch-model refuse as well", async () => {
+    const env = { DATABASE_URL: await startPgbouncer(db.url) };
+    for (const args of [
+      ["migrate"],
+      ["switch-model", "embedd.chunks", "--model", "next", "--dimensions", "8"],
+    ]) {
+      const { code, stderr } = await spawnCli(args, { env }).exited;
+      expect(stderr).toMatch(/transaction pooler/);
+      expect(code).toBe(2);
+    }
+  });
+
+  it("embedd run exits with 2 and says what to type", async () => {
+    const url = await startPgbouncer(db.url);
+    const { code, stderr } = await spawnCli(["run"], { env: { DATABASE_URL: url } }).exited;
+    expect(stderr).toMatch(/transaction pooler.*\n {2}try: export DATABASE_URL='.*5432/);
+    expect(code).toBe(2);
+    const status = await spawnCli(["status", "--require-worker"], { env: { DATABASE_URL: db.url } }).exited;
+    expect(status).toMatchObject({ code: 3, stdout: "0 workers\n" });
+  });
+});
