@@ -1,5 +1,5 @@
 --! Previous: sha1:378f1ebe6ec63e0310b16d6ea95e06dca430c07f
---! Hash: sha1:8bf34b1451f4ad2a5cd4a2b2429610545791f6ed
+--! Hash: sha1:a913040efdc93aea91e83a7559bf424269b1d35c
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,
@@ -50,11 +50,11 @@ language sql stable as $$
       ('worker', 'failures', null, '{SELECT,INSERT,UPDATE,DELETE}'),
       ('worker', 'usage', null, '{SELECT,INSERT,UPDATE,DELETE}'),
       ('worker', 'vectors', null, '{SELECT,INSERT,UPDATE,DELETE}'),
-      ('worker', 'refresh_windows', null, '{SELECT,INSERT,UPDATE,DELETE}'),
       ('worker', 'locks', null, '{SELECT,INSERT,UPDATE,DELETE}'),
       ('worker', 'heartbeats', null, '{SELECT,INSERT,UPDATE,DELETE}'),
       ('worker', 'advisory_locks', null, '{SELECT}'),
       ('worker', 'foreign_locks', null, '{SELECT}'),
+      ('worker', 'refresh_windows', null, '{SELECT,INSERT,UPDATE,DELETE}'),
       ('worker', 'worker_ids', null, '{USAGE}'),
       ('owner', 'pipelines', null, '{SELECT}'),
       ('owner', 'status', null, '{SELECT}'),

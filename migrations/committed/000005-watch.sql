@@ -1,5 +1,5 @@
---! Previous: sha1:8bf34b1451f4ad2a5cd4a2b2429610545791f6ed
---! Hash: sha1:09664af3c27459798e147fdb11d32cf309d44344
+--! Previous: sha1:a913040efdc93aea91e83a7559bf424269b1d35c
+--! Hash: sha1:f97640354555bea5e4542ad7be779ce7f9ecb848
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.

@@ -1,5 +1,5 @@
---! Previous: sha1:09664af3c27459798e147fdb11d32cf309d44344
---! Hash: sha1:875817715cab1623aae4918cf5a02da8260184ff
+--! Previous: sha1:f97640354555bea5e4542ad7be779ce7f9ecb848
+--! Hash: sha1:275659f3b59a192efed6fb596e543a6b51afebc1
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.

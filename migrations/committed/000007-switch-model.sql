@@ -1,5 +1,5 @@
---! Previous: sha1:875817715cab1623aae4918cf5a02da8260184ff
---! Hash: sha1:6eb488bbf634d8e687584985af1c9420990cb581
+--! Previous: sha1:275659f3b59a192efed6fb596e543a6b51afebc1
+--! Hash: sha1:bc54873d8526685908516b6571b0fc984c34f5f4
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
