@@ -1,5 +1,5 @@
 --! Previous: sha1:378f1ebe6ec63e0310b16d6ea95e06dca430c07f
---! Hash: sha1:3bb7f4ba8aa4bab896ffbe86a1519b1577b69d11
+--! Hash: sha1:a913040efdc93aea91e83a7559bf424269b1d35c
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,
@@ -28,7 +28,7 @@ $$;
 comment on function embedd.owner_roles() is 'The roles that embedd.grant_owner was called with.';
 
 -- The one list of what a role needs, for grant_worker, grant_owner and doctor. All functions of embedd run with the
--- rights of their caller, so EXECUTE on them gives no right; the few that do not are for owners alone.
+-- rights of their caller, so EXECUTE on them gives no right. Of the few that do not, workers need only follow_names.
 create function embedd.role_privileges(purpose text)
 returns table (kind text, object oid, name text, columns text, privilege text)
 language sql stable as $$
@@ -77,6 +77,7 @@ language sql stable as $$
   where f.pronamespace = 'embedd'::regnamespace
     and f.prorettype <> 'trigger'::regtype
     and (not f.prosecdef
+      or (role_privileges.purpose = 'worker' and f.proname = 'follow_names')
       or (role_privileges.purpose = 'owner' and f.proname in ('watch_for_owner', 'unwatch_for_owner')))
   union all
   select 'schema', n.oid, quote_ident(n.nspname), null, 'USAGE'

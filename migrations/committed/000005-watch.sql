@@ -1,5 +1,5 @@
---! Previous: sha1:3bb7f4ba8aa4bab896ffbe86a1519b1577b69d11
---! Hash: sha1:fb08479d091bd51f8568f7f0e25537d649d6e00b
+--! Previous: sha1:a913040efdc93aea91e83a7559bf424269b1d35c
+--! Hash: sha1:f97640354555bea5e4542ad7be779ce7f9ecb848
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.

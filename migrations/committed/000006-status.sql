@@ -1,5 +1,5 @@
---! Previous: sha1:fb08479d091bd51f8568f7f0e25537d649d6e00b
---! Hash: sha1:5d9c8ece0dfb6d6f0c5919baee6f7a8e0a181b3c
+--! Previous: sha1:f97640354555bea5e4542ad7be779ce7f9ecb848
+--! Hash: sha1:275659f3b59a192efed6fb596e543a6b51afebc1
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.

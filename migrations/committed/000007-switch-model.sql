@@ -1,5 +1,5 @@
---! Previous: sha1:5d9c8ece0dfb6d6f0c5919baee6f7a8e0a181b3c
---! Hash: sha1:87fe2420b0efe1b578ac9b55ad1a48a722a36c05
+--! Previous: sha1:275659f3b59a192efed6fb596e543a6b51afebc1
+--! Hash: sha1:bc54873d8526685908516b6571b0fc984c34f5f4
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one

@@ -14,6 +14,9 @@ export async function findDefinition(
   client: ClientBase,
   { relation, embedding }: Pick<WatchOptions, "relation" | "embedding">,
 ): Promise<Definition | null> {
+  await client.query(
+    "select embedd.check_may_watch() where not has_table_privilege('embedd.pipelines', 'SELECT')",
+  );
   const { rows } = await client.query<Definition>(
     `
 select p.id as "pipelineId", p.content_columns as content, p.template

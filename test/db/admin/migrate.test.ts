@@ -61,7 +61,7 @@ describe("the schema of another pre-release build", () => {
     await query(
       `create table docs (id integer primary key, body text, embedding vector(3), embedding_model text);
        insert into docs values (1, 'a text', '[1,2,3]', 'a-model');
-       select embedd.watch('docs', array['body'])`,
+       select embedd.watch('docs', array['body'], existing => 'keep')`,
     );
     await query(change);
     const vectors = () => query("select * from docs").then(({ rows }) => rows as unknown[]);
@@ -87,7 +87,7 @@ describe("the schema of another pre-release build", () => {
     ).toEqual([{ a: null, b: null }]);
 
     expect(await migrate(url)).not.toEqual([]);
-    await query("select embedd.watch('docs', array['body'])");
+    await query("select embedd.watch('docs', array['body'], existing => 'keep')");
     expect(await vectors()).toEqual(before);
     expect(
       (await query("select done::int, stale::int from embedd.status where relation = 'docs'")).rows,

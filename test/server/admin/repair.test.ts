@@ -33,6 +33,20 @@ function waitForError(pipeline: number, pattern: RegExp | null): Promise<unknown
   );
 }
 
+/** Waits until a refresh has reached every row; old vectors serve until then. */
+function waitForRefresh(pipeline: number): Promise<unknown> {
+  return waitFor(
+    async () => {
+      const { rows } = await db.query<{ refreshing: boolean }>(
+        "select refreshing from embedd.status where pipeline_id = $1",
+        [pipeline],
+      );
+      return rows[0]?.refreshing === false;
+    },
+    { timeoutMs: 15_000, what: `the refresh of pipeline ${pipeline}` },
+  );
+}
+
 describeServer("a table whose changes went unnoticed", () => {
   it.each([
     ["triggers disabled", "alter table NAME disable trigger user", "select", /triggers are disabled/],
@@ -86,6 +100,7 @@ describeServer("a table whose changes went unnoticed", () => {
       stderr: expect.stringContaining("--existing") as string,
     });
     expect(await embedd("repair", relation, "--existing", "refresh")).toMatchObject({ code: 0 });
+    await waitForRefresh(pipeline);
     await expectVectors(db, relation, { 1: "two" });
     await run("update NAME set body = 'three'");
     await expectVectors(db, relation, { 1: "three" });
