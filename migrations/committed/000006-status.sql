@@ -1,5 +1,5 @@
 --! Previous: sha1:f97640354555bea5e4542ad7be779ce7f9ecb848
---! Hash: sha1:275659f3b59a192efed6fb596e543a6b51afebc1
+--! Hash: sha1:7097a6d53c522cc8bce7eee8db89c1ac658d0b24
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.
@@ -46,6 +46,12 @@ declare
     $sql$;
 begin
   if not embedd.pipeline_is_whole(pipeline) then
+    -- Columns that were only renamed are no problem: the next worker or command follows them.
+    problem := coalesce(
+      embedd.table_problem(pipeline),
+      case when embedd.column_names(pipeline.relation,
+          pipeline.key_attnums || pipeline.content_attnums || pipeline.embedding_attnum || pipeline.model_attnum) is null
+        then 'a column that it needs is gone' end);
     return;
   end if;
   problem := embedd.hidden_rows(pipeline.relation);

@@ -1,5 +1,5 @@
---! Previous: sha1:275659f3b59a192efed6fb596e543a6b51afebc1
---! Hash: sha1:bc54873d8526685908516b6571b0fc984c34f5f4
+--! Previous: sha1:7097a6d53c522cc8bce7eee8db89c1ac658d0b24
+--! Hash: sha1:368d86b2861df99ba274830d13efc112ce0d22c0
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one

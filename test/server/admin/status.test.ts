@@ -155,3 +155,23 @@ describeServer("row-level security", () => {
     await worker.stop();
   });
 });
+
+describeServer("status without a worker", () => {
+  const errors = async (name: string): Promise<(string | null)[]> =>
+    (await readStatus(db.pool)).filter((s) => s.relation.endsWith(name)).map(({ error }) => error);
+
+  it("says that a table or a column is gone, and what to type", async () => {
+    await db.query(`create table lost (id int primary key, body text, embedding vector(384), embedding_model text);
+      create table worn (like lost including all);
+      select embedd.watch('lost', '{body}'), embedd.watch('worn', '{body}')`);
+    expect([...(await errors("lost")), ...(await errors("worn"))]).toEqual([null, null]);
+    await db.query("alter table worn rename column body to title");
+    expect(await errors("worn")).toEqual([null]);
+    await db.query("drop table lost; alter table worn drop column embedding cascade");
+    expect(await errors("lost")).toEqual(["its table is gone; embedd unwatch public.lost"]);
+    expect(await errors("worn")).toEqual(["a column that it needs is gone"]);
+    const { exited } = spawnCli(["status"], { env: { DATABASE_URL: db.url } });
+    expect(await exited).toMatchObject({ code: 3 });
+    await db.query("select embedd.unwatch('lost'), embedd.unwatch('worn')");
+  });
+});
