@@ -29,7 +29,7 @@ describeServer("search in an indexed column of two models", () => {
       insert into mix select i, 'text', case when i <= 30 then array[-1, i * 0.01, 0] else array[1, i * 0.0001, 0] end::vector,
         case when i <= 30 then 'new' else 'old' end from generate_series(1, 4000) i;
       create index mix_hnsw on mix using hnsw (embedding vector_cosine_ops);
-      select embedd.watch('mix', '{body}')`);
+      select embedd.watch('mix', '{body}', existing => 'keep')`);
     await db.query("analyze mix");
   });
 
