@@ -1,5 +1,5 @@
 --! Previous: sha1:7097a6d53c522cc8bce7eee8db89c1ac658d0b24
---! Hash: sha1:368d86b2861df99ba274830d13efc112ce0d22c0
+--! Hash: sha1:0b8968d97114c031d340d67c0fae874b06d800bb
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
@@ -24,7 +24,7 @@ language sql stable as $$
 $$;
 comment on function embedd.table_tree(regclass) is 'A table and its partitions.';
 
--- Whatever refers to a column and not to its name would stay with the old column. Indexes are not listed: the switch
+-- An object that refers to a column, not to its name, would stay with the old column. Indexes are not listed: the switch
 -- builds new ones.
 create function embedd.column_dependents(relation regclass, column_names text[]) returns text
 language sql stable as $$

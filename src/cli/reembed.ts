@@ -38,7 +38,7 @@ interface Task {
   left: (pipeline: PipelineStatus) => number;
   /** Afterwards: those that could not be re-embedded. */
   failed: (pipeline: PipelineStatus) => number;
-  /** If no row is to be re-embedded. */
+  /** What to print if no row needs re-embedding. */
   nothing: string;
 }
 

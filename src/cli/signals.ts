@@ -27,7 +27,7 @@ export function setShutdownMs(ms: number): void {
 }
 
 /**
- * Makes every command end within EMBEDD_SHUTDOWN_MS of the first signal, whatever it waits for. A second signal ends
+ * Makes every command end within EMBEDD_SHUTDOWN_MS of the first signal, in every wait. A second signal ends
  * the process at once.
  */
 export function handleStopSignals(): void {

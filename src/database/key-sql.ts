@@ -65,7 +65,7 @@ export type KeyComparison = "<" | ">=";
 
 /**
  * Compares the key of a row `t` with the one in `parameter`, in the order of the primary key's index. Where the
- * operators are not in pg_catalog, row comparison would not find them, so each column is compared by itself.
+ * operators are not in pg_catalog, row comparison would not find them, so each column is compared separately.
  */
 export function keyCompares(pipeline: Pipeline, comparison: KeyComparison, parameter: string): string {
   const { keys } = pipeline;

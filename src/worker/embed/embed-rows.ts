@@ -12,7 +12,7 @@ export interface EmbedContext {
   provider: Provider;
   meter: UsageMeter;
   reuse: Reuse;
-  /** Characters embedded of each content column; a claim reads one more, which tells whether the text goes on. */
+  /** Characters embedded of each content column; a claim reads one more, which tells whether the text was cut. */
   maxChars: number;
   /** Aborts computing at the shutdown's deadline. */
   signal: AbortSignal;
