@@ -2,7 +2,7 @@ import type { ClientBase, Pool } from "pg";
 import pgvector from "pgvector";
 import type { Pipeline } from "../database/pipeline.js";
 import { mayBeRows } from "../database/isolate.js";
-import { bindKeys, columnsAreCurrent, keyNames, keyText, keysMatch, typedKeys } from "../database/key-sql.js";
+import { bindKeys, columnsAreCurrent, inputRows, keyText, keysMatch } from "../database/key-sql.js";
 import { parameters } from "../database/parameters.js";
 import { inTransaction } from "../database/transaction.js";
 
@@ -124,7 +124,7 @@ async function readContent(
   };
   const text = `
 select ${contentObject(pipeline, p.names, p.maxChars)} as content
-from (select ${typedKeys(pipeline)} from unnest(${p.keys}) as u (${keyNames(pipeline)})) as u
+from (${inputRows(pipeline, p.keys, {})}) as u
 join ${pipeline.relation} t on ${keysMatch(pipeline, "t", "u")}`;
   try {
     const { rows } = await pool.query<Pick<SearchResult, "content">>(text, values);

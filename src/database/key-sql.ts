@@ -170,3 +170,13 @@ export function bindKeys(
 export function typedKeys(pipeline: Pipeline, alias = "u"): string {
   return pipeline.keys.map((key, i) => `${alias}.k${i + 1}::${key.type} as k${i + 1}`).join(", ");
 }
+
+/**
+ * Reads the rows of a statement's parameters: the keys of `bindKeys` in their types, and one column per entry of `columns`.
+ * @param columns names, each with an array of as many values as there are keys
+ */
+export function inputRows(pipeline: Pipeline, keys: string, columns: Record<string, string>): string {
+  const names = Object.keys(columns);
+  return `select ${[typedKeys(pipeline), ...names.map((name) => `u.${name}`)].join(", ")}
+    from unnest(${[keys, ...Object.values(columns)].join(", ")}) as u (${[keyNames(pipeline), ...names].join(", ")})`;
+}
