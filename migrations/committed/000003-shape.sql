@@ -1,5 +1,5 @@
 --! Previous: sha1:129c7dad73bda2b08a528a82f2281fae78abc8f9
---! Hash: sha1:378f1ebe6ec63e0310b16d6ea95e06dca430c07f
+--! Hash: sha1:bd69a5bf646e0acc7ccdcde8201086fa4cd85ce8
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal
@@ -122,19 +122,28 @@ begin
 end $$;
 comment on function embedd.check_relation(regclass) is 'Refuses a relation that cannot be watched.';
 
+create function embedd.find_column(relation regclass, name text, hint text) returns pg_attribute
+language plpgsql stable as $$
+declare
+  found pg_attribute;
+begin
+  select * into found
+  from pg_attribute
+  where attrelid = relation and attname = name and attnum > 0 and not attisdropped;
+  if found.attnum is null then
+    perform embedd.refuse('no_such_column', format('table %s has no column %I', relation, name), hint);
+  end if;
+  return found;
+end $$;
+comment on function embedd.find_column(regclass, text, text) is 'A column of a table; refuses with the hint if there is none.';
+
 create function embedd.check_embedding_column(relation regclass, embedding_column text) returns void
 language plpgsql stable as $$
 declare
-  a pg_attribute;
+  a constant pg_attribute := embedd.find_column(relation, embedding_column,
+    format('ALTER TABLE %s ADD COLUMN %I vector(384);  -- or add --create-columns to embedd watch', relation, embedding_column));
 begin
-  select * into a
-  from pg_attribute
-  where attrelid = relation and attname = embedding_column and attnum > 0 and not attisdropped;
-  if not found then
-    perform embedd.refuse('no_such_column',
-      format('table %s has no column %I', relation, embedding_column),
-      format('ALTER TABLE %s ADD COLUMN %I vector(384);', relation, embedding_column));
-  elsif not exists (
+  if not exists (
     select from pg_type t
     join pg_depend d on d.classid = 'pg_type'::regclass and d.objid = t.oid and d.deptype = 'e'
     join pg_extension e on e.oid = d.refobjid and e.extname = 'vector'
@@ -142,7 +151,7 @@ begin
     perform embedd.refuse('embedding_type',
       format('column %I of %s is of type %s, not vector(n) or halfvec(n)',
         embedding_column, relation, format_type(a.atttypid, a.atttypmod)),
-      format('ALTER TABLE %s ADD COLUMN another_name vector(384); then watch that column', relation));
+      format('ALTER TABLE %s ADD COLUMN another_name vector(384);  -- then watch that column', relation));
   elsif a.atttypmod < 1 then
     perform embedd.refuse('no_dimension',
       format('column %I of %s has no fixed dimension', embedding_column, relation),
@@ -162,19 +171,13 @@ comment on function embedd.check_embedding_column(regclass, text) is 'Refuses a 
 create function embedd.check_model_column(relation regclass, model_column text) returns void
 language plpgsql stable as $$
 declare
-  a pg_attribute;
+  a constant pg_attribute := embedd.find_column(relation, model_column,
+    format('ALTER TABLE %s ADD COLUMN %I text;  -- or add --create-columns to embedd watch', relation, model_column));
 begin
-  select * into a
-  from pg_attribute
-  where attrelid = relation and attname = model_column and attnum > 0 and not attisdropped;
-  if not found then
-    perform embedd.refuse('no_such_column',
-      format('table %s has no column %I for the model name', relation, model_column),
-      format('ALTER TABLE %s ADD COLUMN %I text;', relation, model_column));
-  elsif a.atttypid not in ('text'::regtype, 'varchar'::regtype) or a.attgenerated <> '' or a.attnotnull then
+  if a.atttypid not in ('text'::regtype, 'varchar'::regtype) or a.attgenerated <> '' or a.attnotnull then
     perform embedd.refuse('model_column',
       format('column %I of %s must be an ordinary, nullable text column', model_column, relation),
-      format('ALTER TABLE %s ADD COLUMN another_name text; then watch that column', relation));
+      format('ALTER TABLE %s ADD COLUMN another_name text;  -- then name it with --model-column', relation));
   end if;
 end $$;
 comment on function embedd.check_model_column(regclass, text) is 'Refuses a column that cannot hold the model name.';
@@ -188,16 +191,11 @@ begin
     perform embedd.refuse('no_content', 'name at least one content column', 'embedd watch docs --content body');
   end if;
   foreach name in array content_columns loop
-    if not exists (
-      select from pg_attribute
-      where attrelid = relation and attname = name and attnum > 0 and not attisdropped) then
-      perform embedd.refuse('no_such_column',
-        format('table %s has no column %I', relation, name),
-        format('its columns: %s', (
-          select string_agg(quote_ident(attname), ', ' order by attnum)
-          from pg_attribute
-          where attrelid = relation and attnum > 0 and not attisdropped)));
-    elsif name = any (taken) then
+    perform embedd.find_column(relation, name, format('its columns: %s', (
+      select string_agg(quote_ident(attname), ', ' order by attnum)
+      from pg_attribute
+      where attrelid = relation and attnum > 0 and not attisdropped)));
+    if name = any (taken) then
       perform embedd.refuse('content_column',
         format('column %I of %s is written by embedd, so it cannot be a content column', name, relation),
         'name the columns that hold the text');
@@ -223,7 +221,9 @@ begin
   if keys is null then
     perform embedd.refuse('no_primary_key',
       format('table %s has no primary key', relation),
-      format('ALTER TABLE %s ADD PRIMARY KEY (...); or ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY;',
+      format(case when embedd.attnums(relation, '{id}') = '{NULL}'
+          then 'ALTER TABLE %s ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY;  -- or ADD PRIMARY KEY (a, b)'
+          else 'ALTER TABLE %s ADD PRIMARY KEY (id);  -- or other columns that identify a row' end,
         relation));
   end if;
   return keys;
@@ -231,7 +231,7 @@ end $$;
 comment on function embedd.primary_key(regclass) is
   'The columns of the primary key, in order; refuses a table without one.';
 
-create function embedd.key_operators(relation regclass) returns table (attnum smallint, operator oid)
+create function embedd.key_operators(key_index oid) returns table (attnum smallint, operator oid)
 language sql stable as $$
   select u.attnum, ao.amopopr
   from pg_index i
@@ -241,9 +241,9 @@ language sql stable as $$
     and ao.amopstrategy = 3
     and ao.amoplefttype = oc.opcintype
     and ao.amoprighttype = oc.opcintype
-  where i.indrelid = relation and i.indisprimary
+  where i.indexrelid = key_index
 $$;
-comment on function embedd.key_operators(regclass) is 'The equality operator of each key column, from the primary key''s index.';
+comment on function embedd.key_operators(oid) is 'The equality operator of each column of a unique index.';
 
 -- Triggers for one event run in byte order of their names, and embedd's must see the row as the others leave it.
 create function embedd.later_triggers(relation regclass) returns text
@@ -574,8 +574,8 @@ comment on function embedd.content_changed(regclass, text[]) is
 -- permissive policy that names the role was. Restrictive policies for PUBLIC narrow even that one.
 create function embedd.hidden_rows(relation regclass) returns text
 language sql stable as $$
-  select format('%s from role %I: ALTER ROLE %2$I BYPASSRLS, or create a policy for it: '
-      'CREATE POLICY %3$I ON %4$s TO %2$I USING (true)',
+  select format('%s from role %I: ALTER ROLE %2$I BYPASSRLS;  -- or create a policy for it: '
+      'CREATE POLICY %3$I ON %4$s TO %2$I USING (true);',
     case
       when policies.public > 0 then 'a row-level security policy for PUBLIC may hide its rows'
       else 'row-level security hides its rows'

@@ -1,5 +1,5 @@
---! Previous: sha1:378f1ebe6ec63e0310b16d6ea95e06dca430c07f
---! Hash: sha1:a913040efdc93aea91e83a7559bf424269b1d35c
+--! Previous: sha1:bd69a5bf646e0acc7ccdcde8201086fa4cd85ce8
+--! Hash: sha1:5fb9d88f66a7e631e978de509fc57d99688177cd
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,
@@ -116,6 +116,12 @@ language sql stable as $$
     join pg_attribute a on a.attrelid = pipeline.relation and a.attname = u.name and not a.attisdropped
     join pg_type t on t.oid = a.atttypid
   ),
+  operators (operator) as (
+    select k.operator
+    from pg_index i
+    cross join lateral embedd.key_operators(i.indexrelid) k
+    where i.indrelid = pipeline.relation and i.indisprimary
+  ),
   functions (oid) as (
     -- Keys and texts are read as text, and keys are read back.
     select k.castfunc
@@ -126,7 +132,7 @@ language sql stable as $$
     union
     select o.oprcode
     from columns c
-    join pg_operator o on o.oid in (select operator from embedd.key_operators(pipeline.relation))
+    join pg_operator o on o.oid in (select k.operator from operators k)
     where c.role = 'key'
   )
   select 'table', pipeline.relation::oid, pipeline.relation::text, quote_ident(c.attname), p.privilege
@@ -142,7 +148,7 @@ language sql stable as $$
       union
       select o.oprnamespace
       from pg_operator o
-      where o.oid in (select operator from embedd.key_operators(pipeline.relation)))
+      where o.oid in (select k.operator from operators k))
     and n.nspname <> 'pg_catalog'
   union
   select 'routine', f.oid, f.oid::regprocedure::text, null, 'EXECUTE'
@@ -187,7 +193,7 @@ begin
   if not embedd.has_privilege(role, kind, object, columns, privilege) then
     perform embedd.refuse('cannot_grant',
       format('role %I may not grant %s on %s %s', current_user, privilege, kind, name),
-      format('GRANT %s ON %s %s TO %s; as its owner', privilege, upper(kind), name, role));
+      format('GRANT %s ON %s %s TO %s;  -- as its owner', privilege, upper(kind), name, role));
   end if;
   -- Privileges in embedd's own schema go with it.
   if kind in ('schema', 'routine') and 'embedd'::regnamespace not in (
@@ -322,14 +328,23 @@ end $$;
 comment on function embedd.revoke_pipeline(embedd.pipelines) is
   'Revokes what embedd.grants records for a pipeline, unless another pipeline needs it.';
 
+create function embedd.resolve_role(role text, hint text) returns regrole
+language plpgsql stable as $$
+declare
+  found constant regrole := to_regrole(quote_ident(role));
+begin
+  if found is null then
+    perform embedd.refuse('no_such_role', format('there is no role %I', role), hint);
+  end if;
+  return found;
+end $$;
+comment on function embedd.resolve_role(text, text) is 'The role with this name; refuses with the hint if there is none.';
+
 create function embedd.grant_worker(role text) returns void
 language plpgsql as $$
 declare
-  target regrole := to_regrole(quote_ident(role));
+  target constant regrole := embedd.resolve_role(role, format('CREATE ROLE %I LOGIN;', role));
 begin
-  if target is null then
-    perform embedd.refuse('no_such_role', format('there is no role %I', role), format('CREATE ROLE %I LOGIN;', role));
-  end if;
   perform embedd.give(target, n.kind, n.object, n.name, n.columns, n.privilege)
   from embedd.role_privileges('worker') n;
   perform embedd.grant_pipeline(p, target)
@@ -343,12 +358,9 @@ comment on function embedd.grant_worker is
 create function embedd.revoke_worker(role text) returns void
 language plpgsql as $$
 declare
-  target regrole := to_regrole(quote_ident(role));
+  target constant regrole := embedd.resolve_role(role, 'psql "$DATABASE_URL" -c "\du"');
   given embedd.grants;
 begin
-  if target is null then
-    perform embedd.refuse('no_such_role', format('there is no role %I', role), 'psql -c "\du"');
-  end if;
   for given in
     delete from embedd.grants g
     where g.grantee = target
@@ -367,11 +379,8 @@ comment on function embedd.revoke_worker is 'Revokes what embedd.grant_worker gr
 create function embedd.grant_owner(role text) returns void
 language plpgsql as $$
 declare
-  target regrole := to_regrole(quote_ident(role));
+  target constant regrole := embedd.resolve_role(role, format('CREATE ROLE %I LOGIN;', role));
 begin
-  if target is null then
-    perform embedd.refuse('no_such_role', format('there is no role %I', role), format('CREATE ROLE %I LOGIN;', role));
-  end if;
   perform embedd.give(target, n.kind, n.object, n.name, n.columns, n.privilege)
   from embedd.role_privileges('owner') n;
 end $$;

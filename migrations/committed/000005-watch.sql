@@ -1,5 +1,5 @@
---! Previous: sha1:a913040efdc93aea91e83a7559bf424269b1d35c
---! Hash: sha1:f97640354555bea5e4542ad7be779ce7f9ecb848
+--! Previous: sha1:5fb9d88f66a7e631e978de509fc57d99688177cd
+--! Hash: sha1:6758308c26bf7bee1b61fe82dc366413e2628359
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.
@@ -248,7 +248,7 @@ begin
   if existing is null or existing not in ('keep', 'refresh') then
     perform embedd.refuse('existing_vectors',
       format('there is no choice %L for existing vectors', existing),
-      'keep trusts them, refresh embeds their rows again');
+      'keep trusts them, refresh re-embeds their rows');
   elsif existing = 'keep' then
     update embedd.pipelines p set gap = null where p.id = resolve_gap.pipeline_id;
     return;
@@ -277,7 +277,7 @@ begin
     perform embedd.refuse('existing_vectors',
       format('column %I of %s has vectors, and embedd cannot know whether they belong to the texts as they are now',
         embedding_column, relation),
-      'existing => ''refresh'' embeds their rows again in the background; existing => ''keep'' trusts them');
+      E'existing => ''refresh''  -- re-embeds their rows in the background\nexisting => ''keep''  -- trusts them');
   end if;
 end $$;
 comment on function embedd.check_existing(regclass, text, text) is
@@ -406,7 +406,7 @@ begin
        or coalesce(index_method, watched.index_method) is distinct from watched.index_method then
       perform embedd.refuse('already_watched',
         format('column %I of %s is already watched, by pipeline %s', embedding_column, target, watched.id),
-        format('SELECT embedd.unwatch(%L); first, or choose another embedding column', target));
+        format('embedd unwatch %s  # or name another column with --embedding', embedd.shell_word(target::text)));
     end if;
     perform embedd.redefine(watched, content_columns, template, create_index, existing);
     return watched.id;
@@ -489,7 +489,7 @@ begin
   if embedd.drop_strays(target) + dropped = 0 then
     perform embedd.refuse('not_watched',
       format('%s is not watched', target),
-      'SELECT relation, embedding_column FROM embedd.pipelines;');
+      'embedd status');
   end if;
   return dropped;
 end $$;
@@ -530,7 +530,10 @@ begin
     if problem is not null and filled and existing is null then
       perform embedd.refuse('existing_vectors',
         format('vectors of %s may belong to earlier texts: %s', target, problem),
-        format('embedd repair %s --existing refresh; or --existing keep to trust them', embedd.shell_word(target::text)));
+        format(
+          E'embedd repair %1$s --existing refresh  # re-embeds their rows\n'
+          'embedd repair %1$s --existing keep  # trusts them',
+          embedd.shell_word(target::text)));
     end if;
     if pipeline.relation <> target then
       perform embedd.revoke_pipeline(pipeline);
@@ -552,7 +555,7 @@ begin
   if not found then
     perform embedd.refuse('not_watched',
       format('%s is not watched', target),
-      'SELECT relation, embedding_column FROM embedd.pipelines;');
+      'embedd status');
   end if;
 end $$;
 comment on function embedd.repair(text, text, text) is

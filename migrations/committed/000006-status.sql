@@ -1,5 +1,5 @@
---! Previous: sha1:f97640354555bea5e4542ad7be779ce7f9ecb848
---! Hash: sha1:7097a6d53c522cc8bce7eee8db89c1ac658d0b24
+--! Previous: sha1:6758308c26bf7bee1b61fe82dc366413e2628359
+--! Hash: sha1:cb1015db4df1a60af4b045c75cb3ee20fdab8b35
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.
@@ -19,6 +19,19 @@ begin
 end $$;
 comment on function embedd.count_pending(embedd.pipelines) is
   'Counts pending rows in their index, which reads no text.';
+
+create function embedd.may_count(pipeline embedd.pipelines) returns boolean
+language sql stable as $$
+  select has_table_privilege('embedd.leases', 'INSERT') or coalesce((
+    select has_schema_privilege(c.relnamespace, 'USAGE') and bool_and(has_column_privilege(c.oid, a.attnum, 'SELECT'))
+    from pg_class c
+    join pg_attribute a on a.attrelid = c.oid and not a.attisdropped
+      and a.attname = any (pipeline.content_columns || pipeline.embedding_column || pipeline.model_column)
+    where c.oid = pipeline.relation
+    group by c.oid, c.relnamespace), true)
+$$;
+comment on function embedd.may_count(embedd.pipelines) is
+  'Whether the current role is expected to count the rows of a pipeline: a worker, or a role that may read the table.';
 
 create function embedd.count_rows(
   pipeline embedd.pipelines,
@@ -52,6 +65,9 @@ begin
       case when embedd.column_names(pipeline.relation,
           pipeline.key_attnums || pipeline.content_attnums || pipeline.embedding_attnum || pipeline.model_attnum) is null
         then 'a column that it needs is gone' end);
+    return;
+  end if;
+  if not embedd.may_count(pipeline) then
     return;
   end if;
   problem := embedd.hidden_rows(pipeline.relation);
@@ -91,7 +107,7 @@ exception when others then
 end $$;
 comment on function embedd.count_rows is
   'Reads the whole table. All counts are NULL if the table no longer has the pipeline''s columns, or cannot be read within '
-  'a second of waiting for its lock; problem says why. It never raises.';
+  'a second of waiting for its lock; problem says why. It never raises. Without embedd.may_count all are NULL, problem too.';
 
 -- Where all connections share one session, nobody is seen building.
 create function embedd.builds_index(pipeline_id integer) returns boolean
@@ -124,7 +140,11 @@ create view embedd.status as
     case when counts.pending is not null then greatest(counts.pending - failures.dead_pending, 0) end as pending,
     case when counts.pending - failures.dead_pending > 0 then now() - coalesce(p.caught_up_at, p.created_at) end
       as oldest_pending_age,
-    coalesce((select sum(cardinality(l.keys)) from embedd.leases l where l.pipeline_id = p.id), 0)::bigint as in_flight,
+    coalesce((
+      select sum(cardinality(l.keys))
+      from embedd.leases l
+      where l.pipeline_id = p.id and l.expires_at > now() and l.worker in (select w.id from embedd.workers w)
+    ), 0)::bigint as in_flight,
     failures.failed,
     failures.dead,
     counts.done,
@@ -149,7 +169,8 @@ create view embedd.status as
     usage.tokens_today,
     usage.usd_today,
     usage.texts_today,
-    usage.cut_texts_today
+    usage.cut_texts_today,
+    embedd.may_count(p) as may_count
   from embedd.pipelines p
   cross join lateral embedd.count_rows(p) as counts
   cross join lateral (
@@ -171,9 +192,11 @@ create view embedd.status as
 comment on view embedd.status is
   'The backlog per pipeline. pending: rows that will get a vector, including rows in flight and rows backing off. '
   'oldest_pending_age: an upper bound, the time since a worker last found no pending row. '
+  'in_flight: rows that connected workers have claimed. '
   'error: why no worker can serve the pipeline, or why its rows could not be counted. '
   'blank: rows with NULL or white space, never embedded. stale: rows whose vector is not from current_model. '
-  'gap: why the vectors that are there may not belong to their texts. refresh_left: rows that a refresh has yet to reach.';
+  'gap: why the vectors that are there may not belong to their texts. refresh_left: rows that a refresh has yet to reach. '
+  'may_count: false if the current role has no rights to count the rows; the counts are NULL then, and nothing is wrong.';
 
 create function embedd.model_of(
   relation text,
@@ -193,7 +216,7 @@ begin
   if not found then
     perform embedd.refuse('not_watched',
       format('column %I of %s is not watched', embedding_column, target),
-      'SELECT relation, embedding_column FROM embedd.pipelines;');
+      'embedd status');
   end if;
 end $$;
 comment on function embedd.model_of is

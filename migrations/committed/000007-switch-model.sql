@@ -1,5 +1,5 @@
---! Previous: sha1:7097a6d53c522cc8bce7eee8db89c1ac658d0b24
---! Hash: sha1:0b8968d97114c031d340d67c0fae874b06d800bb
+--! Previous: sha1:cb1015db4df1a60af4b045c75cb3ee20fdab8b35
+--! Hash: sha1:863fc431401bb2aa23934e1cffd1543488eb00c8
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
@@ -100,7 +100,7 @@ begin
   elsif to_dimensions > most and index_method is not null then
     perform embedd.refuse('too_many_dimensions',
       format('an %s index on a %s takes at most %s dimensions, not %s', index_method, type_name, most, to_dimensions),
-      format('--dimensions %s, or --index none', most));
+      format('--dimensions %s  # or: --index none', most));
   elsif to_dimensions > most and exists (
     select from embedd.table_tree(pipeline.relation) r
     join pg_attribute a on a.attrelid = r and a.attname = pipeline.embedding_column and not a.attisdropped
@@ -111,7 +111,7 @@ begin
     perform embedd.refuse('too_many_dimensions',
       format('%s has a vector index, which on a %s takes at most %s dimensions, not %s',
         name, type_name, most, to_dimensions),
-      format('--dimensions %s, or drop the index', most));
+      format('--dimensions %s  # or drop the index', most));
   end if;
   foreach column_name in array
     array[embedd.with_suffix(pipeline.embedding_column, '_next'), embedd.with_suffix(pipeline.model_column, '_next')]
@@ -123,7 +123,7 @@ begin
       where a.attrelid = pipeline.relation and a.attname = column_name and not a.attisdropped) then
       perform embedd.refuse('name_taken',
         format('the switch needs the name %I, but %s already has a column with this name', column_name, pipeline.relation),
-        format('ALTER TABLE %s DROP COLUMN %I; or RENAME it', pipeline.relation, column_name));
+        format('ALTER TABLE %s DROP COLUMN %I;  -- or RENAME it', pipeline.relation, column_name));
     end if;
   end loop;
   if exists (
@@ -131,7 +131,7 @@ begin
     where p.relation = pipeline.relation and p.id <> pipeline.id and p.model_column = pipeline.model_column) then
     perform embedd.refuse('shared_model_column',
       format('two embedding columns share column %I of %s', pipeline.model_column, pipeline.relation),
-      'embedd unwatch one of them, then watch it with its own --model-column');
+      'embedd status  # then unwatch one of them, and watch it again with its own --model-column');
   elsif embedd.column_dependents(pipeline.relation, array[pipeline.embedding_column, pipeline.model_column]) is not null then
     perform embedd.refuse('dependents',
       format('these would still use the old columns of %s: %s', pipeline.relation,
@@ -167,7 +167,7 @@ begin
   if pipeline.id is null then
     perform embedd.refuse('not_watched',
       format('column %I of %s is not watched', embedding_column, target),
-      'SELECT relation, embedding_column FROM embedd.pipelines;');
+      'embedd status');
   elsif pipeline.shadow_of is not null or exists (select from embedd.pipelines p where p.shadow_of = pipeline.id) then
     perform embedd.refuse('switching',
       format('%s is being switched to another model', target),
@@ -399,7 +399,7 @@ begin
     perform embedd.refuse('dead_rows',
       format('%s rows of %s could not be embedded with %s and would lose their vector',
         counted.dead, shadow.relation, shadow.model),
-      'embedd failures --dead; embedd retry; or --force');
+      'embedd failures --dead  # then embedd retry, or embedd switch-model --force');
   elsif counted.behind - counted.dead > max_behind
      or counted.pending > embedd.most_pending(shadow_id, max_behind) then
     perform embedd.refuse('behind',

@@ -46,7 +46,7 @@ export function reportError(error: unknown): number {
   const code = codeOf(error);
   if (error instanceof EmbeddError) {
     process.stderr.write(
-      `embedd: ${error.message}\n${error.hint === undefined ? "" : `  try: ${error.hint}\n`}`,
+      `embedd: ${error.message}\n${error.hint === undefined ? "" : `  try: ${error.hint.replaceAll("\n", "\n  or:  ")}\n`}`,
     );
     return error.kind === "configuration" ? EXIT.usage : EXIT.fault;
   }

@@ -142,7 +142,7 @@ function bothChoices(options: WatchOptions, { createColumns, dimensions }: Watch
   return [
     `${line.join(" ")} --existing refresh  # re-embeds their rows in the background`,
     `${line.join(" ")} --existing keep  # trusts the vectors as they are`,
-  ].join("\n  or:  ");
+  ].join("\n");
 }
 
 export function addUnwatch(program: Command): void {

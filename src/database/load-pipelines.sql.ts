@@ -78,16 +78,10 @@ select
       end,
       'equals', format('operator(%I.=)', coalesce((
         select opn.nspname
-        from pg_index i
-        cross join lateral unnest(i.indkey::smallint[], i.indclass::oid[]) as u (attnum, opclass)
-        join pg_opclass oc on oc.oid = u.opclass
-        join pg_amop ao on ao.amopfamily = oc.opcfamily
-          and ao.amopstrategy = 3
-          and ao.amoplefttype = oc.opcintype
-          and ao.amoprighttype = oc.opcintype
-        join pg_operator o on o.oid = ao.amopopr
+        from embedd.key_operators(key_index.oid) ko
+        join pg_operator o on o.oid = ko.operator
         join pg_namespace opn on opn.oid = o.oprnamespace
-        where i.indexrelid = key_index.oid and u.attnum = a.attnum), 'pg_catalog'))
+        where ko.attnum = a.attnum), 'pg_catalog'))
     ) order by k.ord)
     from unnest(p.key_columns) with ordinality k (name, ord)
     join pg_attribute a on a.attrelid = p.relation and a.attname = k.name and not a.attisdropped
@@ -112,7 +106,7 @@ select
         where a.attrelid = p.relation and a.attname = u.name and a.attnum > 0 and not a.attisdropped))
     when key_index.oid is null
       then format(
-        '(%s) is no longer a unique key of NOT NULL columns: embedd unwatch %s, then watch it again',
+        '(%s) is no longer a unique key of NOT NULL columns: embedd unwatch %s  # then watch it again',
         (select string_agg(quote_ident(name), ', ' order by ord) from unnest(p.key_columns) with ordinality u (name, ord)),
         p.relation)
     when e.atttypmod < 1
