@@ -69,6 +69,7 @@ async function demo(command: Command, question: string | undefined): Promise<voi
         progress.add(outcome.written);
       },
     });
+    progress.show();
     try {
       await worker.idle();
       progress.stop();

@@ -158,7 +158,7 @@ async function runUntilStopped(context: Context, provider: LoadedProvider): Prom
     log.info({ rows, ...(failed > 0 && { failed }) }, "embedded");
     rows = failed = 0;
   }, 1_000);
-  log.info({ worker: worker.id, model: provider.model, dimensions: provider.dimensions }, "ready");
+  log.info({ worker: worker.id, model: provider.model, dimensions: worker.dimensions() }, "ready");
   await new Promise((resolve) => {
     stopSignal.addEventListener("abort", resolve, { once: true });
   });
@@ -181,10 +181,11 @@ async function runOnce(context: Context, provider: LoadedProvider, wait: boolean
   const progress = backlogProgress(total);
   try {
     const worker = await startPatiently(context, wait, () =>
-      startWorker(context, provider, (written, failed) => {
+      startWorker({ ...context, log: progress.above(context.log) }, provider, (written, failed) => {
         progress.add(written + failed);
       }),
     );
+    progress.show();
     const stop = () => worker.stop({ deadlineMs: workerDeadlineMs(config) });
     stopSignal.addEventListener("abort", () => void stop());
     const report = await worker.idle({ giveUp: !wait });

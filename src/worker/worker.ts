@@ -34,6 +34,8 @@ export interface Worker {
    * @param options `deadlineMs`: milliseconds from now. @default 8000
    */
   stop(options?: { deadlineMs?: number }): Promise<void>;
+  /** The dimensions of the columns that it serves, in ascending order. */
+  dimensions(): number[];
   /** How many rows kept their vectors from being written until the worker stopped, such as rows that are locked. */
   heldRows(): number;
   /**
@@ -92,6 +94,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
       stopped ??= shutDown(base, deadlineMs);
       await stopped;
     },
+    dimensions: () => pipelines.dimensions(),
     heldRows: () => held.left(),
     async idle({ giveUp = false } = {}) {
       await pipelines.idle(giveUp);

@@ -164,7 +164,7 @@ describeServer("embedd run", () => {
     const { url, query } = await db.createDatabase();
     await embedd(["migrate"], { DATABASE_URL: url });
     const worker = spawnCli(["run"], { env: { DATABASE_URL: url, EMBEDD_LOG_FORMAT: "json" } });
-    await worker.waitForLine(/"ready"/);
+    await worker.waitForLine(/"dimensions":\[384\].*"ready"/);
     expect(await embedd(["status", "--require-worker"], { DATABASE_URL: url })).toMatchObject({
       code: 0,
       stdout: "1 worker\n",
