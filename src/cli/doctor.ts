@@ -26,7 +26,7 @@ import { counted, describeForeignLock, strayTable } from "./text.js";
 export function addDoctor(program: Command): void {
   program
     .command("doctor")
-    .description("check everything embedd needs and print a fix for each problem; exit code 1 on any FAIL")
+    .description("check everything embedd needs and print a fix for each problem; exit code 3 on any FAIL")
     .addHelpText("after", "\nExample:\n  embedd doctor")
     .action(async (_flags: object, command: Command) => {
       await withContext(command, async (context) => {
@@ -36,7 +36,7 @@ export function addDoctor(program: Command): void {
           const fix = finding.try === undefined ? "" : `\n      try: ${finding.try}`;
           process.stdout.write(`${finding.state.padEnd(4)}  ${finding.what}${fix}\n`);
         }
-        if (failed) process.exitCode = EXIT.fault;
+        if (failed) process.exitCode = EXIT.no;
       });
     });
 }

@@ -92,7 +92,7 @@ describeServer("a table whose changes went unnoticed", () => {
     await worker.idle();
     await waitForError(pipeline, /vectors may belong to earlier texts/);
     const doctor = await embedd("doctor");
-    expect(doctor).toMatchObject({ code: 1 });
+    expect(doctor).toMatchObject({ code: 3 });
     expect(doctor.out).toContain(`try: embedd repair ${relation} --existing refresh  # or keep`);
 
     expect(await embedd("repair", relation)).toMatchObject({
