@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import pg from "pg";
 import { messageOf } from "../../errors.js";
 import type { Logger } from "../../logger.js";
-import { clientConfig, closeClient } from "../../database/pool.js";
+import { clientConfig, closeClient, sessionSettings } from "../../database/pool.js";
 import type { ConnectOptions } from "../../database/pool.js";
 import { backoffMs } from "../../backoff.js";
 import { sleep } from "../../sleep.js";
@@ -63,6 +63,7 @@ export async function openListener(options: ListenerOptions): Promise<Listener> 
     });
     try {
       await next.connect();
+      await next.query(sessionSettings);
       await next.query(`listen ${CHANNEL}`);
       await prove(next);
     } catch (error) {
