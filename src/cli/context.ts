@@ -33,8 +33,6 @@ export interface Context {
 }
 
 export interface ContextOptions {
-  /** Does not print the address of embedded PostgreSQL. @default false */
-  quiet?: boolean;
   /** Migrates embedded PostgreSQL, which fails if another build made the schema. @default true */
   migrated?: boolean;
   /** The command ends on its own when a signal stops it. @default false: it is abandoned, and its statements canceled */
@@ -60,19 +58,16 @@ export function readConfig(command: Command): Config {
 
 /**
  * Opens the database of DATABASE_URL. Without that, starts embedded PostgreSQL in the data directory, migrates it and
- * prints its address on standard error, unless `quiet`, so that psql can connect.
+ * prints its address on standard error, so that psql can connect.
  */
-async function openContext(
-  command: Command,
-  { quiet = false, migrated = true }: ContextOptions = {},
-): Promise<Context> {
+async function openContext(command: Command, { migrated = true }: ContextOptions = {}): Promise<Context> {
   const config = readConfig(command);
   const log = createLogger({ level: config.logLevel, format: config.logFormat });
   const embedded = config.databaseUrl === undefined ? await openOwn(config.dataDir) : null;
   const databaseUrl = config.databaseUrl?.reveal() ?? embedded?.connectionString ?? "";
   try {
     if (embedded !== null) {
-      if (!quiet) process.stderr.write(`embedded PostgreSQL: psql "${databaseUrl}"\n`);
+      process.stderr.write(`embedded PostgreSQL: psql "${databaseUrl}"\n`);
       if (migrated) await migrate(databaseUrl);
     }
     const pool = createPool({

@@ -30,30 +30,26 @@ export function addSearch(program: Command): void {
     .option("--json", "print JSON")
     .addHelpText("after", '\nExample:\n  embedd search "how do I reset my password" --table docs')
     .action(async (query: string, flags: SearchFlags, command: Command) => {
-      await withContext(
-        command,
-        async ({ pool, config, log }) => {
-          await pickPipeline(pool, query, flags);
-          const provider = await createProvider({ ...config, log });
-          try {
-            const { pipeline, results } = await search(pool, provider, query, flags);
-            printResult(results, flags.json, formatResults);
-            if (results.length === 0) {
-              const current = pipeline.model ?? pipeline.servedModel ?? provider.model;
-              process.stderr.write(
-                `no row of ${pipeline.relation} has a vector from ${provider.model}` +
-                  (current === provider.model
-                    ? "\n"
-                    : `; its current model is ${current}: set EMBEDD_PROVIDER for that model\n`),
-              );
-              process.exitCode = EXIT.no;
-            }
-          } finally {
-            await provider.close();
+      await withContext(command, async ({ pool, config, log }) => {
+        await pickPipeline(pool, query, flags);
+        const provider = await createProvider({ ...config, log });
+        try {
+          const { pipeline, results } = await search(pool, provider, query, flags);
+          printResult(results, flags.json, formatResults);
+          if (results.length === 0) {
+            const current = pipeline.model ?? pipeline.servedModel ?? provider.model;
+            process.stderr.write(
+              `no row of ${pipeline.relation} has a vector from ${provider.model}` +
+                (current === provider.model
+                  ? "\n"
+                  : `; its current model is ${current}: set EMBEDD_PROVIDER for that model\n`),
+            );
+            process.exitCode = EXIT.no;
           }
-        },
-        { quiet: true },
-      );
+        } finally {
+          await provider.close();
+        }
+      });
     });
 }
 

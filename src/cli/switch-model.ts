@@ -80,7 +80,7 @@ Example:
           else if (flags.abort === true) await unlessStopped(abort(context, table, flags));
           else await run(context, table, flags);
         },
-        { quiet: flags.status === true, stopsItself: true },
+        { stopsItself: true },
       );
     });
 }
