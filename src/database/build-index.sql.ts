@@ -14,20 +14,57 @@ interface Table {
 /**
  * Builds one of a pipeline's indexes CONCURRENTLY, so that writers are not blocked. Drops what an earlier attempt
  * left unfinished. PostgreSQL cannot build concurrently on a partitioned table, so there the partitions' indexes
- * are built one by one and attached. Must run outside a transaction, as the table's owner.
+ * are built one by one and attached. The index goes where the one that it replaces is. Must run outside a transaction,
+ * as the table's owner.
  */
 export async function buildIndex(client: ClientBase, pipelineId: number, kind: IndexKind): Promise<void> {
-  const { rows } = await client.query<{ oid: string; name: string; definition: string }>(
+  const { rows } = await client.query<NamedIndex>(
     `select
        p.relation::oid::text as oid,
        embedd.${kind}_index_name(p.id) as name,
-       embedd.${kind}_index_definition(p) as definition
+       embedd.${kind}_index_definition(p) as definition,
+       ${tablespaceOf(`embedd.${kind}_index_name(coalesce(p.shadow_of, p.id))`)} as tablespace
      from embedd.pipelines p
      where id = $1`,
     [pipelineId],
   );
   const index = rows[0];
-  if (index !== undefined) await buildOn(client, index.oid, index.name, index.definition);
+  if (index !== undefined) await buildNamed(client, index);
+}
+
+export interface NamedIndex {
+  /** Of the table. */
+  oid: string;
+  name: string;
+  definition: string;
+  /** null: the default one. */
+  tablespace: string | null;
+}
+
+/** SQL for the tablespace of an index of the pipeline `p`; NULL: the database's own. @param name SQL for the index's name */
+export const tablespaceOf = (name: string): string => `(
+         select s.spcname
+         from pg_index i
+         join pg_class x on x.oid = i.indexrelid
+         join pg_tablespace s on s.oid = x.reltablespace
+         where i.indrelid = p.relation and x.relname = ${name})`;
+
+export async function buildNamed(
+  client: ClientBase,
+  { oid, name, definition, tablespace }: NamedIndex,
+): Promise<void> {
+  const build = () => buildOn(client, oid, name, definition);
+  await (tablespace === null ? build() : inTablespace(client, tablespace, build));
+}
+
+/** Creates the indexes of `work` in a tablespace; empty: in the database's own. */
+export async function inTablespace<T>(client: ClientBase, name: string, work: () => Promise<T>): Promise<T> {
+  await client.query("select set_config('default_tablespace', $1, false)", [name]);
+  try {
+    return await work();
+  } finally {
+    await client.query("reset default_tablespace").catch(() => undefined);
+  }
 }
 
 /**
