@@ -24,6 +24,7 @@ export type { WatchOptions } from "./watch.sql.js";
  * its new content columns or template in one transaction.
  * @param client of the table's owner, outside a transaction
  * @param onIndex called before an index is built
+ * @param onWait called if sessions hold the table locked, before it waits for them; `holders` describes them
  * @returns the pipeline's id
  * @throws EmbeddError of kind `configuration` if the table cannot be watched; nothing was changed. Its code is
  *   `existing_vectors` if there are vectors and `existing` is missing
@@ -32,11 +33,12 @@ export function watch(
   client: ClientBase,
   options: WatchOptions,
   onIndex: () => void = () => undefined,
+  onWait?: (holders: string) => void,
 ): Promise<number> {
   return withoutTimeLimits(client, async () => {
     const definition = await callSchema(() => findDefinition(client, options));
-    if (definition !== null) return redefine(client, definition, options, onIndex);
-    const id = await lockingTable(client, options, () => attach(client, options));
+    if (definition !== null) return redefine(client, definition, options, { onIndex, onWait });
+    const id = await lockingTable(client, options, () => attach(client, options), onWait);
     onIndex();
     try {
       await buildIndex(client, id, "pending");
@@ -53,8 +55,9 @@ function lockingTable<T>(
   client: ClientBase,
   { relation }: WatchOptions,
   transaction: () => Promise<T>,
+  onWait: ((holders: string) => void) | undefined,
 ): Promise<T> {
-  return retryDeadlock(() => namingHolders(client, relation, () => callSchema(transaction)));
+  return retryDeadlock(() => namingHolders(client, relation, () => callSchema(transaction), onWait));
 }
 
 function attach(client: ClientBase, options: WatchOptions): Promise<number> {
@@ -72,7 +75,7 @@ async function redefine(
   client: ClientBase,
   definition: Definition,
   options: WatchOptions,
-  onIndex: () => void,
+  { onIndex, onWait }: { onIndex: () => void; onWait: ((holders: string) => void) | undefined },
 ): Promise<number> {
   const { pipelineId, content } = definition;
   const columnsChange = JSON.stringify(content) !== JSON.stringify(options.content);
@@ -82,12 +85,16 @@ async function redefine(
   }
   try {
     if (columnsChange) await buildNextIndex(client, definition, options.content);
-    return await lockingTable(client, options, () =>
-      inClientTransaction(client, async () => {
-        const id = await createPipeline(client, options);
-        if (columnsChange) await renameNextIndex(client, id);
-        return id;
-      }),
+    return await lockingTable(
+      client,
+      options,
+      () =>
+        inClientTransaction(client, async () => {
+          const id = await createPipeline(client, options);
+          if (columnsChange) await renameNextIndex(client, id);
+          return id;
+        }),
+      onWait,
     );
   } catch (error) {
     await dropNextIndex(client, pipelineId).catch(() => undefined);

@@ -93,7 +93,10 @@ async function watchTable(client: Client, table: string, flags: WatchFlags): Pro
   const onIndex = () => {
     process.stderr.write("building the index of pending rows; writers are not blocked\n");
   };
-  const id = await watch(client, options, onIndex).catch((error: unknown) => {
+  const onWait = (holders: string) => {
+    process.stderr.write(`waiting up to 10 s for the lock of ${table}, held by ${holders}\n`);
+  };
+  const id = await watch(client, options, onIndex, onWait).catch((error: unknown) => {
     if (!(error instanceof EmbeddError) || error.code !== "existing_vectors") throw error;
     throw configurationError(error.code, error.message, bothChoices(options, flags));
   });

@@ -226,7 +226,20 @@ describeServer("a command that waits for a table's lock", () => {
       });
       const { rows } = await idle.query<{ pid: number }>("select pg_backend_pid() as pid");
       await idle.query(`begin; select count(*) from ${relation}; insert into ${relation} (id) values (1)`);
+      await waitFor(
+        async () =>
+          (
+            await db.query("select from pg_stat_activity where pid = $1 and now() - xact_start > '1 s'", [
+              rows[0]?.pid,
+            ])
+          ).rowCount === 1,
+        { timeoutMs: 10_000, what: "a transaction that is a second old" },
+      );
       const exit = await embedd(command, relation, ...flags);
+      if (command === "watch")
+        expect(exit.out).toContain(
+          `waiting up to 10 s for the lock of ${relation}, held by pid ${rows[0]?.pid ?? 0} (`,
+        );
       expect(exit.code).toBe(1);
       expect(exit.out).toMatch(
         new RegExp(
