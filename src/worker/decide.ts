@@ -124,7 +124,7 @@ function servedReason(
 ): string {
   return (
     `${relation} is served by worker ${by.worker ?? "?"} with ${by.model ?? "another model"}; to serve it with ` +
-    `${model}: embedd switch-model ${relation} --model ${model}, or stop that worker`
+    `${model}: embedd switch-model ${relation} --model ${model}  # or stop that worker`
   );
 }
 

@@ -123,8 +123,7 @@ export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
     });
     const decision = remember(id, decide(pipeline, world()));
     if (decision.type !== "ask") return decision;
-    const answer = await ask(id);
-    const answered = decideOnAnswer(pipeline, world(), answer);
+    const answered = decideOnAnswer(pipeline, world(), await ask(id));
     const notice = answered.type === "serve" ? takeoverNotice(pipeline, world()) : null;
     if (notice !== null) log.warn({ pipeline: id }, notice);
     return remember(id, answered);

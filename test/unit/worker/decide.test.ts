@@ -103,7 +103,7 @@ describe("what a worker does about a pipeline", () => {
       {
         type: "wait",
         reason:
-          "docs is served by worker 7 with old; to serve it with new: embedd switch-model docs --model new, or stop that worker",
+          "docs is served by worker 7 with old; to serve it with new: embedd switch-model docs --model new  # or stop that worker",
         yielded: toOld(null),
       },
     ],
