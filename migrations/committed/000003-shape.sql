@@ -1,5 +1,5 @@
---! Previous: sha1:129c7dad73bda2b08a528a82f2281fae78abc8f9
---! Hash: sha1:378f1ebe6ec63e0310b16d6ea95e06dca430c07f
+--! Previous: sha1:07bc45fb834d58356a38fa2cb34bc50c509a7882
+--! Hash: sha1:8faa74174c3ca61f3cf8e069bfc2d3af0ef0cf63
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal

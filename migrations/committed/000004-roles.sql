@@ -1,5 +1,5 @@
---! Previous: sha1:378f1ebe6ec63e0310b16d6ea95e06dca430c07f
---! Hash: sha1:a913040efdc93aea91e83a7559bf424269b1d35c
+--! Previous: sha1:8faa74174c3ca61f3cf8e069bfc2d3af0ef0cf63
+--! Hash: sha1:c5eac337ffa1829032956748118ac3e9eb2d72a4
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,

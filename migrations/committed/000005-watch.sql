@@ -1,5 +1,5 @@
---! Previous: sha1:a913040efdc93aea91e83a7559bf424269b1d35c
---! Hash: sha1:f97640354555bea5e4542ad7be779ce7f9ecb848
+--! Previous: sha1:c5eac337ffa1829032956748118ac3e9eb2d72a4
+--! Hash: sha1:32f18127e212fcbc070689be59cf01f4854aa951
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.

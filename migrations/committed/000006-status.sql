@@ -1,5 +1,5 @@
---! Previous: sha1:f97640354555bea5e4542ad7be779ce7f9ecb848
---! Hash: sha1:7097a6d53c522cc8bce7eee8db89c1ac658d0b24
+--! Previous: sha1:32f18127e212fcbc070689be59cf01f4854aa951
+--! Hash: sha1:3e5446d1dec33ed4478b3701136ca7d02eab4ef4
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.

@@ -1,5 +1,5 @@
---! Previous: sha1:7097a6d53c522cc8bce7eee8db89c1ac658d0b24
---! Hash: sha1:0b8968d97114c031d340d67c0fae874b06d800bb
+--! Previous: sha1:3e5446d1dec33ed4478b3701136ca7d02eab4ef4
+--! Hash: sha1:178e5677da364fe9010abf3c97c975aba30efe35
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
