@@ -1,5 +1,5 @@
 --! Previous: sha1:40925a77e8e7935669eb481b5c83e75ae8241200
---! Hash: sha1:129c7dad73bda2b08a528a82f2281fae78abc8f9
+--! Hash: sha1:07bc45fb834d58356a38fa2cb34bc50c509a7882
 --! Message: wake and serve
 
 -- Locks. Any role that can connect can take any advisory lock and hold it for as long as it likes, so nothing waits for
@@ -125,6 +125,26 @@ language sql as $$
     and embedd.job_holder(k.pipeline_id, k.name) = pg_backend_pid()
 $$;
 comment on function embedd.end_job is 'Ends a job of this session.';
+
+-- A foreign key would make a deleted pipeline wait for claims. A job that is still held keeps its row, so that it can
+-- be ended; the next deletion removes that one.
+create function embedd.tg_pipelines__after_delete() returns trigger
+language plpgsql as $$
+begin
+  delete from embedd.locks l
+  using (
+    select k.pipeline_id, k.name
+    from embedd.locks k
+    where k.pipeline_id <> 0
+      and not exists (select from embedd.pipelines p where p.id = k.pipeline_id)
+      and (k.job is null or embedd.job_holder(k.pipeline_id, k.name) is null)
+    for update of k skip locked) as gone
+  where l.pipeline_id = gone.pipeline_id and l.name = gone.name;
+  return null;
+end $$;
+comment on function embedd.tg_pipelines__after_delete is 'Removes the rows of embedd.locks whose pipeline is gone.';
+create trigger pipelines__after_delete
+after delete on embedd.pipelines for each statement execute function embedd.tg_pipelines__after_delete();
 
 -- Waking. A sleeping worker holds the gate of each of its pipelines; a worker that is awake leaves it free. A writer
 -- takes the gate in shared mode until its transaction ends. If it gets the gate, it need not notify: a worker must

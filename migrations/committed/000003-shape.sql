@@ -1,5 +1,5 @@
---! Previous: sha1:129c7dad73bda2b08a528a82f2281fae78abc8f9
---! Hash: sha1:bd69a5bf646e0acc7ccdcde8201086fa4cd85ce8
+--! Previous: sha1:07bc45fb834d58356a38fa2cb34bc50c509a7882
+--! Hash: sha1:bc11bae5426e7190434acf8eb06ee1d26d7cd61b
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal

@@ -1,5 +1,5 @@
---! Previous: sha1:bd69a5bf646e0acc7ccdcde8201086fa4cd85ce8
---! Hash: sha1:5fb9d88f66a7e631e978de509fc57d99688177cd
+--! Previous: sha1:bc11bae5426e7190434acf8eb06ee1d26d7cd61b
+--! Hash: sha1:9121c315398204e0328f8c3b3dad32f884446512
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,

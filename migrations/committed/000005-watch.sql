@@ -1,5 +1,5 @@
---! Previous: sha1:5fb9d88f66a7e631e978de509fc57d99688177cd
---! Hash: sha1:6758308c26bf7bee1b61fe82dc366413e2628359
+--! Previous: sha1:9121c315398204e0328f8c3b3dad32f884446512
+--! Hash: sha1:a73441e0fba07a9fe46c936499a834335b32dafc
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.

@@ -1,5 +1,5 @@
---! Previous: sha1:6758308c26bf7bee1b61fe82dc366413e2628359
---! Hash: sha1:cb1015db4df1a60af4b045c75cb3ee20fdab8b35
+--! Previous: sha1:a73441e0fba07a9fe46c936499a834335b32dafc
+--! Hash: sha1:0e6101dd5dc15da5a63b7df65c5014888b538398
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.

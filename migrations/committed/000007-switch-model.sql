@@ -1,5 +1,5 @@
---! Previous: sha1:cb1015db4df1a60af4b045c75cb3ee20fdab8b35
---! Hash: sha1:863fc431401bb2aa23934e1cffd1543488eb00c8
+--! Previous: sha1:0e6101dd5dc15da5a63b7df65c5014888b538398
+--! Hash: sha1:236dbeb91e8cb363ca07aa9e57cbb7efa3d45827
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
