@@ -1,5 +1,5 @@
---! Previous: sha1:378f1ebe6ec63e0310b16d6ea95e06dca430c07f
---! Hash: sha1:a913040efdc93aea91e83a7559bf424269b1d35c
+--! Previous: sha1:30848e6c79c05e0c5ee2c37886a16c0d945916f4
+--! Hash: sha1:89f32edd7f49e67a78478e228bca9c27f1c24c86
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,

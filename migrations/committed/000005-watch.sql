@@ -1,5 +1,5 @@
---! Previous: sha1:a913040efdc93aea91e83a7559bf424269b1d35c
---! Hash: sha1:f97640354555bea5e4542ad7be779ce7f9ecb848
+--! Previous: sha1:89f32edd7f49e67a78478e228bca9c27f1c24c86
+--! Hash: sha1:83c8c6042b69318332fee99ab14b8030f5270723
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.
@@ -547,6 +547,8 @@ begin
     perform embedd.create_triggers(pipeline);
     perform embedd.grant_pipeline(pipeline, role) from embedd.worker_roles() as role;
     perform embedd.resolve_gap(pipeline.id, case when filled and existing is not null then existing else 'keep' end);
+    -- Rows that became pending without triggers need not wait for the poll.
+    perform pg_notify('embedd', pipeline.id::text);
     return next pipeline.id;
   end loop;
   if not found then

@@ -1,5 +1,5 @@
---! Previous: sha1:f97640354555bea5e4542ad7be779ce7f9ecb848
---! Hash: sha1:7097a6d53c522cc8bce7eee8db89c1ac658d0b24
+--! Previous: sha1:83c8c6042b69318332fee99ab14b8030f5270723
+--! Hash: sha1:e498e6c1c3fb6a714727193a2fd10efeea70bae4
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.
@@ -51,7 +51,7 @@ begin
       embedd.table_problem(pipeline),
       case when embedd.column_names(pipeline.relation,
           pipeline.key_attnums || pipeline.content_attnums || pipeline.embedding_attnum || pipeline.model_attnum) is null
-        then 'a column that it needs is gone' end);
+        then embedd.missing_columns(pipeline) end);
     return;
   end if;
   problem := embedd.hidden_rows(pipeline.relation);
@@ -73,6 +73,7 @@ begin
   done := coalesce(done, 0);
   blank := coalesce(blank, 0);
   done_by_model := coalesce(done_by_model, '{}');
+  problem := embedd.table_problem(pipeline);
 exception when others then
   -- No table may break the status of the others. The server's message may quote a row, so it is not repeated.
   get stacked diagnostics context = pg_exception_context;
@@ -120,7 +121,7 @@ create view embedd.status as
     p.embedding_column,
     p.model,
     p.paused,
-    coalesce(p.error, counts.problem) as error,
+    coalesce(p.error, counts.problem, embedd.repairable_problem(p)) as error,
     case when counts.pending is not null then greatest(counts.pending - failures.dead_pending, 0) end as pending,
     case when counts.pending - failures.dead_pending > 0 then now() - coalesce(p.caught_up_at, p.created_at) end
       as oldest_pending_age,
@@ -136,7 +137,7 @@ create view embedd.status as
       (counts.done_by_model ->> coalesce(p.model, p.served_model))::bigint,
       case when coalesce(p.model, p.served_model) is null then counts.done else 0 end) as stale,
     p.reembed,
-    p.gap,
+    coalesce(p.gap, embedd.find_gap(p)) as gap,
     p.refresh_started_at is not null as refreshing,
     case
       when p.refresh_started_at is null then null
@@ -171,7 +172,7 @@ create view embedd.status as
 comment on view embedd.status is
   'The backlog per pipeline. pending: rows that will get a vector, including rows in flight and rows backing off. '
   'oldest_pending_age: an upper bound, the time since a worker last found no pending row. '
-  'error: why no worker can serve the pipeline, or why its rows could not be counted. '
+  'error: why no worker can serve the pipeline, why its rows could not be counted, or what to repair. '
   'blank: rows with NULL or white space, never embedded. stale: rows whose vector is not from current_model. '
   'gap: why the vectors that are there may not belong to their texts. refresh_left: rows that a refresh has yet to reach.';
 

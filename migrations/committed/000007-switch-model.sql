@@ -1,5 +1,5 @@
---! Previous: sha1:7097a6d53c522cc8bce7eee8db89c1ac658d0b24
---! Hash: sha1:0b8968d97114c031d340d67c0fae874b06d800bb
+--! Previous: sha1:e498e6c1c3fb6a714727193a2fd10efeea70bae4
+--! Hash: sha1:532271054b1e73599a7fa201703556d1cce60cda
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
