@@ -1,5 +1,5 @@
 --! Previous: sha1:07bc45fb834d58356a38fa2cb34bc50c509a7882
---! Hash: sha1:bc11bae5426e7190434acf8eb06ee1d26d7cd61b
+--! Hash: sha1:ab25ae959541c0ec56217a10aafbcbc0fabdbadc
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal
@@ -273,6 +273,28 @@ $$;
 comment on function embedd.pipeline_is_whole(embedd.pipelines) is
   'Whether the pipeline''s table and all its columns still exist under these names.';
 
+create function embedd.shell_word(word text) returns text
+language sql immutable as $$
+  select case when word ~ '^[A-Za-z0-9_./:@%+=-]+$' then word
+    else '''' || replace(word, '''', '''\''''') || '''' end
+$$;
+comment on function embedd.shell_word(text) is 'A word as a shell reads it.';
+
+create function embedd.missing_columns(pipeline embedd.pipelines) returns text
+language sql stable as $$
+  select format('a column that it needs is gone: %s; add it again, then: embedd repair %s',
+    string_agg(quote_ident(needed.name), ', ' order by needed.position),
+    embedd.shell_word(format('%I.%I', pipeline.relation_schema, pipeline.relation_name)))
+  from unnest(pipeline.key_columns || pipeline.content_columns
+    || array[pipeline.embedding_column, pipeline.model_column]) with ordinality as needed (name, position)
+  where not exists (
+    select from pg_attribute a
+    where a.attrelid = pipeline.relation and a.attname = needed.name and a.attnum > 0 and not a.attisdropped)
+  having count(*) > 0
+$$;
+comment on function embedd.missing_columns(embedd.pipelines) is
+  'Names the pipeline''s columns that are gone, and says what to type; NULL if none is.';
+
 -- The numbers of columns mean something only in the table that they were read from, and a restored dump has others.
 create function embedd.table_identity(relation regclass) returns text
 language sql stable as $$
@@ -457,7 +479,8 @@ end $$;
 comment on function embedd.table_problem(embedd.pipelines) is
   'Says that the table is gone, was replaced or swapped, and what to type; NULL if it is the one that was watched.';
 
--- The trigger before_update must also fire for replicated changes, if there are any.
+-- ENABLE TRIGGER USER and pg_restore --disable-triggers enable before_update for local changes only, whereas embedd enables
+-- it ALWAYS. So it was disabled for a while, and nobody knows what was edited meanwhile. Each partition has its own clones.
 create function embedd.find_gap(pipeline embedd.pipelines) returns text
 language sql stable as $$
   select coalesce(
@@ -475,13 +498,20 @@ language sql stable as $$
         and t.tgname = format('zzz_embedd_%s__%s', pipeline.id, needed.event)
       where t.oid is null
       having count(*) > 0),
-    (select format('triggers are disabled: %s', string_agg(needed.event, ', '))
-      from unnest(array['after_insert', 'before_update', 'before_save', 'after_update']) as needed (event)
-      join pg_trigger t on t.tgrelid = pipeline.relation
+    (select format('triggers %s disabled: %s',
+        case when bool_or(t.tgenabled in ('D', 'R')) then 'are' else 'were' end,
+        string_agg(needed.event || owner.suffix, ', ' order by owner.suffix, needed.position))
+      from (
+        select pipeline.relation::oid, ''
+        union
+        select tree.relid, format(' of partition %s', tree.relid::regclass)
+        from pg_partition_tree(pipeline.relation) tree
+        where tree.level > 0) as owner (relation, suffix)
+      cross join unnest(array['after_insert', 'before_update', 'before_save', 'after_update'])
+        with ordinality as needed (event, position)
+      join pg_trigger t on t.tgrelid = owner.relation
         and t.tgname = format('zzz_embedd_%s__%s', pipeline.id, needed.event)
-      where t.tgenabled not in ('A', 'O')
-        or (t.tgenabled = 'O' and needed.event = 'before_update'
-          and exists (select from pg_subscription_rel r where r.srrelid = pipeline.relation))
+      where t.tgenabled in ('D', 'R') or (t.tgenabled = 'O' and needed.event = 'before_update')
       having count(*) > 0))
 $$;
 comment on function embedd.find_gap(embedd.pipelines) is
@@ -493,33 +523,33 @@ language sql immutable as $$
 $$;
 comment on function embedd.pending_index_name(integer) is 'The name of the index of pending rows.';
 
--- An index that is being built is no flaw. pg_restore --disable-triggers enables before_update for local changes only.
+-- An index that is being built is no flaw.
 create function embedd.find_flaw(pipeline embedd.pipelines) returns text
 language sql stable as $$
-  select coalesce(
-    (select format('the index of pending rows is %s', case when i.indexrelid is null then 'missing' else 'invalid' end)
-      from (select) as one
-      left join (
-        pg_class x join pg_index i on i.indexrelid = x.oid)
-        on i.indrelid = pipeline.relation and x.relname = embedd.pending_index_name(pipeline.id)
-      where i.indisvalid is not true
-        and pipeline.created_at < now() - interval '1 min'
-        and not exists (select from pg_stat_progress_create_index b where b.relid = pipeline.relation)),
-    (select 'the trigger before_update ignores replicated changes'
-      from pg_trigger t
-      where t.tgrelid = pipeline.relation
-        and t.tgname = format('zzz_embedd_%s__before_update', pipeline.id)
-        and t.tgenabled = 'O'))
+  select format('the index of pending rows is %s', case when i.indexrelid is null then 'missing' else 'invalid' end)
+  from (select) as one
+  left join (
+    pg_class x join pg_index i on i.indexrelid = x.oid)
+    on i.indrelid = pipeline.relation and x.relname = embedd.pending_index_name(pipeline.id)
+  where i.indisvalid is not true
+    and pipeline.created_at < now() - interval '1 min'
+    and not exists (select from pg_stat_progress_create_index b where b.relid = pipeline.relation)
 $$;
 comment on function embedd.find_flaw(embedd.pipelines) is
   'What embedd.repair cures without a question, because no vector is outdated; NULL if nothing is wrong.';
 
-create function embedd.shell_word(word text) returns text
-language sql immutable as $$
-  select case when word ~ '^[A-Za-z0-9_./:@%+=-]+$' then word
-    else '''' || replace(word, '''', '''\''''') || '''' end
+-- The index of a switch's new column is the switch's business.
+create function embedd.repairable_problem(pipeline embedd.pipelines) returns text
+language sql stable as $$
+  select coalesce(
+    'vectors may belong to earlier texts: ' || coalesce(embedd.find_gap(pipeline), pipeline.gap)
+      || format('; embedd repair %s --existing refresh  # or keep', embedd.shell_word(own.name)),
+    case when pipeline.shadow_of is null then embedd.find_flaw(pipeline) end
+      || format('; embedd repair %s', embedd.shell_word(own.name)))
+  from (select format('%I.%I', pipeline.relation_schema, pipeline.relation_name)) as own (name)
 $$;
-comment on function embedd.shell_word(text) is 'A word as a shell reads it.';
+comment on function embedd.repairable_problem(embedd.pipelines) is
+  'What is wrong with a table that workers serve all the same, and what to type; NULL if nothing is.';
 
 -- White space means JavaScript's \s, so that SQL and the worker agree on what is blank. The first thousand characters
 -- nearly always decide, without reading all of a large text.

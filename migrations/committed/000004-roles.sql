@@ -1,5 +1,5 @@
---! Previous: sha1:bc11bae5426e7190434acf8eb06ee1d26d7cd61b
---! Hash: sha1:9121c315398204e0328f8c3b3dad32f884446512
+--! Previous: sha1:ab25ae959541c0ec56217a10aafbcbc0fabdbadc
+--! Hash: sha1:c91bd64cc9e068f6cad6ff6a837c858f033ec381
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,

@@ -1,5 +1,5 @@
---! Previous: sha1:9121c315398204e0328f8c3b3dad32f884446512
---! Hash: sha1:a73441e0fba07a9fe46c936499a834335b32dafc
+--! Previous: sha1:c91bd64cc9e068f6cad6ff6a837c858f033ec381
+--! Hash: sha1:65c0cae792784aec5466cf1567ddbbc33cafe532
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.
@@ -550,6 +550,8 @@ begin
     perform embedd.create_triggers(pipeline);
     perform embedd.grant_pipeline(pipeline, role) from embedd.worker_roles() as role;
     perform embedd.resolve_gap(pipeline.id, case when filled and existing is not null then existing else 'keep' end);
+    -- Rows that became pending without triggers need not wait for the poll.
+    perform pg_notify('embedd', pipeline.id::text);
     return next pipeline.id;
   end loop;
   if not found then

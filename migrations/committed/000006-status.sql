@@ -1,5 +1,5 @@
---! Previous: sha1:a73441e0fba07a9fe46c936499a834335b32dafc
---! Hash: sha1:0e6101dd5dc15da5a63b7df65c5014888b538398
+--! Previous: sha1:65c0cae792784aec5466cf1567ddbbc33cafe532
+--! Hash: sha1:c68b133984c4a7f43a81931023657c51f1f515a8
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.
@@ -64,7 +64,7 @@ begin
       embedd.table_problem(pipeline),
       case when embedd.column_names(pipeline.relation,
           pipeline.key_attnums || pipeline.content_attnums || pipeline.embedding_attnum || pipeline.model_attnum) is null
-        then 'a column that it needs is gone' end);
+        then embedd.missing_columns(pipeline) end);
     return;
   end if;
   if not embedd.may_count(pipeline) then
@@ -89,6 +89,7 @@ begin
   done := coalesce(done, 0);
   blank := coalesce(blank, 0);
   done_by_model := coalesce(done_by_model, '{}');
+  problem := embedd.table_problem(pipeline);
 exception when others then
   -- No table may break the status of the others. The server's message may quote a row, so it is not repeated.
   get stacked diagnostics context = pg_exception_context;
@@ -136,7 +137,7 @@ create view embedd.status as
     p.embedding_column,
     p.model,
     p.paused,
-    coalesce(p.error, counts.problem) as error,
+    coalesce(p.error, counts.problem, embedd.repairable_problem(p)) as error,
     case when counts.pending is not null then greatest(counts.pending - failures.dead_pending, 0) end as pending,
     case when counts.pending - failures.dead_pending > 0 then now() - coalesce(p.caught_up_at, p.created_at) end
       as oldest_pending_age,
@@ -156,7 +157,7 @@ create view embedd.status as
       (counts.done_by_model ->> coalesce(p.model, p.served_model))::bigint,
       case when coalesce(p.model, p.served_model) is null then counts.done else 0 end) as stale,
     p.reembed,
-    p.gap,
+    coalesce(p.gap, embedd.find_gap(p)) as gap,
     p.refresh_started_at is not null as refreshing,
     case
       when p.refresh_started_at is null then null
@@ -193,7 +194,7 @@ comment on view embedd.status is
   'The backlog per pipeline. pending: rows that will get a vector, including rows in flight and rows backing off. '
   'oldest_pending_age: an upper bound, the time since a worker last found no pending row. '
   'in_flight: rows that connected workers have claimed. '
-  'error: why no worker can serve the pipeline, or why its rows could not be counted. '
+  'error: why no worker can serve the pipeline, why its rows could not be counted, or what to repair. '
   'blank: rows with NULL or white space, never embedded. stale: rows whose vector is not from current_model. '
   'gap: why the vectors that are there may not belong to their texts. refresh_left: rows that a refresh has yet to reach. '
   'may_count: false if the current role has no rights to count the rows; the counts are NULL then, and nothing is wrong.';

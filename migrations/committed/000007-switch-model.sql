@@ -1,5 +1,5 @@
---! Previous: sha1:0e6101dd5dc15da5a63b7df65c5014888b538398
---! Hash: sha1:236dbeb91e8cb363ca07aa9e57cbb7efa3d45827
+--! Previous: sha1:c68b133984c4a7f43a81931023657c51f1f515a8
+--! Hash: sha1:449ba775d12aa3a4573cac00f3f97b1359f2a135
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one

@@ -131,7 +131,7 @@ export async function countPending(db: Pool | ClientBase, model: string): Promis
 select coalesce(sum(pending), 0)::float8 as pending
 from embedd.status
 where not paused
-  and error is null
+  and (error is null or gap is not null)
   and (model is null or model = $1)`,
     [model],
   );

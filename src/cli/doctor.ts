@@ -54,14 +54,15 @@ async function* diagnose({ databaseUrl, config }: Context): AsyncGenerator<Findi
       const found = checkServer(server);
       if (!server.migrated || server.missingPrivileges.length > 0) return found;
       await followNames(client);
-      const { pipelines } = await loadPipelines(client);
+      const { pipelines, broken } = await loadPipelines(client);
       for (const pipeline of await inspectPipelines(client)) {
         const loaded = pipelines.find(({ id }) => id === pipeline.id);
         const misfit =
           model.provider !== null && loaded !== undefined && loaded.model === null
             ? dimensionMisfit(loaded, model.provider)
             : null;
-        found.push(...checkPipeline(pipeline, server.role, loaded === undefined, misfit));
+        const reason = broken.find(({ id }) => id === pipeline.id)?.reason ?? null;
+        found.push(...checkPipeline(pipeline, server.role, reason, misfit));
       }
       for (const table of await tablesWithStrays(client)) {
         const word = shellWord(table);

@@ -225,9 +225,10 @@ async function reportOnce(pool: Pool, { failing, problems }: IdleReport, held: n
   }
   const errors = status.flatMap(({ error }) => error ?? []);
   const others = problems.filter((problem) => !errors.includes(problem));
-  for (const { relation, error, gap } of status) {
-    // A table with a gap is served; its vectors are what nobody can vouch for.
-    if (error !== null) findings.push(`${relation}${gap === null ? " is not served" : ""}: ${error}`);
+  for (const { relation, error } of status) {
+    // A table with a gap or without its index is served all the same.
+    const unserved = error !== null && problems.includes(error);
+    if (error !== null) findings.push(`${relation}${unserved ? " is not served" : ""}: ${error}`);
   }
   for (const problem of others) findings.push(`not served: ${problem}`);
   for (const finding of findings) process.stderr.write(`${finding}\n`);

@@ -8,7 +8,6 @@ interface Table {
   oid: string;
   schema: string;
   partitioned: boolean;
-  children: string[] | null;
 }
 
 /**
@@ -85,7 +84,7 @@ async function buildOnce(client: ClientBase, oid: string, name: string, definiti
     return qualified;
   }
   await client.query(`create index if not exists ${name} on only ${table.relation} ${definition}`);
-  for (const child of table.children ?? []) {
+  for (const child of await partitionsWithout(client, oid, qualified)) {
     const part = await buildOn(client, child, `${name}_${child}`, definition);
     await client.query(`alter index ${qualified} attach partition ${part}`);
   }
@@ -98,8 +97,7 @@ async function describe(client: ClientBase, oid: string): Promise<Table> {
        format('%I.%I', n.nspname, c.relname) as relation,
        c.oid::text as oid,
        quote_ident(n.nspname) as schema,
-       c.relkind = 'p' as partitioned,
-       (select array_agg(inhrelid::oid::text) from pg_inherits where inhparent = c.oid) as children
+       c.relkind = 'p' as partitioned
      from pg_class c
      join pg_namespace n on n.oid = c.relnamespace
      where c.oid = $1`,
@@ -108,6 +106,23 @@ async function describe(client: ClientBase, oid: string): Promise<Table> {
   const table = rows[0];
   if (table === undefined) throw new Error("the table was dropped");
   return table;
+}
+
+/** The partitions that have no part of an index yet. A partition that came later has one, under a name of PostgreSQL's. */
+async function partitionsWithout(client: ClientBase, oid: string, index: string): Promise<string[]> {
+  const { rows } = await client.query<{ partition: string }>(
+    `select p.inhrelid::oid::text as partition
+     from pg_inherits p
+     where p.inhparent = $1
+       and not exists (
+         select
+         from pg_inherits part
+         join pg_index i on i.indexrelid = part.inhrelid
+         where part.inhparent = $2::regclass and i.indrelid = p.inhrelid)
+     order by p.inhrelid`,
+    [oid, index],
+  );
+  return rows.map(({ partition }) => partition);
 }
 
 /** A CREATE INDEX CONCURRENTLY that was cut off leaves an invalid index: it slows writers and no query uses it. */

@@ -26,11 +26,8 @@ select
   p.paused,
   p.error,
   p.gap,
-  now.gap as "gapNow",
-  coalesce(
-    'vectors may belong to earlier texts: ' || coalesce(now.gap, p.gap) || '; embedd repair ' || now.word
-      || ' --existing refresh  # or keep',
-    now.flaw || '; embedd repair ' || now.word) as problem,
+  embedd.find_gap(p) as "gapNow",
+  embedd.repairable_problem(p) as problem,
   p.reembed,
   p.refresh_started_at::text as "refreshStartedAt",
   p.index_method as "indexMethod",
@@ -98,17 +95,12 @@ select
     when not has_schema_privilege(n.oid, 'USAGE') then format(
       'role %I may not use schema %I, where the table is now; embedd grant %s',
       current_user, n.nspname, embedd.shell_word(current_user::text))
-    when not embedd.pipeline_is_whole(p) then 'a column that it needs is gone: ' || (
-      select string_agg(quote_ident(name), ', ')
-      from unnest(p.key_columns || p.content_columns || array[p.embedding_column, p.model_column]) u (name)
-      where not exists (
-        select from pg_attribute a
-        where a.attrelid = p.relation and a.attname = u.name and a.attnum > 0 and not a.attisdropped))
+    when not embedd.pipeline_is_whole(p) then embedd.missing_columns(p)
     when key_index.oid is null
       then format(
-        '(%s) is no longer a unique key of NOT NULL columns: embedd unwatch %s  # then watch it again',
+        '(%s) is no longer a unique key of NOT NULL columns: embedd repair %s',
         (select string_agg(quote_ident(name), ', ' order by ord) from unnest(p.key_columns) with ordinality u (name, ord)),
-        p.relation)
+        embedd.shell_word(format('%I.%I', n.nspname, c.relname)))
     when e.atttypmod < 1
       or not exists (
         select from pg_type t
@@ -142,12 +134,6 @@ left join lateral (
   order by i.indisprimary desc
   limit 1
 ) as key_index on true
-cross join lateral (
-  select
-    embedd.find_gap(p) as gap,
-    case when p.shadow_of is null then embedd.find_flaw(p) end as flaw,
-    embedd.shell_word(coalesce(quote_ident(n.nspname) || '.' || quote_ident(c.relname), '')) as word
-) as now
 cross join lateral (
   select t.oid, vn.nspname
   from pg_type t
