@@ -90,7 +90,7 @@ export const SETTING_GROUPS = {
       description: "Model directory in the Hugging Face layout (onnx/model.onnx, tokenizer.json).",
     }),
     EMBEDD_THREADS: whole(1, 256).optional().meta({
-      unset: "all processors",
+      unset: "all processors, within the CPU quota",
       description: "Threads for one matrix product.",
     }),
     EMBEDD_TOKEN_BUDGET: whole(16, 65_536)

@@ -5,6 +5,7 @@ import { MIN_PGVECTOR, MIN_POSTGRESQL } from "../supported-versions.js";
 import { dimensionMisfit } from "../worker/dimension-misfit.js";
 import type { Provider } from "../providers/provider.js";
 import { createProvider } from "../providers/create-provider.js";
+import { defaultThreads } from "../providers/local/threads.js";
 import { directUrl, inspectConnection } from "../database/inspect-connection.js";
 import { inspectPipelines, inspectServer, tablesWithStrays } from "../admin/inspect.sql.js";
 import type { ServerInspection } from "../admin/inspect.sql.js";
@@ -44,6 +45,7 @@ export function addDoctor(program: Command): void {
 async function* diagnose({ databaseUrl, config }: Context): AsyncGenerator<Finding> {
   const model = await checkModel(config);
   yield model.finding;
+  if (config.provider === "local") yield threadsFinding(config.threads);
   const connection = await checkConnection(databaseUrl);
   yield connection.finding;
   if (!connection.usable) return;
@@ -90,7 +92,11 @@ async function checkModel(
     try {
       await provider.embed(["doctor"]);
       const how =
-        config.provider === "local" ? "checksum matches" : `${config.provider} accepted the key and address`;
+        config.provider !== "local"
+          ? `${config.provider} accepted the key and address`
+          : config.modelPath === undefined
+            ? "checksum matches"
+            : "it embeds a text";
       const what = `model ${provider.model}: ${how}; vectors have ${provider.dimensions} dimensions`;
       return { finding: { state: "ok", what }, provider };
     } finally {
@@ -107,6 +113,18 @@ async function checkModel(
       provider: null,
     };
   }
+}
+
+function threadsFinding(setting: number | undefined): Finding {
+  const { threads, reason } = defaultThreads();
+  if (setting === undefined) return { state: "ok", what: `inference threads: ${threads} (${reason})` };
+  const what = `inference threads: ${setting} (EMBEDD_THREADS)`;
+  if (setting <= threads) return { state: "ok", what };
+  return {
+    state: "warn",
+    what: `${what}; ${threads} would be faster: ${reason}`,
+    try: "unset EMBEDD_THREADS",
+  };
 }
 
 function checkWorkers({ live, frozen, deaf }: WorkerCounts): Finding[] {

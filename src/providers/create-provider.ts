@@ -7,7 +7,7 @@ export interface ProviderOptions extends Omit<ApiProviderOptions, "provider"> {
   provider: "local" | PresetName;
   /** Local: a directory in the Hugging Face layout instead of the built-in all-MiniLM-L6-v2. */
   modelPath?: string | undefined;
-  /** Local: threads per matrix product. @default all cores */
+  /** Local: threads per matrix product. @default all processors, within the CPU quota */
   threads?: number | undefined;
   /** Local: tokens per micro-batch, padding included. @default 512 */
   tokenBudget?: number | undefined;

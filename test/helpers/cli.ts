@@ -26,9 +26,11 @@ export interface CliOptions {
   env?: Record<string, string>;
   cwd?: string;
   input?: string;
+  /** The command's main file. @default the built one */
+  main?: string;
 }
 
-const main = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
+const builtMain = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 
 function environment(extra: Record<string, string>): NodeJS.ProcessEnv {
   const inherited = Object.entries(process.env).filter(
@@ -38,7 +40,10 @@ function environment(extra: Record<string, string>): NodeJS.ProcessEnv {
 }
 
 /** Starts the built command, `embedd …`, from inside a test; it is killed when the test ends. */
-export function spawnCli(args: string[], { env = {}, cwd, input }: CliOptions = {}): CliProcess {
+export function spawnCli(
+  args: string[],
+  { env = {}, cwd, input, main = builtMain }: CliOptions = {},
+): CliProcess {
   const child = spawn(process.execPath, [main, ...args], {
     env: environment(env),
     ...(cwd !== undefined && { cwd }),

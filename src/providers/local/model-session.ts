@@ -1,9 +1,10 @@
 import { readFile } from "node:fs/promises";
-import { InferenceSession, Tensor } from "onnxruntime-node";
+import type * as onnx from "onnxruntime-node";
 import { configurationError } from "../../errors.js";
 import { readBertConfig } from "./bert-config.js";
 import { buildBertGraph, INPUT_IDS, LENGTHS, SENTENCE_EMBEDDING, WEIGHTS_LOCATION } from "./graph.js";
 import type { ModelOptions } from "./messages.js";
+import { importNative } from "./native-library.js";
 import { poolAndNormalize } from "./pooling.js";
 import { readTensorTable } from "./safetensors.js";
 
@@ -17,13 +18,18 @@ export interface ModelSession {
 /** Below this level, ONNX Runtime also writes its exceptions to stderr. */
 const LOG_SEVERITY_FATAL = 4;
 
-/** @throws EmbeddError `configuration` when the files are not a supported model */
-export function loadModelSession(options: ModelOptions): Promise<ModelSession> {
+type OnnxRuntime = typeof onnx;
+
+/** @throws EmbeddError `configuration` when the files are not a supported model, or ONNX Runtime cannot be loaded */
+export async function loadModelSession(options: ModelOptions): Promise<ModelSession> {
+  const runtime = await importNative("onnxruntime-node", () => import("onnxruntime-node"));
   const { source } = options;
-  return source.kind === "onnx" ? openOnnxFile(source.path, options) : buildSession(source, options);
+  return source.kind === "onnx"
+    ? openOnnxFile(runtime, source.path, options)
+    : buildSession(runtime, source, options);
 }
 
-function sessionOptions({ threads }: ModelOptions): InferenceSession.SessionOptions {
+function sessionOptions({ threads }: ModelOptions): onnx.InferenceSession.SessionOptions {
   return {
     executionProviders: ["cpu"],
     intraOpNumThreads: threads,
@@ -35,6 +41,7 @@ function sessionOptions({ threads }: ModelOptions): InferenceSession.SessionOpti
 }
 
 async function buildSession(
+  { InferenceSession, Tensor }: OnnxRuntime,
   source: { weightsPath: string; configPath: string },
   options: ModelOptions,
 ): Promise<ModelSession> {
@@ -63,7 +70,11 @@ async function buildSession(
  * Opens a model exported by `optimum`. Inputs: int64 `input_ids`, `attention_mask` and optionally
  * `token_type_ids`. Output: vectors [rows, dimensions], or token vectors [rows, length, dimensions].
  */
-async function openOnnxFile(path: string, options: ModelOptions): Promise<ModelSession> {
+async function openOnnxFile(
+  { InferenceSession, Tensor }: OnnxRuntime,
+  path: string,
+  options: ModelOptions,
+): Promise<ModelSession> {
   const session = await InferenceSession.create(path, sessionOptions(options));
   const known = new Set(["input_ids", "attention_mask", "token_type_ids"]);
   const unknown = session.inputNames.filter((name) => !known.has(name));
@@ -84,7 +95,7 @@ async function openOnnxFile(path: string, options: ModelOptions): Promise<ModelS
         attention_mask: () => attentionMask(lengths, length),
         token_type_ids: () => new BigInt64Array(ids.length),
       };
-      const feeds: Record<string, Tensor> = {};
+      const feeds: Record<string, onnx.Tensor> = {};
       for (const name of session.inputNames) {
         const values = inputs[name];
         if (values) feeds[name] = new Tensor("int64", values(), shape);
@@ -102,7 +113,7 @@ function attentionMask(lengths: Int32Array, length: number): BigInt64Array {
   return mask;
 }
 
-function floatsOf(tensor: InferenceSession.OnnxValueMapType[string] | undefined): Float32Array {
+function floatsOf(tensor: onnx.InferenceSession.OnnxValueMapType[string] | undefined): Float32Array {
   if (tensor?.data instanceof Float32Array) return tensor.data;
   throw configurationError("model_config", "the model's output is not float32");
 }

@@ -1,20 +1,20 @@
-import { Worker } from "node:worker_threads";
-import { EmbeddError } from "../../errors.js";
-import { createBusyFlag, stopBlocking } from "./busy-flag.js";
-import type { ModelOptions, PlainFailure, Request, Response, ThreadOptions } from "./messages.js";
+import { configurationError, EmbeddError, messageOf } from "../../errors.js";
+import type { ModelOptions, PlainFailure, Response } from "./messages.js";
+import { startHost } from "./session-host.js";
+import type { SessionHost } from "./session-host.js";
 
-/** The main thread's side of the session thread. */
+/** The provider's side of the session. */
 export interface InferenceSession {
   /** Loads the model now rather than at the first `run`. */
   start(): Promise<void>;
   /**
-   * @param ids [lengths.length, length] token ids, padded; transferred, so the caller's array becomes empty
-   * @param lengths tokens of each row, without padding; also transferred
+   * @param ids [lengths.length, length] token ids, padded; the caller's array may become empty
+   * @param lengths tokens of each row, without padding; may become empty too
    * @returns [lengths.length, dimensions]
-   * @throws EmbeddError `provider` when the thread fails; the next call starts a new thread
+   * @throws EmbeddError `provider` when the session fails; the next call starts a new one
    */
   run(ids: Int32Array<ArrayBuffer>, lengths: Int32Array<ArrayBuffer>, length: number): Promise<Float32Array>;
-  /** Ends the thread and rejects calls in flight. Idempotent. */
+  /** Ends the session and rejects calls in flight. Idempotent. */
   close(): Promise<void>;
 }
 
@@ -23,104 +23,95 @@ interface PendingCall {
   reject(error: Error): void;
 }
 
-interface Thread {
-  worker: Worker;
+interface Running {
+  host: SessionHost;
   ready: Promise<void>;
-  exited: Promise<void>;
   calls: Map<number, PendingCall>;
 }
 
 export function createInferenceSession(options: ModelOptions): InferenceSession {
-  let thread: Thread | undefined;
+  let running: Running | undefined;
   let closing: Promise<void> | undefined;
   let nextId = 0;
 
-  const runningThread = (): Thread => {
+  const ensureRunning = (): Running => {
     if (closing) throw closedError();
-    if (thread) return thread;
-    const started = startThread(options);
-    thread = started;
-    void started.exited.then(() => {
-      if (thread === started) thread = undefined;
+    if (running) return running;
+    const started = startSession(options);
+    running = started;
+    void started.host.exited.then(() => {
+      if (running === started) running = undefined;
     });
     return started;
   };
 
   return {
-    start: async () => runningThread().ready,
+    start: async () => ensureRunning().ready,
     run: async (ids, lengths, length) => {
-      const current = runningThread();
+      const current = ensureRunning();
       await current.ready;
       const id = nextId++;
       return new Promise<Float32Array>((resolve, reject) => {
         if (closing) return reject(closedError());
         current.calls.set(id, { resolve, reject });
         keepProcessAlive(current);
-        const request: Request = { type: "run", id, ids, lengths, length };
-        current.worker.postMessage(request, [ids.buffer, lengths.buffer]);
+        current.host.post({ type: "run", id, ids, lengths, length }, [ids.buffer, lengths.buffer]);
       });
     },
-    close: () => (closing ??= thread ? endThread(thread) : Promise.resolve()),
+    close: () => (closing ??= running ? endSession(running) : Promise.resolve()),
   };
 }
 
-function startThread(model: ModelOptions): Thread {
-  const busy = createBusyFlag();
-  const workerData: ThreadOptions = { model, busy };
-  // Without the process's flags: a thread refuses some of them, such as those of `node --eval`.
-  const worker = new Worker(new URL("./session-thread.js", import.meta.url), { workerData, execArgv: [] });
-  const onProcessExit = (): void => stopBlocking(busy);
-  process.once("exit", onProcessExit);
+function startSession(model: ModelOptions): Running {
+  const host = startHost(model);
   const calls = new Map<number, PendingCall>();
-  let cause: unknown;
-  const exited = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
-  void exited.then(() => process.off("exit", onProcessExit));
+  let isReady = false;
   const ready = new Promise<void>((resolve, reject) => {
-    worker.on("message", (response: Response) => {
-      if (response.type === "ready") resolve();
-      else if (response.type === "unusable") reject(asError(response.failure));
-      else settle(thread, response);
+    host.onResponse((response) => {
+      if (response.type === "ready") {
+        isReady = true;
+        resolve();
+      } else if (response.type === "unusable") reject(asError(response.failure));
+      else settle(running, response);
     });
-    worker.on("error", (error) => (cause = error));
-    void exited.then(() => {
-      const crash = crashError(cause);
+    void host.exited.then((cause) => {
+      const crash = isReady ? crashError(cause) : startError(cause);
       reject(crash);
       for (const call of calls.values()) call.reject(crash);
       calls.clear();
     });
   });
-  const thread = { worker, ready, exited, calls };
-  // The thread keeps the process alive while it loads or computes; an idle, unclosed provider does not.
+  const running = { host, ready, calls };
+  // It keeps the process alive while it loads or computes; an idle, unclosed provider does not.
   void ready.then(
-    () => keepProcessAlive(thread),
+    () => keepProcessAlive(running),
     () => undefined,
   );
-  return thread;
+  return running;
 }
 
-function settle(thread: Thread, response: Extract<Response, { id: number }>): void {
-  const call = thread.calls.get(response.id);
-  // `close` has rejected the call; the process must stay alive until the thread has ended.
+function settle(running: Running, response: Extract<Response, { id: number }>): void {
+  const call = running.calls.get(response.id);
+  // `close` has rejected the call; the process must stay alive until the session has ended.
   if (call === undefined) return;
-  thread.calls.delete(response.id);
-  keepProcessAlive(thread);
+  running.calls.delete(response.id);
+  keepProcessAlive(running);
   if (response.type === "vectors") call.resolve(response.vectors);
   else call.reject(asError(response.failure));
 }
 
-function keepProcessAlive({ worker, calls }: Thread): void {
-  if (calls.size > 0) worker.ref();
-  else worker.unref();
+function keepProcessAlive({ host, calls }: Running): void {
+  host.setRef(calls.size > 0);
 }
 
-async function endThread({ worker, ready, exited, calls }: Thread): Promise<void> {
+async function endSession({ host, ready, calls }: Running): Promise<void> {
   for (const call of calls.values()) call.reject(closedError());
   calls.clear();
-  worker.ref();
-  // A loading thread handles no messages: it first finishes loading, or fails and exits.
+  host.setRef(true);
+  // A loading session handles no messages: it first finishes loading, or fails and exits.
   await ready.catch(() => undefined);
-  worker.postMessage({ type: "close" } satisfies Request);
-  await exited;
+  host.post({ type: "close" });
+  await host.exited;
 }
 
 function asError({ message, ...options }: PlainFailure): EmbeddError {
@@ -128,8 +119,20 @@ function asError({ message, ...options }: PlainFailure): EmbeddError {
 }
 
 function crashError(cause: unknown): EmbeddError {
-  const code = "local_inference_crashed";
-  return new EmbeddError("the inference thread ended unexpectedly", { kind: "provider", code, cause });
+  const reason = cause === undefined ? "" : `: ${messageOf(cause)}`;
+  const options = { kind: "provider", code: "local_inference_crashed", cause } as const;
+  return new EmbeddError(`the inference thread ended unexpectedly${reason}`, options);
+}
+
+/** The session ended before it could load the model. A bundler, for example, leaves out the thread's file. */
+function startError(cause: unknown): EmbeddError {
+  const code: unknown = Reflect.get(Object(cause), "code");
+  if (code !== "ERR_MODULE_NOT_FOUND" && code !== "MODULE_NOT_FOUND") return crashError(cause);
+  return configurationError(
+    "incomplete_package",
+    `the inference thread cannot start: ${messageOf(cause)}; a bundler must leave this package external`,
+    "npm ci",
+  );
 }
 
 function closedError(): EmbeddError {

@@ -1,8 +1,9 @@
 import { readFile } from "node:fs/promises";
-import { Tokenizer as NativeTokenizer } from "tokenizers";
+import type { Tokenizer as NativeTokenizer } from "tokenizers";
 import { configurationError, messageOf } from "../../errors.js";
 import { boundForAny, boundForWordPiece } from "./long-text.js";
 import type { Bounded } from "./long-text.js";
+import { importNative } from "./native-library.js";
 
 export interface Encoded {
   /** Special tokens included, at most `maxTokens`, not padded. */
@@ -23,11 +24,15 @@ export interface Tokenizer {
 const GROUP_TEXTS = 32;
 const GROUP_UNITS = 65_536;
 
-/** @throws EmbeddError `configuration`/`model_tokenizer` when the file is missing or not a tokenizer */
+/**
+ * @throws EmbeddError `configuration`/`model_tokenizer` when the file is missing or not a tokenizer;
+ *   `configuration`/`native_library` when the library cannot be loaded
+ */
 export async function loadTokenizer(path: string, maxTokens: number): Promise<Tokenizer> {
+  const { Tokenizer } = await importNative("tokenizers", () => import("tokenizers"));
   try {
     const json = await readFile(path, "utf8");
-    const native = NativeTokenizer.fromString(json);
+    const native = Tokenizer.fromString(json);
     // Overrides the file's own settings, such as 128 tokens, always padded.
     native.setTruncation(maxTokens);
     native.disablePadding();
