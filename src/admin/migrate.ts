@@ -150,7 +150,7 @@ function checkBookkeeping({ hashes, ours }: Bookkeeping, known: readonly string[
     throw configurationError(
       "newer_schema",
       "this database was migrated by a newer embedd",
-      "npm install embedd@latest",
+      "npm install pg-embedd@latest",
     );
   }
   if (ours) {
