@@ -1,5 +1,5 @@
---! Previous: sha1:f97640354555bea5e4542ad7be779ce7f9ecb848
---! Hash: sha1:7097a6d53c522cc8bce7eee8db89c1ac658d0b24
+--! Previous: sha1:704eaf9c951c2fff188b906fd07daf93092d2d80
+--! Hash: sha1:4a9a72b339de1b721fedc9997dc1033f76e48267
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.
@@ -129,7 +129,7 @@ create view embedd.status as
     failures.dead,
     counts.done,
     counts.done_by_model,
-    counts.blank,
+    counts.blank + failures.white_space as blank,
     embedd.vector_index_state(p) as vector_index,
     coalesce(p.model, p.served_model) as current_model,
     counts.done - coalesce(
@@ -155,8 +155,9 @@ create view embedd.status as
   cross join lateral (
     select
       count(*) filter (where not f.dead) as failed,
-      count(*) filter (where f.dead) as dead,
-      count(*) filter (where f.dead and not f.stale) as dead_pending
+      count(*) filter (where f.dead and f.code <> 'white_space') as dead,
+      count(*) filter (where f.dead and not f.stale) as dead_pending,
+      count(*) filter (where f.code = 'white_space') as white_space
     from embedd.failures f
     where f.pipeline_id = p.id) as failures
   cross join lateral (

@@ -1,5 +1,7 @@
 import type { Command } from "commander";
 import { tablesWithStrays } from "../admin/inspect.sql.js";
+import { isFilling, readNotificationQueue } from "../admin/notification-queue.sql.js";
+import type { NotificationQueue } from "../admin/notification-queue.sql.js";
 import { countWorkers, readStatus } from "../admin/status.sql.js";
 import type { PipelineStatus, WorkerCounts } from "../admin/status.sql.js";
 import type { IndexState } from "../database/build-index.sql.js";
@@ -8,7 +10,7 @@ import type { ForeignLock } from "../database/turns.sql.js";
 import { withContext } from "./context.js";
 import { CUT_ADVICE, cutShareText } from "./cut-texts.js";
 import { EXIT } from "./exit.js";
-import { counted, describeForeignLock, printResult, strayTable } from "./text.js";
+import { counted, describeForeignLock, describeQueue, printResult, strayTable } from "./text.js";
 
 export function addStatus(program: Command): void {
   program
@@ -36,8 +38,16 @@ export function addStatus(program: Command): void {
           const pipelines = await readStatus(pool);
           const strayTables = await tablesWithStrays(pool);
           const strangers = await foreignLocks(pool);
+          const notificationQueue = await readNotificationQueue(pool);
           printResult(
-            { workers: live, frozenWorkers: frozen, foreignLocks: strangers, pipelines, strayTables },
+            {
+              workers: live,
+              frozenWorkers: frozen,
+              foreignLocks: strangers,
+              notificationQueue,
+              pipelines,
+              strayTables,
+            },
             flags.json,
             (status) => formatStatus(status, workers),
           );
@@ -62,13 +72,18 @@ const hasProblem = ({ error, failed, dead, vectorIndex }: PipelineStatus): boole
 
 interface Status {
   foreignLocks: ForeignLock[];
+  notificationQueue: NotificationQueue;
   pipelines: PipelineStatus[];
   /** Tables with triggers of embedd and no pipeline. */
   strayTables: string[];
 }
 
-function formatStatus({ foreignLocks, pipelines, strayTables }: Status, workers: WorkerCounts): string {
+function formatStatus(
+  { foreignLocks, notificationQueue, pipelines, strayTables }: Status,
+  workers: WorkerCounts,
+): string {
   const lines = [`${workersLine(workers)} connected`, ...foreignLocks.map(describeForeignLock)];
+  if (isFilling(notificationQueue)) lines.push(describeQueue(notificationQueue));
   if (pipelines.length === 0) lines.push("no table is watched: embedd watch --help");
   for (const p of pipelines) {
     lines.push("", `${p.relation}.${p.embedding} (pipeline ${p.pipeline}${p.paused ? ", paused" : ""})`);
