@@ -103,6 +103,7 @@ export const ERROR_CODES = {
   unreachable: { kind: "provider", meaning: "The connection to the server failed.", fix: "Check EMBEDD_BASE_URL and the network; embedd tries again." },
   unusable_vector: { kind: "row", meaning: "The model returned a vector of zeros, or with a component that is not finite, for this text.", fix: "Change the text, or run `embedd retry`." },
   which_table: { kind: "configuration", meaning: "Several tables are watched.", fix: "Add --table." },
+  white_space: { kind: "row", meaning: "The text is nothing but white space. The row counts as blank, not as failed.", fix: "Nothing: an edit makes the row pending." },
   wrong_answer: { kind: "provider", meaning: "The server's answer is not a valid embeddings answer.", fix: "Check EMBEDD_BASE_URL; embedd tries again." },
   wrong_dimensions: { kind: "provider", meaning: "The model returned a number of dimensions that the column does not have.", fix: "Set EMBEDD_DIMENSIONS or EMBEDD_MODEL, or use a column with the model's dimension." },
 } as const satisfies Record<string, ErrorEntry>;

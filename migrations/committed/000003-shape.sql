@@ -1,5 +1,5 @@
---! Previous: sha1:07bc45fb834d58356a38fa2cb34bc50c509a7882
---! Hash: sha1:ab25ae959541c0ec56217a10aafbcbc0fabdbadc
+--! Previous: sha1:fcf01ab0267c56d838dd9c21a3dacf9dcbd5068a
+--! Hash: sha1:c5ea5431c2fc2bde4fe27b52a17428d32aa6ce85
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal
@@ -479,8 +479,14 @@ end $$;
 comment on function embedd.table_problem(embedd.pipelines) is
   'Says that the table is gone, was replaced or swapped, and what to type; NULL if it is the one that was watched.';
 
--- ENABLE TRIGGER USER and pg_restore --disable-triggers enable before_update for local changes only, whereas embedd enables
--- it ALWAYS. So it was disabled for a while, and nobody knows what was edited meanwhile. Each partition has its own clones.
+create function embedd.trigger_events() returns text[]
+language sql immutable as $$
+  select array['after_insert', 'before_unread', 'before_update', 'before_save', 'before_save_unread', 'after_update']
+$$;
+comment on function embedd.trigger_events() is 'What the names of a pipeline''s triggers end with.';
+
+-- ENABLE TRIGGER USER and pg_restore --disable-triggers enable before_unread and before_update for local changes only, whereas embedd enables
+-- them ALWAYS. So they were disabled for a while, and nobody knows what was edited meanwhile. Each partition has its own clones.
 create function embedd.find_gap(pipeline embedd.pipelines) returns text
 language sql stable as $$
   select coalesce(
@@ -493,7 +499,7 @@ language sql stable as $$
       where pipeline.relation_identity = embedd.table_identity(pipeline.relation)
       having count(*) > 0),
     (select format('triggers are missing: %s', string_agg(needed.event, ', '))
-      from unnest(array['after_insert', 'before_update', 'before_save', 'after_update']) as needed (event)
+      from unnest(embedd.trigger_events()) as needed (event)
       left join pg_trigger t on t.tgrelid = pipeline.relation
         and t.tgname = format('zzz_embedd_%s__%s', pipeline.id, needed.event)
       where t.oid is null
@@ -507,11 +513,11 @@ language sql stable as $$
         select tree.relid, format(' of partition %s', tree.relid::regclass)
         from pg_partition_tree(pipeline.relation) tree
         where tree.level > 0) as owner (relation, suffix)
-      cross join unnest(array['after_insert', 'before_update', 'before_save', 'after_update'])
+      cross join unnest(embedd.trigger_events())
         with ordinality as needed (event, position)
       join pg_trigger t on t.tgrelid = owner.relation
         and t.tgname = format('zzz_embedd_%s__%s', pipeline.id, needed.event)
-      where t.tgenabled in ('D', 'R') or (t.tgenabled = 'O' and needed.event = 'before_update')
+      where t.tgenabled in ('D', 'R') or (t.tgenabled = 'O' and needed.event in ('before_unread', 'before_update'))
       having count(*) > 0))
 $$;
 comment on function embedd.find_gap(embedd.pipelines) is
@@ -551,24 +557,60 @@ $$;
 comment on function embedd.repairable_problem(embedd.pipelines) is
   'What is wrong with a table that workers serve all the same, and what to type; NULL if nothing is.';
 
--- White space means JavaScript's \s, so that SQL and the worker agree on what is blank. The first thousand characters
--- nearly always decide, without reading all of a large text.
+create function embedd.not_white_space() returns text
+language sql immutable as $$
+  select '[^\s\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]'
+$$;
+comment on function embedd.not_white_space() is
+  'A regular expression: a character that is not white space. JavaScript''s \s, so that SQL and the worker agree.';
+
+-- octet_length does not read a long value of these types.
+create function embedd.size_of(type oid, expression text) returns text
+language sql stable as $$
+  select format(
+    case
+      when coalesce(nullif(t.typbasetype, 0), t.oid) = 'bpchar'::regtype then 'octet_length(%s)'
+      when coalesce(nullif(t.typbasetype, 0), t.oid) in ('text'::regtype, 'varchar'::regtype)
+        or (t.typname = 'citext' and t.typcategory = 'S') then 'octet_length(%s::text)'
+      else 'pg_column_size(%s)'
+    end, expression)
+  from pg_type t
+  where t.oid = size_of.type
+$$;
+comment on function embedd.size_of(oid, text) is
+  'SQL for the bytes of a value, without reading it: of its text, or as stored if its type is no text.';
+
+-- The first thousand characters nearly always decide, without reading all of a large text.
+create function embedd.text_predicate(relation regclass, content_columns text[]) returns text
+language sql stable as $$
+  select string_agg(
+    case when embedd.size_of(a.atttypid, '') like 'octet%'
+      then format($f$(left(%1$I::text, 1000) collate "C" ~ %2$L or %1$I::text collate "C" ~ %2$L)$f$,
+        a.attname, embedd.not_white_space())
+      else format('%I is not null', a.attname)
+    end, ' or ' order by c.ordinality)
+  from unnest(content_columns) with ordinality as c (name, ordinality)
+  join pg_attribute a on a.attrelid = relation and a.attname = c.name and not a.attisdropped
+$$;
+comment on function embedd.text_predicate(regclass, text[]) is
+  'SQL condition: a text that is not blank. Reads the text. Names are quoted.';
+
+-- Every writer evaluates it for the index of pending rows, so it must never raise. A long text may be damaged, or take
+-- too much memory as a regular expression reads it. So one of more than 200 bytes counts as not blank, by its size
+-- alone, and the worker finds out: it records the row as white space.
 create function embedd.pending_predicate(relation regclass, content_columns text[], embedding_column text) returns text
 language sql stable as $$
   select format('%I is null and (%s)', embedding_column, string_agg(
-    case
-      when coalesce(nullif(t.typbasetype, 0), t.oid) in ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype)
-        or (t.typname = 'citext' and t.typcategory = 'S')
-      then format($f$(left(%1$I::text, 1000) collate "C" ~ %2$L or %1$I::text collate "C" ~ %2$L)$f$, a.attname,
-        '[^\s\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]')
+    case when embedd.size_of(a.atttypid, '') like 'octet%'
+      then format($f$(%1$s > 200 or %2$I::text collate "C" ~ %3$L)$f$,
+        embedd.size_of(a.atttypid, quote_ident(a.attname)), a.attname, embedd.not_white_space())
       else format('%I is not null', a.attname)
     end, ' or ' order by c.ordinality))
   from unnest(content_columns) with ordinality as c (name, ordinality)
   join pg_attribute a on a.attrelid = relation and a.attname = c.name and not a.attisdropped
-  join pg_type t on t.oid = a.atttypid
 $$;
 comment on function embedd.pending_predicate(regclass, text[], text) is
-  'SQL condition for pending rows: no vector, and a text that is not blank. Names are quoted.';
+  'SQL condition for pending rows: no vector, and a text that is long or not blank. Reads no long text. Names are quoted.';
 
 -- A generated column is not computed yet when BEFORE triggers run, and counts as updated in every statement, so its
 -- source columns stand for it.
@@ -590,15 +632,46 @@ language sql stable as $$
 $$;
 comment on function embedd.source_columns(regclass, text[]) is 'The ordinary columns that the text is made of.';
 
--- Compares bytes: equality of a type or collation can hide a change (citext, numeric 1.0 and 1.00), and some types have
--- no equality (json).
-create function embedd.content_changed(relation regclass, content_columns text[]) returns text
+-- Writers evaluate these conditions in the WHEN of triggers, so they must never raise: they read no value that is stored
+-- apart from its row, call no function that a user made, and need no right that a writer may lack. Sizes are known without
+-- reading: a text whose value is no larger than itself is compressed or stored apart. Bytes are compared, because equality
+-- of a type or collation can hide a change (citext, numeric 1.0 and 1.00), and some types have no equality (json).
+create function embedd.content_change(
+  relation regclass,
+  content_columns text[],
+  out certain text,
+  out unread text,
+  out resized text)
 language sql stable as $$
-  select string_agg(format('old.%1$I::text collate "C" is distinct from new.%1$I::text collate "C"', name), ' or ')
-  from unnest(embedd.source_columns(relation, content_columns)) as name
+  with columns as (
+    select quote_ident(a.attname) as name,
+      t.typlen > 0 as fixed,
+      embedd.size_of(t.oid, '') like 'octet%' as is_text,
+      embedd.size_of(t.oid, 'old.' || quote_ident(a.attname)) as old_size,
+      embedd.size_of(t.oid, 'new.' || quote_ident(a.attname)) as new_size
+    from unnest(embedd.source_columns(relation, content_columns)) as c
+    join pg_attribute a on a.attrelid = relation and a.attname = c
+    join pg_type t on t.oid = a.atttypid
+  )
+  select
+    string_agg(format(
+      case
+        when fixed then 'row(old.%1$s)::record operator(pg_catalog.*<>) row(new.%1$s)::record'
+        when is_text then '%2$s is distinct from %3$s or pg_column_size(old.%1$s) > %2$s '
+          'and pg_column_size(new.%1$s) > %3$s and old.%1$s::text collate "C" <> new.%1$s::text collate "C"'
+        else '(%2$s is null) <> (%3$s is null)'
+      end, name, old_size, new_size), ' or '),
+    coalesce(string_agg(format(
+      case when is_text then '%2$s = %3$s and (pg_column_size(old.%1$s) <= %2$s or pg_column_size(new.%1$s) <= %3$s)'
+        else '%2$s is not null and %3$s is not null'
+      end, name, old_size, new_size), ' or ') filter (where not fixed), 'false'),
+    coalesce(string_agg(format('pg_column_size(old.%1$s) <> pg_column_size(new.%1$s)', name), ' or ')
+      filter (where not fixed), 'false')
+  from columns
 $$;
-comment on function embedd.content_changed(regclass, text[]) is
-  'SQL condition for the WHEN of a trigger: the UPDATE changed the text. Names are quoted.';
+comment on function embedd.content_change(regclass, text[]) is
+  'SQL conditions for the WHEN of a trigger. certain: the UPDATE changed the text. unread: reading the text may show that '
+  'it did. resized: a value is stored in another size. Names are quoted.';
 
 -- A policy for PUBLIC, such as one on a tenant setting, was not made for a worker: it may hide rows without a word. A
 -- permissive policy that names the role was. Restrictive policies for PUBLIC narrow even that one.

@@ -1,9 +1,10 @@
---! Previous: sha1:ab25ae959541c0ec56217a10aafbcbc0fabdbadc
---! Hash: sha1:c91bd64cc9e068f6cad6ff6a837c858f033ec381
+--! Previous: sha1:c5ea5431c2fc2bde4fe27b52a17428d32aa6ce85
+--! Hash: sha1:5cc713f42c10ab6365c461d9afed502b27e263f8
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,
--- embedding and model columns, and UPDATE on the last two.
+-- embedding and model columns, and UPDATE on the last two. The system columns xmin and ctid tell it that a row was edited
+-- whose text it cannot read, and where the rows written last are.
 
 create function embedd.worker_roles() returns setof regrole
 language sql stable as $$
@@ -42,7 +43,7 @@ language sql stable as $$
     values
       ('worker', 'pipelines', null, '{SELECT}'::text[]),
       ('worker', 'pipelines', 'error, caught_up_at, served_model, served_by, wait_reason, wait_until, reembed', '{UPDATE}'),
-      ('worker', 'pipelines', 'gap, refresh_started_at, refresh_cursor, refreshed', '{UPDATE}'),
+      ('worker', 'pipelines', 'former_models, gap, refresh_started_at, refresh_cursor, refreshed', '{UPDATE}'),
       ('worker', 'grants', null, '{SELECT}'),
       ('worker', 'status', null, '{SELECT}'),
       ('worker', 'workers', null, '{SELECT}'),
@@ -112,7 +113,9 @@ language sql stable as $$
       union all
       select unnest(pipeline.content_columns), 'content'
       union all
-      select unnest(array[pipeline.embedding_column, pipeline.model_column]), 'written') as u (name, role)
+      select unnest(array[pipeline.embedding_column, pipeline.model_column]), 'written'
+      union all
+      select unnest(array['xmin', 'ctid']), 'system') as u (name, role)
     join pg_attribute a on a.attrelid = pipeline.relation and a.attname = u.name and not a.attisdropped
     join pg_type t on t.oid = a.atttypid
   ),
@@ -167,7 +170,7 @@ language sql stable as $$
     else (
       select bool_and(has_column_privilege(role, object, a.attnum, privilege))
       from pg_attribute a
-      where a.attrelid = object and a.attnum > 0
+      where a.attrelid = object
         and (quote_ident(a.attname) = columns or quote_ident(a.attname) = any (string_to_array(columns, ', '))))
   end
 $$;
@@ -353,7 +356,7 @@ begin
 end $$;
 comment on function embedd.grant_worker is
   'Lets a role run the worker, for all present and future pipelines: '
-  'SELECT on the key, content, embedding and model columns, UPDATE on the last two.';
+  'SELECT on the key, content, embedding and model columns, xmin and ctid; UPDATE on the embedding and model columns.';
 
 create function embedd.revoke_worker(role text) returns void
 language plpgsql as $$

@@ -1,5 +1,5 @@
---! Previous: sha1:65c0cae792784aec5466cf1567ddbbc33cafe532
---! Hash: sha1:c68b133984c4a7f43a81931023657c51f1f515a8
+--! Previous: sha1:80f1689f9915bca9b332e9226c5463624ac843c4
+--! Hash: sha1:96e6b30b2e89fa4425d709896f00c5992076f8cc
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.
@@ -150,7 +150,7 @@ create view embedd.status as
     failures.dead,
     counts.done,
     counts.done_by_model,
-    counts.blank,
+    counts.blank + failures.white_space as blank,
     embedd.vector_index_state(p) as vector_index,
     coalesce(p.model, p.served_model) as current_model,
     counts.done - coalesce(
@@ -177,8 +177,9 @@ create view embedd.status as
   cross join lateral (
     select
       count(*) filter (where not f.dead) as failed,
-      count(*) filter (where f.dead) as dead,
-      count(*) filter (where f.dead and not f.stale) as dead_pending
+      count(*) filter (where f.dead and f.code <> 'white_space') as dead,
+      count(*) filter (where f.dead and not f.stale) as dead_pending,
+      count(*) filter (where f.code = 'white_space') as white_space
     from embedd.failures f
     where f.pipeline_id = p.id) as failures
   cross join lateral (

@@ -1,5 +1,5 @@
---! Previous: sha1:c68b133984c4a7f43a81931023657c51f1f515a8
---! Hash: sha1:449ba775d12aa3a4573cac00f3f97b1359f2a135
+--! Previous: sha1:96e6b30b2e89fa4425d709896f00c5992076f8cc
+--! Hash: sha1:7bbbf6b23fab9dcd8da77a67e480fc96d9fb9e59
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
@@ -42,11 +42,7 @@ language sql stable as $$
     and (t.oid is null or not exists (
       select from embedd.pipelines p
       where p.relation = column_dependents.relation
-        and t.tgname in (
-          format('zzz_embedd_%s__after_insert', p.id),
-          format('zzz_embedd_%s__before_update', p.id),
-          format('zzz_embedd_%s__before_save', p.id),
-          format('zzz_embedd_%s__after_update', p.id))))
+        and t.tgname in (select format('zzz_embedd_%s__%s', p.id, e) from unnest(embedd.trigger_events()) e)))
     and (f.oid is null or f.adnum <> a.attnum)
     and not (d.classid = 'pg_class'::regclass and d.objid = r and d.objsubid in (0, a.attnum))
 $$;
@@ -249,7 +245,7 @@ begin
     with failed as materialized (
       select f.key
       from embedd.failures f
-      where f.pipeline_id = $1 and f.dead)
+      where f.pipeline_id = $1 and f.dead and f.code <> 'white_space')
     select
       count(*),
       count(*) filter (where old),
@@ -258,6 +254,8 @@ begin
       select t.%1$I is not null as old, (%2$s)::text as key
       from %3$s t
       where %4$s
+        and (%2$s)::text not in (
+          select f.key from embedd.failures f where f.pipeline_id = $1 and f.code = 'white_space')
       limit $2) as pending
     $sql$,
     pipeline.embedding_column,
@@ -415,11 +413,7 @@ begin
   perform embedd.revoke_pipeline(pipeline);
   perform embedd.drop_triggers(pipeline);
   perform embedd.drop_triggers(shadow);
-  execute (
-    select format('drop index if exists %1$s.%2$I, %1$s.%3$I', c.relnamespace::regnamespace,
-      embedd.pending_index_name(pipeline.id), embedd.vector_index_name(pipeline.id))
-    from pg_class c
-    where c.oid = pipeline.relation);
+  perform embedd.drop_indexes(pipeline);
   delete from embedd.pipelines p where p.id = pipeline.id;
 
   for pair in
@@ -457,7 +451,11 @@ begin
     paused = pipeline.paused,
     reembed = pipeline.reembed,
     model = case when shadow.model_before is not null then shadow.model end,
-    served_model = shadow.model
+    served_model = shadow.model,
+    former_models = array(
+      select distinct m
+      from unnest(pipeline.former_models || array[pipeline.model, pipeline.served_model]) m
+      where m <> shadow.model)
   where p.id = shadow_id
   returning * into shadow;
   perform embedd.create_triggers(shadow);

@@ -9,6 +9,8 @@ import { defaultThreads } from "../providers/local/threads.js";
 import { directUrl, inspectConnection } from "../database/inspect-connection.js";
 import { inspectPipelines, inspectServer, tablesWithStrays } from "../admin/inspect.sql.js";
 import type { ServerInspection } from "../admin/inspect.sql.js";
+import { isFilling, readNotificationQueue } from "../admin/notification-queue.sql.js";
+import type { NotificationQueue } from "../admin/notification-queue.sql.js";
 import { followNames, loadPipelines } from "../database/load-pipelines.sql.js";
 import { withOwnerClient } from "../database/pool.js";
 import { foreignLocks } from "../database/turns.sql.js";
@@ -22,7 +24,7 @@ import { checkCutTexts, checkPipeline } from "./doctor-pipeline.js";
 import type { Finding } from "./doctor-pipeline.js";
 import { EXIT } from "./exit.js";
 import { stopSignal } from "./signals.js";
-import { counted, describeForeignLock, strayTable } from "./text.js";
+import { counted, describeForeignLock, describeQueue, strayTable } from "./text.js";
 
 export function addDoctor(program: Command): void {
   program
@@ -77,6 +79,8 @@ async function* diagnose({ databaseUrl, config }: Context): AsyncGenerator<Findi
       found.push(...checkCutTexts(await cutToday(client)));
       found.push(...checkWorkers(await countWorkers(client)));
       found.push(...(await foreignLocks(client)).map(foreignLockFinding));
+      const queue = await readNotificationQueue(client);
+      if (isFilling(queue)) found.push(queueFinding(queue));
       return found;
     },
     stopSignal,
@@ -152,6 +156,14 @@ function foreignLockFinding(lock: ForeignLock): Finding {
   const end =
     lock.pid === null ? "SELECT * FROM pg_prepared_xacts;" : `SELECT pg_terminate_backend(${lock.pid});`;
   return { state: "warn", what: describeForeignLock(lock), try: end };
+}
+
+function queueFinding(queue: NotificationQueue): Finding {
+  const look =
+    queue.holder === null
+      ? "SELECT pid, usename, datname, xact_start FROM pg_stat_activity ORDER BY xact_start;  -- as a superuser"
+      : `SELECT pg_terminate_backend(${queue.holder.pid});`;
+  return { state: "warn", what: describeQueue(queue), try: look };
 }
 
 /** too_many_connections */

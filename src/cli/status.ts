@@ -1,5 +1,7 @@
 import type { Command } from "commander";
 import { tablesWithStrays } from "../admin/inspect.sql.js";
+import { isFilling, readNotificationQueue } from "../admin/notification-queue.sql.js";
+import type { NotificationQueue } from "../admin/notification-queue.sql.js";
 import { countWorkers, readStatus } from "../admin/status.sql.js";
 import type { PipelineStatus, WorkerCounts } from "../admin/status.sql.js";
 import type { IndexState } from "../database/build-index.sql.js";
@@ -8,7 +10,7 @@ import type { ForeignLock } from "../database/turns.sql.js";
 import { withContext } from "./context.js";
 import { CUT_ADVICE, cutShareText } from "./cut-texts.js";
 import { EXIT } from "./exit.js";
-import { counted, describeForeignLock, printResult, strayTable } from "./text.js";
+import { counted, describeForeignLock, describeQueue, printResult, strayTable } from "./text.js";
 
 export function addStatus(program: Command): void {
   program
@@ -34,8 +36,9 @@ export function addStatus(program: Command): void {
         const pipelines = await readStatus(pool);
         const strayTables = await tablesWithStrays(pool);
         const strangers = await foreignLocks(pool);
+        const notificationQueue = await readNotificationQueue(pool);
         printResult(
-          { workers: live, frozenWorkers: frozen, foreignLocks: strangers, pipelines, strayTables },
+          { workers: live, frozenWorkers: frozen, foreignLocks: strangers, notificationQueue, pipelines, strayTables },
           flags.json,
           (status) => formatStatus(status, workers),
         );
@@ -80,13 +83,18 @@ const CHUNKS = "embedd.chunks";
 
 interface Status {
   foreignLocks: ForeignLock[];
+  notificationQueue: NotificationQueue;
   pipelines: PipelineStatus[];
   /** Tables with triggers of embedd and no pipeline. */
   strayTables: string[];
 }
 
-function formatStatus({ foreignLocks, pipelines, strayTables }: Status, workers: WorkerCounts): string {
+function formatStatus(
+  { foreignLocks, notificationQueue, pipelines, strayTables }: Status,
+  workers: WorkerCounts,
+): string {
   const lines = [`${workersLine(workers)} connected`, ...foreignLocks.map(describeForeignLock)];
+  if (isFilling(notificationQueue)) lines.push(describeQueue(notificationQueue));
   const shown = pipelines.filter((p) => !isUnusedChunks(p));
   if (shown.length === 0) lines.push("no table is watched: embedd watch --help");
   for (const p of shown) {

@@ -1,5 +1,6 @@
 import { configurationError } from "../errors.js";
 import type { EmbeddError } from "../errors.js";
+import type { NotificationQueue } from "../admin/notification-queue.sql.js";
 import type { ForeignLock } from "../database/turns.sql.js";
 
 /** Whether a user means the quoted `schema.table` by `name`, which is `table` or `schema.table`; undefined: any table. */
@@ -40,6 +41,18 @@ export function describeForeignLock({ class: name, id, mode, pid, role }: Foreig
   const how = mode === "ExclusiveLock" ? "alone" : "shared";
   const who = pid === null ? "a prepared transaction" : `pid ${pid}`;
   return `foreign lock: role ${role} (${who}) holds the ${name} lock ${id} ${how}; it costs latency only`;
+}
+
+/** The queue of notifications that fills up, in a line. */
+export function describeQueue({ usage, limit, holder }: NotificationQueue): string {
+  const share = `the server's queue of notifications is ${Math.round(usage * 100)} % full`;
+  const effect = usage >= limit ? "; workers find rows by polling until it empties" : "";
+  const who =
+    holder === null
+      ? "a session that listens and stays in a transaction holds it"
+      : `the oldest transaction probably holds it: pid ${holder.pid}, role ${holder.role}, ` +
+        `database ${holder.database}, for ${holder.seconds} s`;
+  return `${share}${effect}; ${who}`;
 }
 
 /** What is wrong with a table that has triggers of embedd and no pipeline. */

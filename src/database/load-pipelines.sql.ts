@@ -41,18 +41,9 @@ select
     from unnest(p.content_columns) with ordinality u (name, ord)
   ) as content,
   (
-    -- octet_length does not read a long value of these types. Others are measured as stored, because their text
-    -- form would have to be computed.
-    select array_agg(format(
-      case
-        when coalesce(nullif(ty.typbasetype, 0), ty.oid) in ('text'::regtype, 'varchar'::regtype)
-          or (ty.typname = 'citext' and ty.typcategory = 'S') then 'octet_length(t.%I::text)'
-        when ty.oid = 'bpchar'::regtype then 'octet_length(t.%I)'
-        else 'pg_column_size(t.%I)'
-      end, name) order by ord)
+    select array_agg(embedd.size_of(a.atttypid, 't.' || quote_ident(name)) order by ord)
     from unnest(p.content_columns) with ordinality u (name, ord)
     join pg_attribute a on a.attrelid = p.relation and a.attname = name and not a.attisdropped
-    join pg_type ty on ty.oid = a.atttypid
   ) as "contentBytes",
   quote_ident(p.embedding_column) as embedding,
   quote_ident(p.model_column) as "modelColumn",
@@ -62,9 +53,7 @@ select
   v.oid::bigint::float8 as "vectorOid",
   quote_ident(v.nspname) as "vectorSchema",
   embedd.pending_predicate(p.relation, p.content_columns, p.embedding_column) as pending,
-  substr(
-    embedd.pending_predicate(p.relation, p.content_columns, p.embedding_column),
-    length(format('%I is null and ', p.embedding_column)) + 1) as "hasText",
+  '(' || embedd.text_predicate(p.relation, p.content_columns) || ')' as "hasText",
   (
     select jsonb_agg(jsonb_build_object(
       'column', quote_ident(k.name),
@@ -73,6 +62,7 @@ select
         when ty.typnamespace = 'pg_catalog'::regnamespace then format_type(ty.oid, -1)
         else format('%I.%I', tn.nspname, ty.typname)
       end,
+      'bytes', getdatabaseencoding() = 'SQL_ASCII' and embedd.size_of(ty.oid, '') like 'octet%',
       'equals', format('operator(%I.=)', coalesce((
         select opn.nspname
         from embedd.key_operators(key_index.oid) ko

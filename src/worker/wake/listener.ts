@@ -86,7 +86,9 @@ export async function openListener(options: ListenerOptions): Promise<Listener> 
       };
     });
     try {
-      await which.query("select pg_notify($1, $2)", [CHANNEL, payload]);
+      const { rows } = await which.query<{ sent: boolean }>("select embedd.notify($1) as sent", [payload]);
+      // The server's queue of notifications is filling up. The answer proves the connection, and polls find the rows.
+      if (rows[0]?.sent !== true) return;
       const late = sleep(PROOF_TIMEOUT_MS, AbortSignal.any([deadline.signal, stopping.signal]));
       if (!(await Promise.race([arrival, late.then(() => false)])) && !stopping.signal.aborted)
         throw new Error("deaf: its own notification did not arrive");
