@@ -1,6 +1,6 @@
 import pg from "pg";
 import type { PipelineInspection } from "../admin/inspect.sql.js";
-import { shellWord } from "../admin/shell-word.js";
+import { shellWord } from "../shell-word.js";
 import type { CutToday } from "../admin/status.sql.js";
 import { CUT_ADVICE, NOTABLE_CUT_SHARE, cutShareText } from "./cut-texts.js";
 

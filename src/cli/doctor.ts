@@ -15,7 +15,7 @@ import { followNames, loadPipelines } from "../database/load-pipelines.sql.js";
 import { withOwnerClient } from "../database/pool.js";
 import { foreignLocks } from "../database/turns.sql.js";
 import type { ForeignLock } from "../database/turns.sql.js";
-import { shellWord } from "../admin/shell-word.js";
+import { shellWord } from "../shell-word.js";
 import { countWorkers, cutToday } from "../admin/status.sql.js";
 import type { WorkerCounts } from "../admin/status.sql.js";
 import type { Context } from "./context.js";

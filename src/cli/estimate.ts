@@ -11,7 +11,8 @@ import { wholeNumber, wholeNumberOrZero } from "./arguments.js";
 import { withContext } from "./context.js";
 import { CUT_ADVICE, cutShareText } from "./cut-texts.js";
 import { EXIT } from "./exit.js";
-import { counted, matchesTable, notWatched, printResult } from "./text.js";
+import { matchesTable, notWatched } from "../admin/pick-pipeline.js";
+import { counted, printResult } from "./text.js";
 
 interface EstimateFlags {
   table?: string;

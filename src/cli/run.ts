@@ -76,8 +76,8 @@ async function loadProvider({ config, log }: Context, patient: boolean): Promise
   }
 }
 
-/** too_many_connections, cannot_connect_now: the server starts, stops, or has no connection left. */
-const PASSING = new Set<unknown>(["53300", "57P03"]);
+/** too_many_connections */
+const NO_SLOT = "53300";
 /** The connections of a command that has just ended are free again by then. */
 const HURRIED_ATTEMPTS = 4;
 
@@ -98,10 +98,15 @@ async function startPatiently(
     } catch (error) {
       // A signal does not wait for it.
       void starting.then((worker) => worker.stop({ deadlineMs: 0 })).catch(() => undefined);
-      const { code } = error as { code?: unknown };
-      if (!PASSING.has(code) || (!patient && attempt >= HURRIED_ATTEMPTS)) throw error;
+      if (
+        !(error instanceof EmbeddError) ||
+        error.code !== "database_unavailable" ||
+        (!patient && attempt >= HURRIED_ATTEMPTS)
+      )
+        throw error;
       const ms = 100 + backoffMs(attempt, 500, 30_000);
-      const hint = code === "53300" ? `; a worker needs ${MIN_CONNECTIONS} connections` : "";
+      const { code } = error.cause as { code?: unknown };
+      const hint = code === NO_SLOT ? `; a worker needs ${MIN_CONNECTIONS} connections` : "";
       context.log.warn(
         { code, cause: messageOf(error), retryInMs: Math.round(ms) },
         `the database refuses connections, trying again${hint}`,

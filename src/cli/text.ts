@@ -1,12 +1,5 @@
-import { configurationError } from "../errors.js";
-import type { EmbeddError } from "../errors.js";
 import type { NotificationQueue } from "../admin/notification-queue.sql.js";
 import type { ForeignLock } from "../database/turns.sql.js";
-
-/** Whether a user means the quoted `schema.table` by `name`, which is `table` or `schema.table`; undefined: any table. */
-export function matchesTable(relation: string, name: string | undefined): boolean {
-  return name === undefined || relation === name || relation.endsWith(`.${name}`);
-}
 
 /** Shortens a text to one line of at most `length` characters. */
 export function excerpt(text: string, length: number): string {
@@ -23,17 +16,6 @@ export function counted(count: number, noun: string): string {
 /** Prints a result as JSON for scripts, or as text for people. */
 export function printResult<T>(result: T, json: boolean | undefined, format: (result: T) => string): void {
   process.stdout.write(json === true ? `${JSON.stringify(result, null, 2)}\n` : format(result));
-}
-
-/** @param table undefined: no table is watched at all */
-export function notWatched(table: string | undefined): EmbeddError {
-  return table === undefined
-    ? configurationError("not_watched", "no table is watched", "embedd watch --help")
-    : configurationError(
-        "not_watched",
-        `${table} is not watched`,
-        "embedd status  # lists the watched tables",
-      );
 }
 
 /** A stranger's lock, in a line. */

@@ -2,7 +2,7 @@ import { Option } from "commander";
 import type { Command } from "commander";
 import type { Client } from "pg";
 import { findDefinition } from "../admin/redefine.sql.js";
-import { shellWord } from "../admin/shell-word.js";
+import { shellWord } from "../shell-word.js";
 import { unwatch, unwatchPipeline, watch } from "../admin/watch.js";
 import type { WatchOptions } from "../admin/watch.js";
 import { callSchema } from "../database/call-schema.js";

@@ -10,10 +10,27 @@ export interface ConnectOptions {
   applicationName: string;
 }
 
+/**
+ * pg treats all of these as verify-full, and prints a warning of ten lines that it does. The meaning stays, the warning
+ * goes; `uselibpqcompat=true` in the address gives them the meaning that they have for psql.
+ */
+const VERIFIED = new Set(["prefer", "require", "verify-ca"]);
+
+/** The address with its sslmode named by what it means to pg. */
+export function explicitSslMode(connectionString: string): string {
+  if (!URL.canParse(connectionString)) return connectionString;
+  const url = new URL(connectionString);
+  const { searchParams } = url;
+  if (!VERIFIED.has(searchParams.get("sslmode") ?? "") || searchParams.get("uselibpqcompat") === "true")
+    return connectionString;
+  searchParams.set("sslmode", "verify-full");
+  return url.toString();
+}
+
 /** TCP keepalives detect a silent host within 15 s, here and, by the session settings, on the server. */
 export function clientConfig({ connectionString, applicationName }: ConnectOptions): ClientConfig {
   return {
-    connectionString,
+    connectionString: explicitSslMode(connectionString),
     application_name: applicationName,
     keepAlive: true,
     keepAliveInitialDelayMillis: 5_000,
