@@ -1,16 +1,23 @@
 import type { ClientBase } from "pg";
+import { callSchema } from "../database/call-schema.js";
+import { retryDeadlock } from "../database/retry-deadlock.js";
 import { EmbeddError } from "../errors.js";
 import { readHolders } from "./switch-model/table-lock.sql.js";
 
 /**
- * Runs a command that waits at most 10 s for the lock of a table. Call it outside a transaction.
+ * Runs a transaction that locks a table for a moment and waits at most 10 s for that. Repeats it after a deadlock. Call
+ * it outside a transaction.
  * @throws EmbeddError with code `locked` that names the sessions which hold the table
  */
-export async function namingHolders<T>(
+export function lockingTable<T>(
   client: ClientBase,
   relation: string,
-  work: () => Promise<T>,
+  transaction: () => Promise<T>,
 ): Promise<T> {
+  return retryDeadlock(() => namingHolders(client, relation, () => callSchema(transaction)));
+}
+
+async function namingHolders<T>(client: ClientBase, relation: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {

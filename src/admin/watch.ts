@@ -3,9 +3,8 @@ import { configurationError } from "../errors.js";
 import { buildIndex } from "../database/build-index.sql.js";
 import { callSchema } from "../database/call-schema.js";
 import { withoutTimeLimits } from "../database/maintenance.sql.js";
-import { retryDeadlock } from "../database/retry-deadlock.js";
 import { inClientTransaction } from "./client-transaction.js";
-import { namingHolders } from "./name-holders.js";
+import { lockingTable } from "./name-holders.js";
 import {
   buildNextIndex,
   checkRedefinition,
@@ -36,7 +35,7 @@ export function watch(
   return withoutTimeLimits(client, async () => {
     const definition = await callSchema(() => findDefinition(client, options));
     if (definition !== null) return redefine(client, definition, options, onIndex);
-    const id = await lockingTable(client, options, () => attach(client, options));
+    const id = await lockingTable(client, options.relation, () => attach(client, options));
     onIndex();
     try {
       await buildIndex(client, id, "pending");
@@ -46,15 +45,6 @@ export function watch(
     }
     return id;
   });
-}
-
-/** Runs a transaction that locks the table for a moment. */
-function lockingTable<T>(
-  client: ClientBase,
-  { relation }: WatchOptions,
-  transaction: () => Promise<T>,
-): Promise<T> {
-  return retryDeadlock(() => namingHolders(client, relation, () => callSchema(transaction)));
 }
 
 function attach(client: ClientBase, options: WatchOptions): Promise<number> {
@@ -82,7 +72,7 @@ async function redefine(
   }
   try {
     if (columnsChange) await buildNextIndex(client, definition, options.content);
-    return await lockingTable(client, options, () =>
+    return await lockingTable(client, options.relation, () =>
       inClientTransaction(client, async () => {
         const id = await createPipeline(client, options);
         if (columnsChange) await renameNextIndex(client, id);
@@ -108,9 +98,7 @@ export async function unwatch(
   { embedding, dropColumns = false }: { embedding?: string | undefined; dropColumns?: boolean } = {},
 ): Promise<number> {
   return withoutTimeLimits(client, () =>
-    namingHolders(client, relation, () =>
-      callSchema(() => dropPipelines(client, relation, { embedding, dropColumns })),
-    ),
+    lockingTable(client, relation, () => dropPipelines(client, relation, { embedding, dropColumns })),
   );
 }
 
