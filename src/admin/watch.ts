@@ -3,9 +3,8 @@ import { configurationError } from "../errors.js";
 import { buildIndex } from "../database/build-index.sql.js";
 import { callSchema } from "../database/call-schema.js";
 import { withoutTimeLimits } from "../database/maintenance.sql.js";
-import { retryDeadlock } from "../database/retry-deadlock.js";
 import { inClientTransaction } from "./client-transaction.js";
-import { namingHolders } from "./name-holders.js";
+import { lockingTable } from "./name-holders.js";
 import {
   buildNextIndex,
   checkRedefinition,
@@ -38,7 +37,7 @@ export function watch(
   return withoutTimeLimits(client, async () => {
     const definition = await callSchema(() => findDefinition(client, options));
     if (definition !== null) return redefine(client, definition, options, { onIndex, onWait });
-    const id = await lockingTable(client, options, () => attach(client, options), onWait);
+    const id = await lockingTable(client, options.relation, () => attach(client, options), onWait);
     onIndex();
     try {
       await buildIndex(client, id, "pending");
@@ -48,16 +47,6 @@ export function watch(
     }
     return id;
   });
-}
-
-/** Runs a transaction that locks the table for a moment. */
-function lockingTable<T>(
-  client: ClientBase,
-  { relation }: WatchOptions,
-  transaction: () => Promise<T>,
-  onWait: ((holders: string) => void) | undefined,
-): Promise<T> {
-  return retryDeadlock(() => namingHolders(client, relation, () => callSchema(transaction), onWait));
 }
 
 function attach(client: ClientBase, options: WatchOptions): Promise<number> {
@@ -87,7 +76,7 @@ async function redefine(
     if (columnsChange) await buildNextIndex(client, definition, options.content);
     return await lockingTable(
       client,
-      options,
+      options.relation,
       () =>
         inClientTransaction(client, async () => {
           const id = await createPipeline(client, options);
@@ -115,9 +104,7 @@ export async function unwatch(
   { embedding, dropColumns = false }: { embedding?: string | undefined; dropColumns?: boolean } = {},
 ): Promise<number> {
   return withoutTimeLimits(client, () =>
-    namingHolders(client, relation, () =>
-      callSchema(() => dropPipelines(client, relation, { embedding, dropColumns })),
-    ),
+    lockingTable(client, relation, () => dropPipelines(client, relation, { embedding, dropColumns })),
   );
 }
 

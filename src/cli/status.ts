@@ -38,7 +38,14 @@ export function addStatus(program: Command): void {
         const strangers = await foreignLocks(pool);
         const notificationQueue = await readNotificationQueue(pool);
         printResult(
-          { workers: live, frozenWorkers: frozen, foreignLocks: strangers, notificationQueue, pipelines, strayTables },
+          {
+            workers: live,
+            frozenWorkers: frozen,
+            foreignLocks: strangers,
+            notificationQueue,
+            pipelines,
+            strayTables,
+          },
           flags.json,
           (status) => formatStatus(status, workers),
         );

@@ -4,7 +4,12 @@ import { z } from "zod";
 import { listFailures, retryFailures } from "../admin/failures.sql.js";
 import type { FailureEntry } from "../admin/failures.sql.js";
 import { matchesTable } from "../admin/pick-pipeline.js";
-import { pipelinesOf, startReembedding, startRefresh, stopReembedding } from "../admin/request-reembed.sql.js";
+import {
+  pipelinesOf,
+  startReembedding,
+  startRefresh,
+  stopReembedding,
+} from "../admin/request-reembed.sql.js";
 import { search as searchTable } from "../admin/search.js";
 import type { SearchResult } from "../admin/search.sql.js";
 import { readStatus } from "../admin/status.sql.js";
