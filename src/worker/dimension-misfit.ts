@@ -6,17 +6,20 @@ export type ModelShape = Pick<Provider, "model" | "dimensions" | "supportsDimens
 
 /** Why a model's vectors do not fit into a column, and what to do; null: they fit. */
 export function dimensionMisfit(
-  pipeline: Pick<Pipeline, "relation" | "embedding" | "embeddingType" | "dimensions">,
+  pipeline: Pick<Pipeline, "relation" | "embedding" | "embeddingType" | "dimensions" | "servedModel">,
   provider: ModelShape,
 ): { what: string; cure: string } | null {
   const { relation, embedding, embeddingType } = pipeline;
   const { model, dimensions } = provider;
   if (provider.supportsDimensions(pipeline.dimensions)) return null;
-  const type = embeddingType.replace(/\(\d+\)/, `(${dimensions})`);
+  const table = relation.includes('"') ? `'${relation}'` : relation;
+  const other = `an EMBEDD_MODEL with ${pipeline.dimensions} dimensions`;
   return {
     what: `column ${embedding} of ${relation} is ${embeddingType}, but ${model} makes ${dimensions} dimensions`,
+    // Without a current model there is none to switch from. Its triggers keep the column's type from being changed.
     cure:
-      `embedd switch-model, or an EMBEDD_MODEL with ${pipeline.dimensions} dimensions, or, to discard the vectors: ` +
-      `ALTER TABLE ${relation} ALTER COLUMN ${embedding} TYPE ${type} USING NULL;`,
+      pipeline.servedModel === null
+        ? `embedd unwatch ${table} --drop-columns  # then embedd watch with --create-columns --dimensions ${dimensions}; or ${other}`
+        : `embedd switch-model ${table} --dimensions ${dimensions}  # or ${other}`,
   };
 }

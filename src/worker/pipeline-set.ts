@@ -246,4 +246,5 @@ const shapeOf = (pipeline: Pipeline): string =>
     gap: null,
     gapNow: null,
     problem: null,
+    unused: null,
   });
