@@ -62,7 +62,7 @@ async function* diagnose({ databaseUrl, config }: Context): AsyncGenerator<Findi
       for (const pipeline of await inspectPipelines(client)) {
         const loaded = pipelines.find(({ id }) => id === pipeline.id);
         const misfit =
-          model.provider !== null && loaded !== undefined && loaded.model === null
+          model.provider !== null && loaded !== undefined && loaded.model === null && !loaded.unused
             ? dimensionMisfit(loaded, model.provider)
             : null;
         const reason = broken.find(({ id }) => id === pipeline.id)?.reason ?? null;

@@ -24,6 +24,7 @@ select
   p.template,
   p.model,
   p.paused,
+  n.nspname = 'embedd' and pg_relation_size(c.oid) = 0 as unused,
   p.error,
   p.gap,
   embedd.find_gap(p) as "gapNow",

@@ -48,6 +48,8 @@ export interface Pipeline {
   /** Set on a shadow pipeline: the pipeline whose columns this one's will replace. */
   shadowOf: number | null;
   paused: boolean;
+  /** Whether it is embedd.chunks, which every database has, and nobody has ever written to it. */
+  unused: boolean;
   /** The vector index to build when the backlog is done. */
   indexMethod: string | null;
   /** The error that embedd.status shows. */

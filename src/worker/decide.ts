@@ -21,7 +21,7 @@ export type Decision = (
   | { type: "wait"; reason: string }
   /** This worker cannot serve the pipeline until somebody changes one of the two. */
   | { type: "unfit"; reason: string }
-  /** Paused, or pinned to another model. */
+  /** Paused, pinned to another model, or a table that came with embedd and was never used. */
   | { type: "ignore" }
 ) & { yielded: Yielded | null };
 
@@ -59,6 +59,7 @@ export type Candidate = Pick<
   | "dimensions"
   | "template"
   | "contentNames"
+  | "unused"
 >;
 
 export function decide(pipeline: Candidate, world: World): Decision {
@@ -73,6 +74,7 @@ export function decide(pipeline: Candidate, world: World): Decision {
   if (misfit !== null) {
     // Workers that can serve it report what is wrong with it.
     if (byOthers) return { type: "wait", reason: servedReason(pipeline, model, by), yielded };
+    if (pipeline.unused) return { type: "ignore", yielded };
     return { type: "unfit", reason: misfit, yielded };
   }
 

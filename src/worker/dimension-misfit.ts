@@ -1,5 +1,6 @@
 import type { Provider } from "../providers/provider.js";
 import type { Pipeline } from "../database/pipeline.js";
+import { shellWord } from "../shell-word.js";
 
 /** What a model is called, and which vectors it makes. */
 export type ModelShape = Pick<Provider, "model" | "dimensions" | "supportsDimensions">;
@@ -12,14 +13,14 @@ export function dimensionMisfit(
   const { relation, embedding, embeddingType } = pipeline;
   const { model, dimensions } = provider;
   if (provider.supportsDimensions(pipeline.dimensions)) return null;
+  const table = shellWord(relation);
   const otherModel = `an EMBEDD_MODEL with ${pipeline.dimensions} dimensions`;
-  const type = embeddingType.replace(/\(\d+\)/, `(${dimensions})`);
-  const alter = `ALTER TABLE ${relation} ALTER COLUMN ${embedding} TYPE ${type} USING NULL;`;
   return {
     what: `column ${embedding} of ${relation} is ${embeddingType}, but ${model} makes ${dimensions} dimensions`,
+    // Without a current model there is none to switch from. Its triggers keep the column's type from being changed.
     cure:
       pipeline.servedModel === null
-        ? `${alter}  -- or use ${otherModel}`
-        : `embedd switch-model ${relation} --model ${model} --dimensions ${dimensions}  # or use ${otherModel}; to discard the vectors: ${alter}`,
+        ? `embedd unwatch ${table} --drop-columns  # then watch it with --create-columns --dimensions ${dimensions}; or use ${otherModel}`
+        : `embedd switch-model ${table} --model ${model} --dimensions ${dimensions}  # or use ${otherModel}`,
   };
 }

@@ -83,4 +83,5 @@ export const shapeOf = (pipeline: Pipeline): string =>
     gap: null,
     gapNow: null,
     problem: null,
+    unused: null,
   });

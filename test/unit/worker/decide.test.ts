@@ -8,6 +8,7 @@ const TAKEOVER_MS = 30_000;
 const pipeline = (changes: Partial<Candidate> = {}): Candidate => ({
   relation: "docs",
   paused: false,
+  unused: false,
   model: null,
   served: false,
   servedModel: null,
@@ -60,6 +61,12 @@ describe("what a worker does about a pipeline", () => {
     ["served with this worker's model", { served: true, servedModel: "new", servedBy: 3 }, {}, "ask"],
     ["served with another model, for the first time", old, {}, "ask"],
     ["with other dimensions", {}, { provider: wide }, "unfit", "docs is vector(384), but wide makes 8 dim"],
+    [
+      "with other dimensions that comes with embedd and was never used",
+      { unused: true },
+      { provider: wide },
+      "ignore",
+    ],
     ["with other dimensions, served by others", old, { provider: wide }, "wait", "by worker 7 with old"],
     [
       "with other dimensions, pinned to this worker's model, served by others",
