@@ -1,5 +1,6 @@
 import type { ClientBase } from "pg";
 import { callSchema } from "../../database/call-schema.js";
+import { configurationError } from "../../errors.js";
 import { ended, noTarget, notWhole, otherTarget, switchCommand } from "./errors.js";
 import type { Switch, SwitchListener, SwitchSettings } from "./switch.js";
 import { createShadow, readColumns, readSwitches } from "./switches.sql.js";
@@ -28,8 +29,10 @@ async function start(client: ClientBase, settings: SwitchSettings): Promise<Swit
   const { embedding, model, dimensions, index, dropOld } = settings;
   if (model === undefined || dimensions === undefined) throw noTarget(settings);
   const columns = await readColumns(client, settings);
-  const relation = columns?.relation ?? settings.relation;
-  const indexMethod = index === "none" ? null : (index ?? columns?.indexMethod ?? null);
+  if (columns === undefined)
+    throw configurationError("no_such_table", `table ${settings.relation} was dropped`, "embedd status");
+  const { relation } = columns;
+  const indexMethod = index === "none" ? null : (index ?? columns.indexMethod);
   const again = switchCommand(settings, "--model", model, "--dimensions", String(dimensions));
   await callSchema(() =>
     withTableLock(client, relation, again, () =>
