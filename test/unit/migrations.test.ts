@@ -47,7 +47,8 @@ describe("the migrations", () => {
   });
 
   it("put what is no command into a comment of the hint, so that a hint pastes as a whole", () => {
-    const joined = /'[^']*\b(?:ALTER|GRANT|SELECT|CREATE|embedd [a-z])[^']*(?:; |, )(?:or|then|first|as)\b[^']*'/;
+    const joined =
+      /'[^']*\b(?:ALTER|GRANT|SELECT|CREATE|embedd [a-z])[^']*(?:; |, )(?:or|then|first|as)\b[^']*'/;
     const hints = lines.filter(({ line }) => joined.test(line) && !/ {2}(?:--|#) /.test(line));
     expect(hints).toEqual([]);
     expect("'ALTER TABLE %s DROP COLUMN %I; or RENAME it'").toMatch(joined);
