@@ -44,7 +44,10 @@ export async function embedQuery(
   text: string,
   options?: EmbedOptions,
 ): Promise<Float32Array> {
-  const [vector] = requireUsable(provider.model, await provider.embed([text], options));
+  const [vector] = requireUsable(
+    provider.model,
+    await provider.embed([text], { purpose: "query", ...options }),
+  );
   if (vector === undefined) throw new Error("the provider returned no vector");
   return vector;
 }
