@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { databaseAddress } from "./check-arguments.js";
 import { DEFAULTS, MIN_CONNECTIONS } from "./defaults.js";
 import { MAX_REQUEST_INPUTS, PRESETS, PRESET_NAMES } from "./providers/openai/presets.js";
 import type { Preset } from "./providers/openai/presets.js";
@@ -36,11 +37,6 @@ function oneOf<const T extends readonly [string, ...string[]]>(choices: T) {
 
 const text = () => z.string().min(1);
 
-const databaseUrl = text().refine(
-  (value) => /^postgres(ql)?:\/\//.test(value) && URL.canParse(value),
-  "must look like postgres://user@host:5432/database",
-);
-
 const baseUrl = text()
   .refine(
     (value) => /^https?:\/\//.test(value) && URL.canParse(value),
@@ -74,8 +70,8 @@ function parseHeaders(value: string): Record<string, string> | null {
  */
 export const SETTING_GROUPS = {
   "Database and model": {
-    DATABASE_URL: databaseUrl.optional().meta({
-      unset: "embedded PostgreSQL",
+    DATABASE_URL: databaseAddress.optional().meta({
+      unset: "none; required except with `--embedded` and by `embedd demo`",
       description:
         "PostgreSQL to use. It must be a direct connection: LISTEN and session locks do not work through a transaction pooler.",
     }),

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:40925a77e8e7935669eb481b5c83e75ae8241200
+--! Hash: sha1:d2ea91859727748595704f337c165a80ec7e6ae6
 --! Message: tables
 
 -- Tables. embedd keeps its state here and writes only vectors and model names to a user's table: an UPDATE there
@@ -35,6 +35,7 @@ create table embedd.pipelines (
   created_at timestamptz not null default now(),
   served_model text,
   served_by integer,
+  former_models text[] not null default '{}',
   wait_reason text,
   wait_until timestamptz,
   reembed boolean not null default false,
@@ -76,6 +77,8 @@ comment on column embedd.pipelines.caught_up_at is 'When a worker last found no 
 comment on column embedd.pipelines.served_model is
   'The model that serves the pipeline, or last did. Vectors from other models are stale.';
 comment on column embedd.pipelines.served_by is 'The id of a worker that serves the pipeline, or last did.';
+comment on column embedd.pipelines.former_models is
+  'The models that served the pipeline before. A save that names one of them brings no vector of its own.';
 comment on column embedd.pipelines.wait_reason is
   'Why the worker waits, such as a daily limit, although the pipeline is fine; NULL: it does not wait.';
 comment on column embedd.pipelines.wait_until is 'When the worker resumes.';
@@ -137,12 +140,14 @@ create table embedd.failures (
   dead boolean not null default false,
   stale boolean not null default false,
   unreadable boolean not null default false,
+  refresh boolean not null default false,
   primary key (pipeline_id, key)
 );
 create index on embedd.failures (pipeline_id, next_attempt_at) where not dead;
 comment on table embedd.failures is 'Rows that could not be embedded. An entry no longer counts once the row''s text changes.';
 comment on column embedd.failures.key is 'The primary key of the row, as text.';
-comment on column embedd.failures.code is 'A literal code of the error, for scripts.';
+comment on column embedd.failures.code is
+  'A literal code of the error, for scripts. white_space: the row is blank, which is no failure.';
 comment on column embedd.failures.error is 'The message of the last error.';
 comment on column embedd.failures.dead is 'The row is no longer retried; embedd retry tries it again.';
 comment on column embedd.failures.content_hash is 'SHA-256 of the content columns that failed. Never the text.';
@@ -150,6 +155,8 @@ comment on column embedd.failures.unreadable is
   'PostgreSQL could not read the text, so content_hash identifies the version of the row instead.';
 comment on column embedd.failures.stale is
   'The row has an old vector, and re-embedding it failed.';
+comment on column embedd.failures.refresh is
+  'A refresh failed to re-embed it, so its vector is old even where the row names the current model.';
 
 create table embedd.grants (
   pipeline_id integer not null references embedd.pipelines on delete cascade,

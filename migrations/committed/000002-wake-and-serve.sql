@@ -1,5 +1,5 @@
---! Previous: sha1:40925a77e8e7935669eb481b5c83e75ae8241200
---! Hash: sha1:129c7dad73bda2b08a528a82f2281fae78abc8f9
+--! Previous: sha1:d2ea91859727748595704f337c165a80ec7e6ae6
+--! Hash: sha1:fcf01ab0267c56d838dd9c21a3dacf9dcbd5068a
 --! Message: wake and serve
 
 -- Locks. Any role that can connect can take any advisory lock and hold it for as long as it likes, so nothing waits for
@@ -126,24 +126,90 @@ language sql as $$
 $$;
 comment on function embedd.end_job is 'Ends a job of this session.';
 
+-- A foreign key would make a deleted pipeline wait for claims. A job that is still held keeps its row, so that it can
+-- be ended; the next deletion removes that one.
+create function embedd.tg_pipelines__after_delete() returns trigger
+language plpgsql as $$
+begin
+  delete from embedd.locks l
+  using (
+    select k.pipeline_id, k.name
+    from embedd.locks k
+    where k.pipeline_id <> 0
+      and not exists (select from embedd.pipelines p where p.id = k.pipeline_id)
+      and (k.job is null or embedd.job_holder(k.pipeline_id, k.name) is null)
+    for update of k skip locked) as gone
+  where l.pipeline_id = gone.pipeline_id and l.name = gone.name;
+  return null;
+end $$;
+comment on function embedd.tg_pipelines__after_delete is 'Removes the rows of embedd.locks whose pipeline is gone.';
+create trigger pipelines__after_delete
+after delete on embedd.pipelines for each statement execute function embedd.tg_pipelines__after_delete();
+
 -- Waking. A sleeping worker holds the gate of each of its pipelines; a worker that is awake leaves it free. A writer
 -- takes the gate in shared mode until its transaction ends. If it gets the gate, it need not notify: a worker must
 -- take the gate exclusively before it sleeps, so it sweeps once more after the writer's transaction. Only a writer
 -- that does not get the gate notifies, because NOTIFY locks the whole database at commit.
 -- The class of the gate is a literal here: a function call would cost every writer.
 --
+-- A full queue of notifications fails a writer at COMMIT, which no trigger can catch. A session that listens and stays in
+-- a transaction fills it, also one of another database. So embedd stops notifying long before, and polls find the rows.
+create function embedd.notify_limit() returns float8
+language sql immutable as $$
+  select 0.5::float8
+$$;
+comment on function embedd.notify_limit() is
+  'How full the server''s queue of notifications may be, from 0 to 1, for embedd to notify.';
+
+create function embedd.notify(payload text) returns boolean
+language plpgsql as $$
+begin
+  if pg_catalog.pg_notification_queue_usage() >= embedd.notify_limit() then
+    return false;
+  end if;
+  perform pg_catalog.pg_notify('embedd', payload);
+  return true;
+end $$;
+comment on function embedd.notify(text) is
+  'Notifies workers, unless the server''s queue of notifications is filling up. Returns whether it did.';
+
+-- Only the server's log names the session that holds the queue: the oldest that listens and is in a transaction. No
+-- catalog says who listens, so this is the oldest transaction.
+create function embedd.notification_queue(
+  out usage float8,
+  out pid integer,
+  out role text,
+  out database text,
+  out since timestamptz)
+language sql stable as $$
+  select pg_notification_queue_usage(), a.pid, a.usename::text, a.datname::text, a.xact_start
+  from (select) as one
+  left join lateral (
+    select * from pg_stat_activity s
+    where s.backend_type = 'client backend' and s.xact_start is not null and s.pid <> pg_backend_pid()
+    order by s.xact_start
+    limit 1) as a on true
+$$;
+comment on function embedd.notification_queue() is
+  'How full the server''s queue of notifications is, from 0 to 1, and the session with the oldest transaction, which probably '
+  'holds it; NULL without the right to see it.';
+
+-- The trigger runs as embedd's owner, because a writer may lack rights in this schema. It does nothing for the writer.
+--
 -- embedd.single_session = on: all connections share one session, so locks say nothing (embedded mode).
 -- embedd.wake = off: for transactions that will be PREPAREd and therefore must not notify; the worker's poll finds
 -- their rows.
 create function embedd.tg_wake__after_write() returns trigger
-language plpgsql as $$
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp as $$
 begin
   if pg_catalog.current_setting('embedd.wake', true) = 'off' then
     return null;
   end if;
   if pg_catalog.current_setting('embedd.single_session', true) = 'on'
      or not pg_catalog.pg_try_advisory_xact_lock_shared(1701667431 /* 'embg' */, tg_argv[0]::integer) then
-    perform pg_catalog.pg_notify('embedd', tg_argv[0]);
+    perform embedd.notify(tg_argv[0]);
   end if;
   return null;
 -- A writer must not fail because the server has no room for another lock: the worker's poll finds the row.
@@ -156,7 +222,7 @@ comment on function embedd.tg_wake__after_write() is
 create function embedd.tg_pipelines__after_write() returns trigger
 language plpgsql as $$
 begin
-  perform pg_catalog.pg_notify('embedd', 'pipelines');
+  perform embedd.notify('pipelines');
   return null;
 end $$;
 comment on function embedd.tg_pipelines__after_write() is 'Tells workers to reload the list of pipelines.';
@@ -280,7 +346,11 @@ begin
     set serves = h.serves || pipeline_id
     where not pipeline_id = any (h.serves);
   update embedd.pipelines p
-  set served_model = serve.model, served_by = serve.worker
+  set
+    served_model = serve.model,
+    served_by = serve.worker,
+    former_models = case when p.served_model <> serve.model and p.served_model <> all (p.former_models)
+      then p.former_models || p.served_model else p.former_models end
   where p.id = pipeline_id
     and (p.served_model is distinct from serve.model
       or (p.served_by is distinct from serve.worker

@@ -1,5 +1,5 @@
---! Previous: sha1:129c7dad73bda2b08a528a82f2281fae78abc8f9
---! Hash: sha1:378f1ebe6ec63e0310b16d6ea95e06dca430c07f
+--! Previous: sha1:fcf01ab0267c56d838dd9c21a3dacf9dcbd5068a
+--! Hash: sha1:c5ea5431c2fc2bde4fe27b52a17428d32aa6ce85
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal
@@ -122,19 +122,28 @@ begin
 end $$;
 comment on function embedd.check_relation(regclass) is 'Refuses a relation that cannot be watched.';
 
+create function embedd.find_column(relation regclass, name text, hint text) returns pg_attribute
+language plpgsql stable as $$
+declare
+  found pg_attribute;
+begin
+  select * into found
+  from pg_attribute
+  where attrelid = relation and attname = name and attnum > 0 and not attisdropped;
+  if found.attnum is null then
+    perform embedd.refuse('no_such_column', format('table %s has no column %I', relation, name), hint);
+  end if;
+  return found;
+end $$;
+comment on function embedd.find_column(regclass, text, text) is 'A column of a table; refuses with the hint if there is none.';
+
 create function embedd.check_embedding_column(relation regclass, embedding_column text) returns void
 language plpgsql stable as $$
 declare
-  a pg_attribute;
+  a constant pg_attribute := embedd.find_column(relation, embedding_column,
+    format('ALTER TABLE %s ADD COLUMN %I vector(384);  -- or add --create-columns to embedd watch', relation, embedding_column));
 begin
-  select * into a
-  from pg_attribute
-  where attrelid = relation and attname = embedding_column and attnum > 0 and not attisdropped;
-  if not found then
-    perform embedd.refuse('no_such_column',
-      format('table %s has no column %I', relation, embedding_column),
-      format('ALTER TABLE %s ADD COLUMN %I vector(384);', relation, embedding_column));
-  elsif not exists (
+  if not exists (
     select from pg_type t
     join pg_depend d on d.classid = 'pg_type'::regclass and d.objid = t.oid and d.deptype = 'e'
     join pg_extension e on e.oid = d.refobjid and e.extname = 'vector'
@@ -142,7 +151,7 @@ begin
     perform embedd.refuse('embedding_type',
       format('column %I of %s is of type %s, not vector(n) or halfvec(n)',
         embedding_column, relation, format_type(a.atttypid, a.atttypmod)),
-      format('ALTER TABLE %s ADD COLUMN another_name vector(384); then watch that column', relation));
+      format('ALTER TABLE %s ADD COLUMN another_name vector(384);  -- then watch that column', relation));
   elsif a.atttypmod < 1 then
     perform embedd.refuse('no_dimension',
       format('column %I of %s has no fixed dimension', embedding_column, relation),
@@ -162,19 +171,13 @@ comment on function embedd.check_embedding_column(regclass, text) is 'Refuses a 
 create function embedd.check_model_column(relation regclass, model_column text) returns void
 language plpgsql stable as $$
 declare
-  a pg_attribute;
+  a constant pg_attribute := embedd.find_column(relation, model_column,
+    format('ALTER TABLE %s ADD COLUMN %I text;  -- or add --create-columns to embedd watch', relation, model_column));
 begin
-  select * into a
-  from pg_attribute
-  where attrelid = relation and attname = model_column and attnum > 0 and not attisdropped;
-  if not found then
-    perform embedd.refuse('no_such_column',
-      format('table %s has no column %I for the model name', relation, model_column),
-      format('ALTER TABLE %s ADD COLUMN %I text;', relation, model_column));
-  elsif a.atttypid not in ('text'::regtype, 'varchar'::regtype) or a.attgenerated <> '' or a.attnotnull then
+  if a.atttypid not in ('text'::regtype, 'varchar'::regtype) or a.attgenerated <> '' or a.attnotnull then
     perform embedd.refuse('model_column',
       format('column %I of %s must be an ordinary, nullable text column', model_column, relation),
-      format('ALTER TABLE %s ADD COLUMN another_name text; then watch that column', relation));
+      format('ALTER TABLE %s ADD COLUMN another_name text;  -- then name it with --model-column', relation));
   end if;
 end $$;
 comment on function embedd.check_model_column(regclass, text) is 'Refuses a column that cannot hold the model name.';
@@ -188,16 +191,11 @@ begin
     perform embedd.refuse('no_content', 'name at least one content column', 'embedd watch docs --content body');
   end if;
   foreach name in array content_columns loop
-    if not exists (
-      select from pg_attribute
-      where attrelid = relation and attname = name and attnum > 0 and not attisdropped) then
-      perform embedd.refuse('no_such_column',
-        format('table %s has no column %I', relation, name),
-        format('its columns: %s', (
-          select string_agg(quote_ident(attname), ', ' order by attnum)
-          from pg_attribute
-          where attrelid = relation and attnum > 0 and not attisdropped)));
-    elsif name = any (taken) then
+    perform embedd.find_column(relation, name, format('its columns: %s', (
+      select string_agg(quote_ident(attname), ', ' order by attnum)
+      from pg_attribute
+      where attrelid = relation and attnum > 0 and not attisdropped)));
+    if name = any (taken) then
       perform embedd.refuse('content_column',
         format('column %I of %s is written by embedd, so it cannot be a content column', name, relation),
         'name the columns that hold the text');
@@ -223,7 +221,9 @@ begin
   if keys is null then
     perform embedd.refuse('no_primary_key',
       format('table %s has no primary key', relation),
-      format('ALTER TABLE %s ADD PRIMARY KEY (...); or ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY;',
+      format(case when embedd.attnums(relation, '{id}') = '{NULL}'
+          then 'ALTER TABLE %s ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY;  -- or ADD PRIMARY KEY (a, b)'
+          else 'ALTER TABLE %s ADD PRIMARY KEY (id);  -- or other columns that identify a row' end,
         relation));
   end if;
   return keys;
@@ -231,7 +231,7 @@ end $$;
 comment on function embedd.primary_key(regclass) is
   'The columns of the primary key, in order; refuses a table without one.';
 
-create function embedd.key_operators(relation regclass) returns table (attnum smallint, operator oid)
+create function embedd.key_operators(key_index oid) returns table (attnum smallint, operator oid)
 language sql stable as $$
   select u.attnum, ao.amopopr
   from pg_index i
@@ -241,9 +241,9 @@ language sql stable as $$
     and ao.amopstrategy = 3
     and ao.amoplefttype = oc.opcintype
     and ao.amoprighttype = oc.opcintype
-  where i.indrelid = relation and i.indisprimary
+  where i.indexrelid = key_index
 $$;
-comment on function embedd.key_operators(regclass) is 'The equality operator of each key column, from the primary key''s index.';
+comment on function embedd.key_operators(oid) is 'The equality operator of each column of a unique index.';
 
 -- Triggers for one event run in byte order of their names, and embedd's must see the row as the others leave it.
 create function embedd.later_triggers(relation regclass) returns text
@@ -272,6 +272,28 @@ language sql stable as $$
 $$;
 comment on function embedd.pipeline_is_whole(embedd.pipelines) is
   'Whether the pipeline''s table and all its columns still exist under these names.';
+
+create function embedd.shell_word(word text) returns text
+language sql immutable as $$
+  select case when word ~ '^[A-Za-z0-9_./:@%+=-]+$' then word
+    else '''' || replace(word, '''', '''\''''') || '''' end
+$$;
+comment on function embedd.shell_word(text) is 'A word as a shell reads it.';
+
+create function embedd.missing_columns(pipeline embedd.pipelines) returns text
+language sql stable as $$
+  select format('a column that it needs is gone: %s; add it again, then: embedd repair %s',
+    string_agg(quote_ident(needed.name), ', ' order by needed.position),
+    embedd.shell_word(format('%I.%I', pipeline.relation_schema, pipeline.relation_name)))
+  from unnest(pipeline.key_columns || pipeline.content_columns
+    || array[pipeline.embedding_column, pipeline.model_column]) with ordinality as needed (name, position)
+  where not exists (
+    select from pg_attribute a
+    where a.attrelid = pipeline.relation and a.attname = needed.name and a.attnum > 0 and not a.attisdropped)
+  having count(*) > 0
+$$;
+comment on function embedd.missing_columns(embedd.pipelines) is
+  'Names the pipeline''s columns that are gone, and says what to type; NULL if none is.';
 
 -- The numbers of columns mean something only in the table that they were read from, and a restored dump has others.
 create function embedd.table_identity(relation regclass) returns text
@@ -457,7 +479,14 @@ end $$;
 comment on function embedd.table_problem(embedd.pipelines) is
   'Says that the table is gone, was replaced or swapped, and what to type; NULL if it is the one that was watched.';
 
--- The trigger before_update must also fire for replicated changes, if there are any.
+create function embedd.trigger_events() returns text[]
+language sql immutable as $$
+  select array['after_insert', 'before_unread', 'before_update', 'before_save', 'before_save_unread', 'after_update']
+$$;
+comment on function embedd.trigger_events() is 'What the names of a pipeline''s triggers end with.';
+
+-- ENABLE TRIGGER USER and pg_restore --disable-triggers enable before_unread and before_update for local changes only, whereas embedd enables
+-- them ALWAYS. So they were disabled for a while, and nobody knows what was edited meanwhile. Each partition has its own clones.
 create function embedd.find_gap(pipeline embedd.pipelines) returns text
 language sql stable as $$
   select coalesce(
@@ -470,18 +499,25 @@ language sql stable as $$
       where pipeline.relation_identity = embedd.table_identity(pipeline.relation)
       having count(*) > 0),
     (select format('triggers are missing: %s', string_agg(needed.event, ', '))
-      from unnest(array['after_insert', 'before_update', 'before_save', 'after_update']) as needed (event)
+      from unnest(embedd.trigger_events()) as needed (event)
       left join pg_trigger t on t.tgrelid = pipeline.relation
         and t.tgname = format('zzz_embedd_%s__%s', pipeline.id, needed.event)
       where t.oid is null
       having count(*) > 0),
-    (select format('triggers are disabled: %s', string_agg(needed.event, ', '))
-      from unnest(array['after_insert', 'before_update', 'before_save', 'after_update']) as needed (event)
-      join pg_trigger t on t.tgrelid = pipeline.relation
+    (select format('triggers %s disabled: %s',
+        case when bool_or(t.tgenabled in ('D', 'R')) then 'are' else 'were' end,
+        string_agg(needed.event || owner.suffix, ', ' order by owner.suffix, needed.position))
+      from (
+        select pipeline.relation::oid, ''
+        union
+        select tree.relid, format(' of partition %s', tree.relid::regclass)
+        from pg_partition_tree(pipeline.relation) tree
+        where tree.level > 0) as owner (relation, suffix)
+      cross join unnest(embedd.trigger_events())
+        with ordinality as needed (event, position)
+      join pg_trigger t on t.tgrelid = owner.relation
         and t.tgname = format('zzz_embedd_%s__%s', pipeline.id, needed.event)
-      where t.tgenabled not in ('A', 'O')
-        or (t.tgenabled = 'O' and needed.event = 'before_update'
-          and exists (select from pg_subscription_rel r where r.srrelid = pipeline.relation))
+      where t.tgenabled in ('D', 'R') or (t.tgenabled = 'O' and needed.event in ('before_unread', 'before_update'))
       having count(*) > 0))
 $$;
 comment on function embedd.find_gap(embedd.pipelines) is
@@ -493,52 +529,88 @@ language sql immutable as $$
 $$;
 comment on function embedd.pending_index_name(integer) is 'The name of the index of pending rows.';
 
--- An index that is being built is no flaw. pg_restore --disable-triggers enables before_update for local changes only.
+-- An index that is being built is no flaw.
 create function embedd.find_flaw(pipeline embedd.pipelines) returns text
 language sql stable as $$
-  select coalesce(
-    (select format('the index of pending rows is %s', case when i.indexrelid is null then 'missing' else 'invalid' end)
-      from (select) as one
-      left join (
-        pg_class x join pg_index i on i.indexrelid = x.oid)
-        on i.indrelid = pipeline.relation and x.relname = embedd.pending_index_name(pipeline.id)
-      where i.indisvalid is not true
-        and pipeline.created_at < now() - interval '1 min'
-        and not exists (select from pg_stat_progress_create_index b where b.relid = pipeline.relation)),
-    (select 'the trigger before_update ignores replicated changes'
-      from pg_trigger t
-      where t.tgrelid = pipeline.relation
-        and t.tgname = format('zzz_embedd_%s__before_update', pipeline.id)
-        and t.tgenabled = 'O'))
+  select format('the index of pending rows is %s', case when i.indexrelid is null then 'missing' else 'invalid' end)
+  from (select) as one
+  left join (
+    pg_class x join pg_index i on i.indexrelid = x.oid)
+    on i.indrelid = pipeline.relation and x.relname = embedd.pending_index_name(pipeline.id)
+  where i.indisvalid is not true
+    and pipeline.created_at < now() - interval '1 min'
+    and not exists (select from pg_stat_progress_create_index b where b.relid = pipeline.relation)
 $$;
 comment on function embedd.find_flaw(embedd.pipelines) is
   'What embedd.repair cures without a question, because no vector is outdated; NULL if nothing is wrong.';
 
-create function embedd.shell_word(word text) returns text
-language sql immutable as $$
-  select case when word ~ '^[A-Za-z0-9_./:@%+=-]+$' then word
-    else '''' || replace(word, '''', '''\''''') || '''' end
+-- The index of a switch's new column is the switch's business.
+create function embedd.repairable_problem(pipeline embedd.pipelines) returns text
+language sql stable as $$
+  select coalesce(
+    'vectors may belong to earlier texts: ' || coalesce(embedd.find_gap(pipeline), pipeline.gap)
+      || format('; embedd repair %s --existing refresh  # or keep', embedd.shell_word(own.name)),
+    case when pipeline.shadow_of is null then embedd.find_flaw(pipeline) end
+      || format('; embedd repair %s', embedd.shell_word(own.name)))
+  from (select format('%I.%I', pipeline.relation_schema, pipeline.relation_name)) as own (name)
 $$;
-comment on function embedd.shell_word(text) is 'A word as a shell reads it.';
+comment on function embedd.repairable_problem(embedd.pipelines) is
+  'What is wrong with a table that workers serve all the same, and what to type; NULL if nothing is.';
 
--- White space means JavaScript's \s, so that SQL and the worker agree on what is blank. The first thousand characters
--- nearly always decide, without reading all of a large text.
+create function embedd.not_white_space() returns text
+language sql immutable as $$
+  select '[^\s\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]'
+$$;
+comment on function embedd.not_white_space() is
+  'A regular expression: a character that is not white space. JavaScript''s \s, so that SQL and the worker agree.';
+
+-- octet_length does not read a long value of these types.
+create function embedd.size_of(type oid, expression text) returns text
+language sql stable as $$
+  select format(
+    case
+      when coalesce(nullif(t.typbasetype, 0), t.oid) = 'bpchar'::regtype then 'octet_length(%s)'
+      when coalesce(nullif(t.typbasetype, 0), t.oid) in ('text'::regtype, 'varchar'::regtype)
+        or (t.typname = 'citext' and t.typcategory = 'S') then 'octet_length(%s::text)'
+      else 'pg_column_size(%s)'
+    end, expression)
+  from pg_type t
+  where t.oid = size_of.type
+$$;
+comment on function embedd.size_of(oid, text) is
+  'SQL for the bytes of a value, without reading it: of its text, or as stored if its type is no text.';
+
+-- The first thousand characters nearly always decide, without reading all of a large text.
+create function embedd.text_predicate(relation regclass, content_columns text[]) returns text
+language sql stable as $$
+  select string_agg(
+    case when embedd.size_of(a.atttypid, '') like 'octet%'
+      then format($f$(left(%1$I::text, 1000) collate "C" ~ %2$L or %1$I::text collate "C" ~ %2$L)$f$,
+        a.attname, embedd.not_white_space())
+      else format('%I is not null', a.attname)
+    end, ' or ' order by c.ordinality)
+  from unnest(content_columns) with ordinality as c (name, ordinality)
+  join pg_attribute a on a.attrelid = relation and a.attname = c.name and not a.attisdropped
+$$;
+comment on function embedd.text_predicate(regclass, text[]) is
+  'SQL condition: a text that is not blank. Reads the text. Names are quoted.';
+
+-- Every writer evaluates it for the index of pending rows, so it must never raise. A long text may be damaged, or take
+-- too much memory as a regular expression reads it. So one of more than 200 bytes counts as not blank, by its size
+-- alone, and the worker finds out: it records the row as white space.
 create function embedd.pending_predicate(relation regclass, content_columns text[], embedding_column text) returns text
 language sql stable as $$
   select format('%I is null and (%s)', embedding_column, string_agg(
-    case
-      when coalesce(nullif(t.typbasetype, 0), t.oid) in ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype)
-        or (t.typname = 'citext' and t.typcategory = 'S')
-      then format($f$(left(%1$I::text, 1000) collate "C" ~ %2$L or %1$I::text collate "C" ~ %2$L)$f$, a.attname,
-        '[^\s\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]')
+    case when embedd.size_of(a.atttypid, '') like 'octet%'
+      then format($f$(%1$s > 200 or %2$I::text collate "C" ~ %3$L)$f$,
+        embedd.size_of(a.atttypid, quote_ident(a.attname)), a.attname, embedd.not_white_space())
       else format('%I is not null', a.attname)
     end, ' or ' order by c.ordinality))
   from unnest(content_columns) with ordinality as c (name, ordinality)
   join pg_attribute a on a.attrelid = relation and a.attname = c.name and not a.attisdropped
-  join pg_type t on t.oid = a.atttypid
 $$;
 comment on function embedd.pending_predicate(regclass, text[], text) is
-  'SQL condition for pending rows: no vector, and a text that is not blank. Names are quoted.';
+  'SQL condition for pending rows: no vector, and a text that is long or not blank. Reads no long text. Names are quoted.';
 
 -- A generated column is not computed yet when BEFORE triggers run, and counts as updated in every statement, so its
 -- source columns stand for it.
@@ -560,22 +632,53 @@ language sql stable as $$
 $$;
 comment on function embedd.source_columns(regclass, text[]) is 'The ordinary columns that the text is made of.';
 
--- Compares bytes: equality of a type or collation can hide a change (citext, numeric 1.0 and 1.00), and some types have
--- no equality (json).
-create function embedd.content_changed(relation regclass, content_columns text[]) returns text
+-- Writers evaluate these conditions in the WHEN of triggers, so they must never raise: they read no value that is stored
+-- apart from its row, call no function that a user made, and need no right that a writer may lack. Sizes are known without
+-- reading: a text whose value is no larger than itself is compressed or stored apart. Bytes are compared, because equality
+-- of a type or collation can hide a change (citext, numeric 1.0 and 1.00), and some types have no equality (json).
+create function embedd.content_change(
+  relation regclass,
+  content_columns text[],
+  out certain text,
+  out unread text,
+  out resized text)
 language sql stable as $$
-  select string_agg(format('old.%1$I::text collate "C" is distinct from new.%1$I::text collate "C"', name), ' or ')
-  from unnest(embedd.source_columns(relation, content_columns)) as name
+  with columns as (
+    select quote_ident(a.attname) as name,
+      t.typlen > 0 as fixed,
+      embedd.size_of(t.oid, '') like 'octet%' as is_text,
+      embedd.size_of(t.oid, 'old.' || quote_ident(a.attname)) as old_size,
+      embedd.size_of(t.oid, 'new.' || quote_ident(a.attname)) as new_size
+    from unnest(embedd.source_columns(relation, content_columns)) as c
+    join pg_attribute a on a.attrelid = relation and a.attname = c
+    join pg_type t on t.oid = a.atttypid
+  )
+  select
+    string_agg(format(
+      case
+        when fixed then 'row(old.%1$s)::record operator(pg_catalog.*<>) row(new.%1$s)::record'
+        when is_text then '%2$s is distinct from %3$s or pg_column_size(old.%1$s) > %2$s '
+          'and pg_column_size(new.%1$s) > %3$s and old.%1$s::text collate "C" <> new.%1$s::text collate "C"'
+        else '(%2$s is null) <> (%3$s is null)'
+      end, name, old_size, new_size), ' or '),
+    coalesce(string_agg(format(
+      case when is_text then '%2$s = %3$s and (pg_column_size(old.%1$s) <= %2$s or pg_column_size(new.%1$s) <= %3$s)'
+        else '%2$s is not null and %3$s is not null'
+      end, name, old_size, new_size), ' or ') filter (where not fixed), 'false'),
+    coalesce(string_agg(format('pg_column_size(old.%1$s) <> pg_column_size(new.%1$s)', name), ' or ')
+      filter (where not fixed), 'false')
+  from columns
 $$;
-comment on function embedd.content_changed(regclass, text[]) is
-  'SQL condition for the WHEN of a trigger: the UPDATE changed the text. Names are quoted.';
+comment on function embedd.content_change(regclass, text[]) is
+  'SQL conditions for the WHEN of a trigger. certain: the UPDATE changed the text. unread: reading the text may show that '
+  'it did. resized: a value is stored in another size. Names are quoted.';
 
 -- A policy for PUBLIC, such as one on a tenant setting, was not made for a worker: it may hide rows without a word. A
 -- permissive policy that names the role was. Restrictive policies for PUBLIC narrow even that one.
 create function embedd.hidden_rows(relation regclass) returns text
 language sql stable as $$
-  select format('%s from role %I: ALTER ROLE %2$I BYPASSRLS, or create a policy for it: '
-      'CREATE POLICY %3$I ON %4$s TO %2$I USING (true)',
+  select format('%s from role %I: ALTER ROLE %2$I BYPASSRLS;  -- or create a policy for it: '
+      'CREATE POLICY %3$I ON %4$s TO %2$I USING (true);',
     case
       when policies.public > 0 then 'a row-level security policy for PUBLIC may hide its rows'
       else 'row-level security hides its rows'

@@ -1,9 +1,10 @@
---! Previous: sha1:378f1ebe6ec63e0310b16d6ea95e06dca430c07f
---! Hash: sha1:a913040efdc93aea91e83a7559bf424269b1d35c
+--! Previous: sha1:c5ea5431c2fc2bde4fe27b52a17428d32aa6ce85
+--! Hash: sha1:5cc713f42c10ab6365c461d9afed502b27e263f8
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,
--- embedding and model columns, and UPDATE on the last two.
+-- embedding and model columns, and UPDATE on the last two. The system columns xmin and ctid tell it that a row was edited
+-- whose text it cannot read, and where the rows written last are.
 
 create function embedd.worker_roles() returns setof regrole
 language sql stable as $$
@@ -42,7 +43,7 @@ language sql stable as $$
     values
       ('worker', 'pipelines', null, '{SELECT}'::text[]),
       ('worker', 'pipelines', 'error, caught_up_at, served_model, served_by, wait_reason, wait_until, reembed', '{UPDATE}'),
-      ('worker', 'pipelines', 'gap, refresh_started_at, refresh_cursor, refreshed', '{UPDATE}'),
+      ('worker', 'pipelines', 'former_models, gap, refresh_started_at, refresh_cursor, refreshed', '{UPDATE}'),
       ('worker', 'grants', null, '{SELECT}'),
       ('worker', 'status', null, '{SELECT}'),
       ('worker', 'workers', null, '{SELECT}'),
@@ -112,9 +113,17 @@ language sql stable as $$
       union all
       select unnest(pipeline.content_columns), 'content'
       union all
-      select unnest(array[pipeline.embedding_column, pipeline.model_column]), 'written') as u (name, role)
+      select unnest(array[pipeline.embedding_column, pipeline.model_column]), 'written'
+      union all
+      select unnest(array['xmin', 'ctid']), 'system') as u (name, role)
     join pg_attribute a on a.attrelid = pipeline.relation and a.attname = u.name and not a.attisdropped
     join pg_type t on t.oid = a.atttypid
+  ),
+  operators (operator) as (
+    select k.operator
+    from pg_index i
+    cross join lateral embedd.key_operators(i.indexrelid) k
+    where i.indrelid = pipeline.relation and i.indisprimary
   ),
   functions (oid) as (
     -- Keys and texts are read as text, and keys are read back.
@@ -126,7 +135,7 @@ language sql stable as $$
     union
     select o.oprcode
     from columns c
-    join pg_operator o on o.oid in (select operator from embedd.key_operators(pipeline.relation))
+    join pg_operator o on o.oid in (select k.operator from operators k)
     where c.role = 'key'
   )
   select 'table', pipeline.relation::oid, pipeline.relation::text, quote_ident(c.attname), p.privilege
@@ -142,7 +151,7 @@ language sql stable as $$
       union
       select o.oprnamespace
       from pg_operator o
-      where o.oid in (select operator from embedd.key_operators(pipeline.relation)))
+      where o.oid in (select k.operator from operators k))
     and n.nspname <> 'pg_catalog'
   union
   select 'routine', f.oid, f.oid::regprocedure::text, null, 'EXECUTE'
@@ -161,7 +170,7 @@ language sql stable as $$
     else (
       select bool_and(has_column_privilege(role, object, a.attnum, privilege))
       from pg_attribute a
-      where a.attrelid = object and a.attnum > 0
+      where a.attrelid = object
         and (quote_ident(a.attname) = columns or quote_ident(a.attname) = any (string_to_array(columns, ', '))))
   end
 $$;
@@ -187,7 +196,7 @@ begin
   if not embedd.has_privilege(role, kind, object, columns, privilege) then
     perform embedd.refuse('cannot_grant',
       format('role %I may not grant %s on %s %s', current_user, privilege, kind, name),
-      format('GRANT %s ON %s %s TO %s; as its owner', privilege, upper(kind), name, role));
+      format('GRANT %s ON %s %s TO %s;  -- as its owner', privilege, upper(kind), name, role));
   end if;
   -- Privileges in embedd's own schema go with it.
   if kind in ('schema', 'routine') and 'embedd'::regnamespace not in (
@@ -322,14 +331,23 @@ end $$;
 comment on function embedd.revoke_pipeline(embedd.pipelines) is
   'Revokes what embedd.grants records for a pipeline, unless another pipeline needs it.';
 
+create function embedd.resolve_role(role text, hint text) returns regrole
+language plpgsql stable as $$
+declare
+  found constant regrole := to_regrole(quote_ident(role));
+begin
+  if found is null then
+    perform embedd.refuse('no_such_role', format('there is no role %I', role), hint);
+  end if;
+  return found;
+end $$;
+comment on function embedd.resolve_role(text, text) is 'The role with this name; refuses with the hint if there is none.';
+
 create function embedd.grant_worker(role text) returns void
 language plpgsql as $$
 declare
-  target regrole := to_regrole(quote_ident(role));
+  target constant regrole := embedd.resolve_role(role, format('CREATE ROLE %I LOGIN;', role));
 begin
-  if target is null then
-    perform embedd.refuse('no_such_role', format('there is no role %I', role), format('CREATE ROLE %I LOGIN;', role));
-  end if;
   perform embedd.give(target, n.kind, n.object, n.name, n.columns, n.privilege)
   from embedd.role_privileges('worker') n;
   perform embedd.grant_pipeline(p, target)
@@ -338,17 +356,14 @@ begin
 end $$;
 comment on function embedd.grant_worker is
   'Lets a role run the worker, for all present and future pipelines: '
-  'SELECT on the key, content, embedding and model columns, UPDATE on the last two.';
+  'SELECT on the key, content, embedding and model columns, xmin and ctid; UPDATE on the embedding and model columns.';
 
 create function embedd.revoke_worker(role text) returns void
 language plpgsql as $$
 declare
-  target regrole := to_regrole(quote_ident(role));
+  target constant regrole := embedd.resolve_role(role, 'psql "$DATABASE_URL" -c "\du"');
   given embedd.grants;
 begin
-  if target is null then
-    perform embedd.refuse('no_such_role', format('there is no role %I', role), 'psql -c "\du"');
-  end if;
   for given in
     delete from embedd.grants g
     where g.grantee = target
@@ -367,11 +382,8 @@ comment on function embedd.revoke_worker is 'Revokes what embedd.grant_worker gr
 create function embedd.grant_owner(role text) returns void
 language plpgsql as $$
 declare
-  target regrole := to_regrole(quote_ident(role));
+  target constant regrole := embedd.resolve_role(role, format('CREATE ROLE %I LOGIN;', role));
 begin
-  if target is null then
-    perform embedd.refuse('no_such_role', format('there is no role %I', role), format('CREATE ROLE %I LOGIN;', role));
-  end if;
   perform embedd.give(target, n.kind, n.object, n.name, n.columns, n.privilege)
   from embedd.role_privileges('owner') n;
 end $$;

@@ -1,16 +1,21 @@
---! Previous: sha1:a913040efdc93aea91e83a7559bf424269b1d35c
---! Hash: sha1:f97640354555bea5e4542ad7be779ce7f9ecb848
+--! Previous: sha1:5cc713f42c10ab6365c461d9afed502b27e263f8
+--! Hash: sha1:80f1689f9915bca9b332e9226c5463624ac843c4
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.
 
 -- Drops the vector that a new text outdates. An application that saves whole rows also writes the row's old vector and
--- model back, so a vector is trusted only if the writer names another model than before and than the current one.
+-- model back, so a vector is trusted only if the writer names another model than before, and one that embedd has never
+-- used here: a former model means that the application read the row before the model was switched.
 --
 -- The arguments are the names of the embedding and model columns, so the trigger means the same in every database that
 -- a dump is restored into. It must never fail a writer's statement: if anything is missing, the row stays as it is.
 -- It runs as embedd's owner to read the current model, so it must not run code of the table's owner: it checks the
--- types of both columns, and never casts the row.
+-- types of both columns, compares bytes, and never casts the row.
+--
+-- A third argument says what the WHEN of the trigger could not tell: whether another trigger changed the text ('others'),
+-- or whether the vector changed although the text did not ('save'). The columns follow whose values must be read. A text
+-- that cannot be read counts as changed.
 --
 -- The usual names are assigned directly. jsonb_populate_record() copies the row with all its TOASTed values: 7 ms per
 -- row instead of 0.06 ms where another column holds 1 MB.
@@ -20,11 +25,55 @@ security definer
 set search_path = pg_catalog, pg_temp as $$
 declare
   names text[] := array[tg_argv[0], tg_argv[1]];
+  content text[] := coalesce(tg_argv[3:], '{}');
   fits boolean;
   usual boolean;
+  changed boolean := tg_nargs < 3;
   named_before text;
   named text;
 begin
+  -- A text that the statement does not name is changed by triggers of the application alone. Replication names no column.
+  if tg_argv[2] = 'others'
+     and current_setting('session_replication_role') <> 'replica'
+     and not exists (
+       select from pg_trigger t
+       where t.tgrelid = tg_relid
+         and (t.tgtype & 19) = 19 /* row, before, update */
+         and not t.tgisinternal
+         and t.tgname not like 'zzz\_embedd\_%') then
+    return new;
+  end if;
+  if cardinality(content) > 0 then
+    for attempt in 1 .. 2 loop
+      begin
+        execute (
+          select format('select row(%s)::record operator(pg_catalog.*<>) row(%s)::record',
+            string_agg(format('($1).%I', c), ', '), string_agg(format('($2).%I', c), ', '))
+          from unnest(content) c)
+        into changed using old, new;
+        exit;
+      exception
+        when undefined_column then
+          changed := true;
+          select embedd.source_columns(p.relation,
+              coalesce(embedd.column_names(p.relation, p.content_attnums), p.content_columns))
+          into content
+          from embedd.pipelines p
+          where p.id::text = substring(tg_name from '^zzz_embedd_([0-9]+)__')
+            and (p.relation = tg_relid or p.relation in (select pg_partition_ancestors(tg_relid)));
+          exit when content is null;
+        when others then
+          changed := true;
+          exit;
+      end;
+    end loop;
+  end if;
+  -- Most applications that save whole rows change nothing, so this comes before the catalog is read.
+  if not changed and names = array['embedding', 'embedding_model'] then
+    if row(old.embedding)::record operator(pg_catalog.*=) row(new.embedding)::record then
+      return new;
+    end if;
+  end if;
   for attempt in 1 .. 2 loop
     select count(*) = 2 into fits
     from pg_attribute a
@@ -50,6 +99,21 @@ begin
     return new;
   end if;
   usual := names[1] = 'embedding' and names[2] = 'embedding_model';
+  if not changed and tg_argv[2] = 'save' then
+    begin
+      if usual then
+        changed := row(old.embedding)::record operator(pg_catalog.*<>) row(new.embedding)::record;
+      else
+        execute format('select row(($1).%1$I)::record operator(pg_catalog.*<>) row(($2).%1$I)::record', names[1])
+        into changed using old, new;
+      end if;
+    exception when others then
+      changed := true;
+    end;
+  end if;
+  if changed is false then
+    return new;
+  end if;
   if usual then
     named_before := old.embedding_model;
     named := new.embedding_model;
@@ -59,7 +123,7 @@ begin
   if named <> coalesce(named_before, '') and not exists (
     select from embedd.pipelines p
     where p.embedding_column in (names[1], tg_argv[0])
-      and coalesce(p.model, p.served_model) = named
+      and (coalesce(p.model, p.served_model) = named or named = any (p.former_models))
       and (p.relation = tg_relid or p.relation in (select pg_partition_ancestors(tg_relid)))) then
     return new;
   end if;
@@ -74,18 +138,20 @@ exception when others then
   return new;
 end $$;
 comment on function embedd.tg_forget_vector__before_update() is
-  'Sets the columns in its arguments to NULL, unless the writer names another model than the current one.';
+  'Sets the columns in its first two arguments to NULL, unless the writer names a model that embedd has never used here.';
 
 create function embedd.create_triggers(pipeline embedd.pipelines) returns void
 language plpgsql as $$
 declare
-  changed text := embedd.content_changed(pipeline.relation, pipeline.content_columns);
-  vector_schema name := (select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace
-    where e.extname = 'vector');
+  change record;
   partitioned boolean := (select relkind = 'p' from pg_class where oid = pipeline.relation);
-  forget constant text := format('embedd.tg_forget_vector__before_update(%L, %L)',
-    pipeline.embedding_column, pipeline.model_column);
+  sources constant text[] := embedd.source_columns(pipeline.relation, pipeline.content_columns);
+  source_list constant text := (select string_agg(quote_ident(c), ', ') from unnest(sources) c);
+  named constant text := format('%L, %L', pipeline.embedding_column, pipeline.model_column);
+  to_read constant text := (select string_agg(quote_literal(c), ', ') from unnest(sources) c);
+  new_trigger record;
 begin
+  select * into change from embedd.content_change(pipeline.relation, pipeline.content_columns);
   perform embedd.drop_strays(pipeline.relation);
   -- Rows inserted directly into a partition do not fire the parent's statement triggers.
   execute format('create trigger %I after insert on %s for each %s execute function embedd.tg_wake__after_write(%s)',
@@ -93,25 +159,34 @@ begin
     pipeline.relation,
     case when partitioned then format('row when (new.%I is null)', pipeline.embedding_column) else 'statement' end,
     pipeline.id);
-  execute format('create trigger %I before update on %s for each row when (new.%I is not null and (%s)) execute function %s',
-    format('zzz_embedd_%s__before_update', pipeline.id), pipeline.relation, pipeline.embedding_column, changed, forget);
-  -- Replicated changes also outdate a vector. They need not wake a worker: its poll finds them.
-  execute format('alter table %s enable always trigger %I',
-    pipeline.relation, format('zzz_embedd_%s__before_update', pipeline.id));
-  -- Two applications save the same new text, and the second brings the old text's vector back. Unlike a worker, it
-  -- names a content column. A replicated vector names all columns, so this trigger ignores replicated changes.
-  execute format('create trigger %I before update of %s on %s for each row when (%s) execute function %s',
-    format('zzz_embedd_%s__before_save', pipeline.id),
-    (select string_agg(quote_ident(c), ', ')
-      from unnest(embedd.source_columns(pipeline.relation, pipeline.content_columns)) c),
-    pipeline.relation,
-    format('new.%1$I is not null and (old.%1$I is null or old.%1$I operator(%2$I.<>) new.%1$I) and not (%3$s)',
-      pipeline.embedding_column, vector_schema, changed),
-    forget);
+  -- before_save: two applications save the same new text, and the second brings the old text's vector back. Unlike a
+  -- worker, it names a column of the text. A replicated vector names all columns, so this trigger ignores replicated
+  -- changes. Those that follow an edit do not, and they need not wake a worker: its poll finds the row.
+  for new_trigger in
+    select *
+    from (values
+      ('before_update', '', change.certain, named, true),
+      ('before_unread', '', format('(%s) is not true and (%s)', change.certain, change.unread),
+        format('%s, %L, %s', named, 'others', to_read), true),
+      ('before_save', 'of ' || source_list, format('(%s or %s) is not true', change.certain, change.unread),
+        format('%s, %L', named, 'save'), false),
+      ('before_save_unread', 'of ' || source_list, format('(%s) is not true and (%s)', change.certain, change.unread),
+        format('%s, %L, %s', named, 'save', to_read), false)) as t (event, columns, condition, arguments, replicated)
+  loop
+    execute format('create trigger %I before update %s on %s for each row when (new.%I is not null and (%s)) '
+      'execute function embedd.tg_forget_vector__before_update(%s)',
+      format('zzz_embedd_%s__%s', pipeline.id, new_trigger.event), new_trigger.columns, pipeline.relation,
+      pipeline.embedding_column, new_trigger.condition, new_trigger.arguments);
+    if new_trigger.replicated then
+      execute format('alter table %s enable always trigger %I',
+        pipeline.relation, format('zzz_embedd_%s__%s', pipeline.id, new_trigger.event));
+    end if;
+  end loop;
   execute format('create trigger %I after update on %s for each row when (%s) execute function embedd.tg_wake__after_write(%s)',
     format('zzz_embedd_%s__after_update', pipeline.id),
     pipeline.relation,
-    format('new.%1$I is null and (old.%1$I is not null or %2$s)', pipeline.embedding_column, changed),
+    format('new.%1$I is null and (old.%1$I is not null or %2$s or %3$s)',
+      pipeline.embedding_column, change.certain, change.resized),
     pipeline.id);
 end $$;
 comment on function embedd.create_triggers(embedd.pipelines) is
@@ -150,11 +225,12 @@ begin
     from pg_index i
     join pg_class x on x.oid = i.indexrelid and not x.relispartition
     join pg_namespace n on n.oid = x.relnamespace
-    where x.relname ~ '^embedd_[0-9]+_pending$'
+    where x.relname ~ '^embedd_[0-9]+_pending(_next)?(_[0-9]+)*$'
       and x.relnamespace = (select c.relnamespace from pg_class c where c.oid = drop_strays.relation)
       and (i.indrelid = relation) <> exists (
         select from embedd.pipelines p
-        where p.relation = drop_strays.relation and embedd.pending_index_name(p.id) = x.relname)
+        where p.relation = drop_strays.relation
+          and x.relname ~ ('^' || embedd.pending_index_name(p.id) || '(_next)?(_[0-9]+)*$'))
   loop
     execute format('drop index %s', stray);
     dropped := dropped + 1;
@@ -198,6 +274,27 @@ begin
   end loop;
 end $$;
 comment on function embedd.drop_triggers(embedd.pipelines) is 'Drops the triggers of a pipeline.';
+
+-- Builds that were cut off leave indexes of the next definition, and of partitions that are not attached yet.
+create function embedd.drop_indexes(pipeline embedd.pipelines) returns void
+language plpgsql as $$
+declare
+  index_name text;
+begin
+  for index_name in
+    select format('%I.%I', n.nspname, x.relname)
+    from embedd.table_tree(pipeline.relation) r
+    join pg_index i on i.indrelid = r
+    join pg_class x on x.oid = i.indexrelid and not x.relispartition
+    join pg_namespace n on n.oid = x.relnamespace
+    where x.relname ~ format('^(%s|%s)(_next)?(_[0-9]+)*$',
+      embedd.pending_index_name(pipeline.id), embedd.vector_index_name(pipeline.id))
+  loop
+    execute format('drop index %s', index_name);
+  end loop;
+end $$;
+comment on function embedd.drop_indexes(embedd.pipelines) is
+  'Drops the indexes of a pipeline on its table and on the partitions, finished or not.';
 
 create function embedd.pending_index_definition(pipeline embedd.pipelines) returns text
 language sql stable as $$
@@ -248,7 +345,7 @@ begin
   if existing is null or existing not in ('keep', 'refresh') then
     perform embedd.refuse('existing_vectors',
       format('there is no choice %L for existing vectors', existing),
-      'keep trusts them, refresh embeds their rows again');
+      'keep trusts them, refresh re-embeds their rows');
   elsif existing = 'keep' then
     update embedd.pipelines p set gap = null where p.id = resolve_gap.pipeline_id;
     return;
@@ -277,7 +374,7 @@ begin
     perform embedd.refuse('existing_vectors',
       format('column %I of %s has vectors, and embedd cannot know whether they belong to the texts as they are now',
         embedding_column, relation),
-      'existing => ''refresh'' embeds their rows again in the background; existing => ''keep'' trusts them');
+      E'existing => ''refresh''  -- re-embeds their rows in the background\nexisting => ''keep''  -- trusts them');
   end if;
 end $$;
 comment on function embedd.check_existing(regclass, text, text) is
@@ -380,7 +477,7 @@ begin
     perform embedd.check_embedding_column(target, embedding_column);
     perform embedd.check_existing(target, embedding_column, existing);
     return embedd.watch_for_owner(target, content_columns, embedding_column, model_column, template, model, index_method,
-      create_index, existing);
+      create_index, coalesce(existing, 'keep'));
   end if;
   perform embedd.check_relation(target);
   perform embedd.check_content_columns(target, content_columns, array[embedding_column, model_name_column]);
@@ -406,7 +503,7 @@ begin
        or coalesce(index_method, watched.index_method) is distinct from watched.index_method then
       perform embedd.refuse('already_watched',
         format('column %I of %s is already watched, by pipeline %s', embedding_column, target, watched.id),
-        format('SELECT embedd.unwatch(%L); first, or choose another embedding column', target));
+        format('embedd unwatch %s  # or name another column with --embedding', embedd.shell_word(target::text)));
     end if;
     perform embedd.redefine(watched, content_columns, template, create_index, existing);
     return watched.id;
@@ -478,8 +575,7 @@ begin
     -- The table is gone.
     continue when schema_name is null;
     perform embedd.drop_triggers(pipeline);
-    execute format('drop index if exists %1$I.%2$I, %1$I.%3$I',
-      schema_name, embedd.pending_index_name(pipeline.id), embedd.vector_index_name(pipeline.id));
+    perform embedd.drop_indexes(pipeline);
     if drop_columns then
       execute format('alter table %s drop column if exists %I, drop column if exists %I',
         target, pipeline.embedding_column, pipeline.model_column);
@@ -489,7 +585,7 @@ begin
   if embedd.drop_strays(target) + dropped = 0 then
     perform embedd.refuse('not_watched',
       format('%s is not watched', target),
-      'SELECT relation, embedding_column FROM embedd.pipelines;');
+      'embedd status');
   end if;
   return dropped;
 end $$;
@@ -530,7 +626,10 @@ begin
     if problem is not null and filled and existing is null then
       perform embedd.refuse('existing_vectors',
         format('vectors of %s may belong to earlier texts: %s', target, problem),
-        format('embedd repair %s --existing refresh; or --existing keep to trust them', embedd.shell_word(target::text)));
+        format(
+          E'embedd repair %1$s --existing refresh  # re-embeds their rows\n'
+          'embedd repair %1$s --existing keep  # trusts them',
+          embedd.shell_word(target::text)));
     end if;
     if pipeline.relation <> target then
       perform embedd.revoke_pipeline(pipeline);
@@ -547,12 +646,14 @@ begin
     perform embedd.create_triggers(pipeline);
     perform embedd.grant_pipeline(pipeline, role) from embedd.worker_roles() as role;
     perform embedd.resolve_gap(pipeline.id, case when filled and existing is not null then existing else 'keep' end);
+    -- Rows that became pending without triggers need not wait for the poll.
+    perform pg_notify('embedd', pipeline.id::text);
     return next pipeline.id;
   end loop;
   if not found then
     perform embedd.refuse('not_watched',
       format('%s is not watched', target),
-      'SELECT relation, embedding_column FROM embedd.pipelines;');
+      'embedd status');
   end if;
 end $$;
 comment on function embedd.repair(text, text, text) is
@@ -578,10 +679,17 @@ security definer
 set search_path = pg_catalog, pg_temp as $$
 begin
   perform embedd.check_owner(relation);
+  -- To look for vectors would read the table with embedd's rights, which may run its owner's code.
+  if existing is null then
+    perform embedd.refuse('existing_vectors',
+      format('embedd.watch_for_owner does not look whether column %I of %s has vectors', embedding_column, relation),
+      'call embedd.watch, which does; or existing => ''refresh''; or existing => ''keep''');
+  end if;
   return embedd.watch(relation::text, content_columns, embedding_column, model_column, template, model, index_method,
-    create_index, coalesce(existing, 'keep'));
+    create_index, existing);
 end $$;
-comment on function embedd.watch_for_owner is 'embedd.watch for a role that embedd.grant_owner was called with.';
+comment on function embedd.watch_for_owner is
+  'embedd.watch for a role that embedd.grant_owner was called with. existing is required.';
 
 create function embedd.unwatch_for_owner(relation regclass, embedding_column text, drop_columns boolean) returns integer
 language plpgsql

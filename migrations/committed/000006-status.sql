@@ -1,5 +1,5 @@
---! Previous: sha1:f97640354555bea5e4542ad7be779ce7f9ecb848
---! Hash: sha1:7097a6d53c522cc8bce7eee8db89c1ac658d0b24
+--! Previous: sha1:80f1689f9915bca9b332e9226c5463624ac843c4
+--! Hash: sha1:96e6b30b2e89fa4425d709896f00c5992076f8cc
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.
@@ -19,6 +19,19 @@ begin
 end $$;
 comment on function embedd.count_pending(embedd.pipelines) is
   'Counts pending rows in their index, which reads no text.';
+
+create function embedd.may_count(pipeline embedd.pipelines) returns boolean
+language sql stable as $$
+  select has_table_privilege('embedd.leases', 'INSERT') or coalesce((
+    select has_schema_privilege(c.relnamespace, 'USAGE') and bool_and(has_column_privilege(c.oid, a.attnum, 'SELECT'))
+    from pg_class c
+    join pg_attribute a on a.attrelid = c.oid and not a.attisdropped
+      and a.attname = any (pipeline.content_columns || pipeline.embedding_column || pipeline.model_column)
+    where c.oid = pipeline.relation
+    group by c.oid, c.relnamespace), true)
+$$;
+comment on function embedd.may_count(embedd.pipelines) is
+  'Whether the current role is expected to count the rows of a pipeline: a worker, or a role that may read the table.';
 
 create function embedd.count_rows(
   pipeline embedd.pipelines,
@@ -51,7 +64,10 @@ begin
       embedd.table_problem(pipeline),
       case when embedd.column_names(pipeline.relation,
           pipeline.key_attnums || pipeline.content_attnums || pipeline.embedding_attnum || pipeline.model_attnum) is null
-        then 'a column that it needs is gone' end);
+        then embedd.missing_columns(pipeline) end);
+    return;
+  end if;
+  if not embedd.may_count(pipeline) then
     return;
   end if;
   problem := embedd.hidden_rows(pipeline.relation);
@@ -73,6 +89,7 @@ begin
   done := coalesce(done, 0);
   blank := coalesce(blank, 0);
   done_by_model := coalesce(done_by_model, '{}');
+  problem := embedd.table_problem(pipeline);
 exception when others then
   -- No table may break the status of the others. The server's message may quote a row, so it is not repeated.
   get stacked diagnostics context = pg_exception_context;
@@ -91,7 +108,7 @@ exception when others then
 end $$;
 comment on function embedd.count_rows is
   'Reads the whole table. All counts are NULL if the table no longer has the pipeline''s columns, or cannot be read within '
-  'a second of waiting for its lock; problem says why. It never raises.';
+  'a second of waiting for its lock; problem says why. It never raises. Without embedd.may_count all are NULL, problem too.';
 
 -- Where all connections share one session, nobody is seen building.
 create function embedd.builds_index(pipeline_id integer) returns boolean
@@ -120,23 +137,27 @@ create view embedd.status as
     p.embedding_column,
     p.model,
     p.paused,
-    coalesce(p.error, counts.problem) as error,
+    coalesce(p.error, counts.problem, embedd.repairable_problem(p)) as error,
     case when counts.pending is not null then greatest(counts.pending - failures.dead_pending, 0) end as pending,
     case when counts.pending - failures.dead_pending > 0 then now() - coalesce(p.caught_up_at, p.created_at) end
       as oldest_pending_age,
-    coalesce((select sum(cardinality(l.keys)) from embedd.leases l where l.pipeline_id = p.id), 0)::bigint as in_flight,
+    coalesce((
+      select sum(cardinality(l.keys))
+      from embedd.leases l
+      where l.pipeline_id = p.id and l.expires_at > now() and l.worker in (select w.id from embedd.workers w)
+    ), 0)::bigint as in_flight,
     failures.failed,
     failures.dead,
     counts.done,
     counts.done_by_model,
-    counts.blank,
+    counts.blank + failures.white_space as blank,
     embedd.vector_index_state(p) as vector_index,
     coalesce(p.model, p.served_model) as current_model,
     counts.done - coalesce(
       (counts.done_by_model ->> coalesce(p.model, p.served_model))::bigint,
       case when coalesce(p.model, p.served_model) is null then counts.done else 0 end) as stale,
     p.reembed,
-    p.gap,
+    coalesce(p.gap, embedd.find_gap(p)) as gap,
     p.refresh_started_at is not null as refreshing,
     case
       when p.refresh_started_at is null then null
@@ -149,14 +170,16 @@ create view embedd.status as
     usage.tokens_today,
     usage.usd_today,
     usage.texts_today,
-    usage.cut_texts_today
+    usage.cut_texts_today,
+    embedd.may_count(p) as may_count
   from embedd.pipelines p
   cross join lateral embedd.count_rows(p) as counts
   cross join lateral (
     select
       count(*) filter (where not f.dead) as failed,
-      count(*) filter (where f.dead) as dead,
-      count(*) filter (where f.dead and not f.stale) as dead_pending
+      count(*) filter (where f.dead and f.code <> 'white_space') as dead,
+      count(*) filter (where f.dead and not f.stale) as dead_pending,
+      count(*) filter (where f.code = 'white_space') as white_space
     from embedd.failures f
     where f.pipeline_id = p.id) as failures
   cross join lateral (
@@ -171,9 +194,11 @@ create view embedd.status as
 comment on view embedd.status is
   'The backlog per pipeline. pending: rows that will get a vector, including rows in flight and rows backing off. '
   'oldest_pending_age: an upper bound, the time since a worker last found no pending row. '
-  'error: why no worker can serve the pipeline, or why its rows could not be counted. '
+  'in_flight: rows that connected workers have claimed. '
+  'error: why no worker can serve the pipeline, why its rows could not be counted, or what to repair. '
   'blank: rows with NULL or white space, never embedded. stale: rows whose vector is not from current_model. '
-  'gap: why the vectors that are there may not belong to their texts. refresh_left: rows that a refresh has yet to reach.';
+  'gap: why the vectors that are there may not belong to their texts. refresh_left: rows that a refresh has yet to reach. '
+  'may_count: false if the current role has no rights to count the rows; the counts are NULL then, and nothing is wrong.';
 
 create function embedd.model_of(
   relation text,
@@ -193,7 +218,7 @@ begin
   if not found then
     perform embedd.refuse('not_watched',
       format('column %I of %s is not watched', embedding_column, target),
-      'SELECT relation, embedding_column FROM embedd.pipelines;');
+      'embedd status');
   end if;
 end $$;
 comment on function embedd.model_of is

@@ -1,5 +1,5 @@
---! Previous: sha1:7097a6d53c522cc8bce7eee8db89c1ac658d0b24
---! Hash: sha1:0b8968d97114c031d340d67c0fae874b06d800bb
+--! Previous: sha1:96e6b30b2e89fa4425d709896f00c5992076f8cc
+--! Hash: sha1:7bbbf6b23fab9dcd8da77a67e480fc96d9fb9e59
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
@@ -42,11 +42,7 @@ language sql stable as $$
     and (t.oid is null or not exists (
       select from embedd.pipelines p
       where p.relation = column_dependents.relation
-        and t.tgname in (
-          format('zzz_embedd_%s__after_insert', p.id),
-          format('zzz_embedd_%s__before_update', p.id),
-          format('zzz_embedd_%s__before_save', p.id),
-          format('zzz_embedd_%s__after_update', p.id))))
+        and t.tgname in (select format('zzz_embedd_%s__%s', p.id, e) from unnest(embedd.trigger_events()) e)))
     and (f.oid is null or f.adnum <> a.attnum)
     and not (d.classid = 'pg_class'::regclass and d.objid = r and d.objsubid in (0, a.attnum))
 $$;
@@ -100,7 +96,7 @@ begin
   elsif to_dimensions > most and index_method is not null then
     perform embedd.refuse('too_many_dimensions',
       format('an %s index on a %s takes at most %s dimensions, not %s', index_method, type_name, most, to_dimensions),
-      format('--dimensions %s, or --index none', most));
+      format('--dimensions %s  # or: --index none', most));
   elsif to_dimensions > most and exists (
     select from embedd.table_tree(pipeline.relation) r
     join pg_attribute a on a.attrelid = r and a.attname = pipeline.embedding_column and not a.attisdropped
@@ -111,7 +107,7 @@ begin
     perform embedd.refuse('too_many_dimensions',
       format('%s has a vector index, which on a %s takes at most %s dimensions, not %s',
         name, type_name, most, to_dimensions),
-      format('--dimensions %s, or drop the index', most));
+      format('--dimensions %s  # or drop the index', most));
   end if;
   foreach column_name in array
     array[embedd.with_suffix(pipeline.embedding_column, '_next'), embedd.with_suffix(pipeline.model_column, '_next')]
@@ -123,7 +119,7 @@ begin
       where a.attrelid = pipeline.relation and a.attname = column_name and not a.attisdropped) then
       perform embedd.refuse('name_taken',
         format('the switch needs the name %I, but %s already has a column with this name', column_name, pipeline.relation),
-        format('ALTER TABLE %s DROP COLUMN %I; or RENAME it', pipeline.relation, column_name));
+        format('ALTER TABLE %s DROP COLUMN %I;  -- or RENAME it', pipeline.relation, column_name));
     end if;
   end loop;
   if exists (
@@ -131,7 +127,7 @@ begin
     where p.relation = pipeline.relation and p.id <> pipeline.id and p.model_column = pipeline.model_column) then
     perform embedd.refuse('shared_model_column',
       format('two embedding columns share column %I of %s', pipeline.model_column, pipeline.relation),
-      'embedd unwatch one of them, then watch it with its own --model-column');
+      'embedd status  # then unwatch one of them, and watch it again with its own --model-column');
   elsif embedd.column_dependents(pipeline.relation, array[pipeline.embedding_column, pipeline.model_column]) is not null then
     perform embedd.refuse('dependents',
       format('these would still use the old columns of %s: %s', pipeline.relation,
@@ -167,7 +163,7 @@ begin
   if pipeline.id is null then
     perform embedd.refuse('not_watched',
       format('column %I of %s is not watched', embedding_column, target),
-      'SELECT relation, embedding_column FROM embedd.pipelines;');
+      'embedd status');
   elsif pipeline.shadow_of is not null or exists (select from embedd.pipelines p where p.shadow_of = pipeline.id) then
     perform embedd.refuse('switching',
       format('%s is being switched to another model', target),
@@ -249,7 +245,7 @@ begin
     with failed as materialized (
       select f.key
       from embedd.failures f
-      where f.pipeline_id = $1 and f.dead)
+      where f.pipeline_id = $1 and f.dead and f.code <> 'white_space')
     select
       count(*),
       count(*) filter (where old),
@@ -258,6 +254,8 @@ begin
       select t.%1$I is not null as old, (%2$s)::text as key
       from %3$s t
       where %4$s
+        and (%2$s)::text not in (
+          select f.key from embedd.failures f where f.pipeline_id = $1 and f.code = 'white_space')
       limit $2) as pending
     $sql$,
     pipeline.embedding_column,
@@ -399,7 +397,7 @@ begin
     perform embedd.refuse('dead_rows',
       format('%s rows of %s could not be embedded with %s and would lose their vector',
         counted.dead, shadow.relation, shadow.model),
-      'embedd failures --dead; embedd retry; or --force');
+      'embedd failures --dead  # then embedd retry, or embedd switch-model --force');
   elsif counted.behind - counted.dead > max_behind
      or counted.pending > embedd.most_pending(shadow_id, max_behind) then
     perform embedd.refuse('behind',
@@ -415,11 +413,7 @@ begin
   perform embedd.revoke_pipeline(pipeline);
   perform embedd.drop_triggers(pipeline);
   perform embedd.drop_triggers(shadow);
-  execute (
-    select format('drop index if exists %1$s.%2$I, %1$s.%3$I', c.relnamespace::regnamespace,
-      embedd.pending_index_name(pipeline.id), embedd.vector_index_name(pipeline.id))
-    from pg_class c
-    where c.oid = pipeline.relation);
+  perform embedd.drop_indexes(pipeline);
   delete from embedd.pipelines p where p.id = pipeline.id;
 
   for pair in
@@ -457,7 +451,11 @@ begin
     paused = pipeline.paused,
     reembed = pipeline.reembed,
     model = case when shadow.model_before is not null then shadow.model end,
-    served_model = shadow.model
+    served_model = shadow.model,
+    former_models = array(
+      select distinct m
+      from unnest(pipeline.former_models || array[pipeline.model, pipeline.served_model]) m
+      where m <> shadow.model)
   where p.id = shadow_id
   returning * into shadow;
   perform embedd.create_triggers(shadow);

@@ -32,6 +32,7 @@ select p.relation::text as relation,
 from embedd.failures f
 join embedd.pipelines p on p.id = f.pipeline_id
 where (f.dead or not $1)
+  and f.code <> 'white_space'
   and ($3::text is null or p.relation = embedd.resolve($3))
 order by f.failed_at desc, f.key
 limit $2`,
@@ -60,6 +61,7 @@ with chosen as materialized (
   join embedd.pipelines p on p.id = f.pipeline_id
   where ($1::text is null or p.relation = embedd.resolve($1))
     and ($2::text is null or f.key = $2)
+    and f.code <> 'white_space'
 ), forgotten as (
   delete from embedd.failures f
   using chosen c
@@ -80,7 +82,7 @@ with chosen as materialized (
   union all
   select pipeline_id from due
 ), woken as (
-  select pg_notify('embedd', pipeline_id::text)
+  select embedd.notify(pipeline_id::text)
   from freed
   group by pipeline_id
 )

@@ -5,10 +5,13 @@ import { Logger } from "@graphile/logger";
 import { migrate as runMigrations } from "graphile-migrate";
 import { clearAllPools } from "graphile-migrate/dist/pgReal.js";
 import pg from "pg";
+import { z } from "zod";
+import { checkArguments, databaseAddress } from "../check-arguments.js";
 import { configurationError } from "../errors.js";
+import { explainConnectionError } from "../database/connection-error.js";
 import { refusePooler } from "../database/inspect-connection.js";
 import { readTimeLimits, withoutTimeLimits } from "../database/maintenance.sql.js";
-import { clientConfig } from "../database/pool.js";
+import { clientConfig, explicitSslMode } from "../database/pool.js";
 import { markBookkeeping, readBookkeeping } from "./bookkeeping.sql.js";
 import type { Bookkeeping } from "./bookkeeping.sql.js";
 import { takeMigrateLock } from "./migrate-lock.sql.js";
@@ -54,11 +57,18 @@ export async function migrationScript(): Promise<string> {
  *   of migrations
  */
 export async function migrate(connectionString: string): Promise<string[]> {
-  const client = new pg.Client(clientConfig({ connectionString, applicationName: "embedd migrate" }));
-  await client.connect();
-  // If this process ends, so does its wait for the lock. Some platforms do not support the setting.
-  await client.query("set client_connection_check_interval = '1s'").catch(() => undefined);
+  checkArguments("migrate", z.object({ databaseUrl: databaseAddress }), { databaseUrl: connectionString });
   try {
+    return await migrateOn(connectionString);
+  } catch (error) {
+    throw explainConnectionError(error, connectionString);
+  }
+}
+
+async function migrateOn(connectionString: string): Promise<string[]> {
+  const client = new pg.Client(clientConfig({ connectionString, applicationName: "embedd migrate" }));
+  try {
+    await client.connect();
     await refusePooler(client, connectionString);
     // If this process ends, so does what it waits for. Some platforms do not support the setting.
     await client.query("set client_connection_check_interval = '1s'").catch(() => undefined);
@@ -122,7 +132,7 @@ function settings(connectionString: string, pgSettings: Record<string, string>) 
 /** graphile-migrate wants the database's name in the address. */
 async function withDatabase(client: pg.Client, connectionString: string): Promise<string> {
   const { rows } = await client.query<{ name: string }>("select current_database() as name");
-  const url = new URL(connectionString);
+  const url = new URL(explicitSslMode(connectionString));
   if (url.pathname.length <= 1) url.pathname = `/${encodeURIComponent(rows[0]?.name ?? "")}`;
   return url.toString();
 }
@@ -150,7 +160,7 @@ function checkBookkeeping({ hashes, ours }: Bookkeeping, known: readonly string[
     throw configurationError(
       "newer_schema",
       "this database was migrated by a newer embedd",
-      "npm install embedd@latest",
+      "npm install pg-embedd@latest",
     );
   }
   if (ours) {

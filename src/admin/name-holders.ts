@@ -1,16 +1,35 @@
 import type { ClientBase } from "pg";
+import { callSchema } from "../database/call-schema.js";
+import { retryDeadlock } from "../database/retry-deadlock.js";
 import { EmbeddError } from "../errors.js";
 import { readHolders } from "./switch-model/table-lock.sql.js";
 
 /**
- * Runs a command that waits at most 10 s for the lock of a table. Call it outside a transaction.
+ * Runs a transaction that locks a table for a moment and waits at most 10 s for that. Repeats it after a deadlock. Call
+ * it outside a transaction.
+ * @param onWait called first if a transaction has held the table for a second or longer, with a description of its session
  * @throws EmbeddError with code `locked` that names the sessions which hold the table
  */
-export async function namingHolders<T>(
+export function lockingTable<T>(
+  client: ClientBase,
+  relation: string,
+  transaction: () => Promise<T>,
+  onWait?: (holders: string) => void,
+): Promise<T> {
+  return retryDeadlock(() => namingHolders(client, relation, () => callSchema(transaction), onWait));
+}
+
+async function namingHolders<T>(
   client: ClientBase,
   relation: string,
   work: () => Promise<T>,
+  onWait: ((holders: string) => void) | undefined,
 ): Promise<T> {
+  if (onWait !== undefined) {
+    // A table that does not exist is the command's own error.
+    const holders = await readHolders(client, relation, 1).catch(() => null);
+    if (holders !== null) onWait(holders);
+  }
   try {
     return await work();
   } catch (error) {
@@ -23,7 +42,6 @@ export async function namingHolders<T>(
         kind: "database",
         code: "locked",
         cause: error,
-        ...(error.hint !== undefined && { hint: error.hint }),
       },
     );
   }

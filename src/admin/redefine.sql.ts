@@ -1,5 +1,6 @@
 import type { ClientBase } from "pg";
-import { buildOn } from "../database/build-index.sql.js";
+import { buildNamed, tablespaceOf } from "../database/build-index.sql.js";
+import type { NamedIndex } from "../database/build-index.sql.js";
 import type { WatchOptions } from "./watch.sql.js";
 
 /** What the texts of a watched column are made of. */
@@ -53,18 +54,19 @@ export async function buildNextIndex(
   content: readonly string[],
 ): Promise<void> {
   await dropNextIndex(client, pipelineId);
-  const { rows } = await client.query<{ oid: string; name: string; definition: string }>(
+  const { rows } = await client.query<NamedIndex>(
     `
 select p.relation::oid::text as oid,
   embedd.pending_index_name(p.id) || '_next' as name,
   embedd.pending_index_definition(
-    jsonb_populate_record(p, jsonb_build_object('content_columns', $2::text[]))) as definition
+    jsonb_populate_record(p, jsonb_build_object('content_columns', $2::text[]))) as definition,
+  ${tablespaceOf("embedd.pending_index_name(p.id)")} as tablespace
 from embedd.pipelines p
 where p.id = $1`,
     [pipelineId, content],
   );
   const index = rows[0];
-  if (index !== undefined) await buildOn(client, index.oid, index.name, index.definition);
+  if (index !== undefined) await buildNamed(client, index);
 }
 
 /** Gives the next index, and its partitions, the name of the one in use, which is dropped by then. */

@@ -1,7 +1,6 @@
 import type { ClientBase } from "pg";
 import { buildIndex } from "../database/build-index.sql.js";
-import { callSchema } from "../database/call-schema.js";
-import { namingHolders } from "./name-holders.js";
+import { lockingTable } from "./name-holders.js";
 import { repairPipelines } from "./repair.sql.js";
 import type { RepairOptions } from "./repair.sql.js";
 
@@ -20,9 +19,7 @@ export async function repair(
   options: RepairOptions,
   onIndex: () => void = () => undefined,
 ): Promise<number[]> {
-  const ids = await namingHolders(client, options.relation, () =>
-    callSchema(() => repairPipelines(client, options)),
-  );
+  const ids = await lockingTable(client, options.relation, () => repairPipelines(client, options));
   onIndex();
   for (const id of ids) await buildIndex(client, id, "pending");
   return ids;

@@ -1,5 +1,5 @@
 import type { Pool } from "pg";
-import { keyText, keysAs, needsVector, rowVersion } from "../database/key-sql.js";
+import { keyText, keysOut, needsVector, rowVersion } from "../database/key-sql.js";
 import { parameters } from "../database/parameters.js";
 import type { Pipeline, WorkKind } from "../database/pipeline.js";
 import { inTransaction } from "../database/transaction.js";
@@ -29,7 +29,7 @@ export async function sampleBacklog(
     await client.query(READ_NO_TEXT);
     return client.query<KeyResult>(
       `
-select ${keyText(pipeline)} as key_text, ${rowVersion(pipeline)} as version, ${keysAs(pipeline, "t", "::text")}
+select ${keyText(pipeline)} as key_text, ${rowVersion(pipeline)} as version, ${keysOut(pipeline, "t")}
 from ${pipeline.relation} t
 where ${condition}
   and ${p.model}::text is not null

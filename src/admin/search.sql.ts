@@ -2,7 +2,7 @@ import type { ClientBase, Pool } from "pg";
 import pgvector from "pgvector";
 import type { Pipeline } from "../database/pipeline.js";
 import { mayBeRows } from "../database/isolate.js";
-import { bindKeys, columnsAreCurrent, keyNames, keyText, keysMatch, typedKeys } from "../database/key-sql.js";
+import { bindKeys, columnsAreCurrent, inputRows, keyArray, keyText, keysMatch } from "../database/key-sql.js";
 import { parameters } from "../database/parameters.js";
 import { inTransaction } from "../database/transaction.js";
 
@@ -81,11 +81,10 @@ async function nearest(
 ): Promise<FoundRow[]> {
   const distance = `t.${pipeline.embedding} operator(${pipeline.vectorSchema}.<=>) $1::${pipeline.embeddingType}`;
   const order = exact ? `(${distance}) + 0 /* no index has this expression */` : distance;
-  const keys = pipeline.keys.map((key) => `t.${key.column}::text`);
   const { rows } = await client.query<FoundRow>(
     `
 select ${keyText(pipeline)} as key,
-  array[${keys.join(", ")}] as keys,
+  ${keyArray(pipeline, "t")} as keys,
   ${distance} as distance,
   ${contentObject(pipeline, "$5", readTexts ? "$4" : null)} as content
 from ${pipeline.relation} t
@@ -124,7 +123,7 @@ async function readContent(
   };
   const text = `
 select ${contentObject(pipeline, p.names, p.maxChars)} as content
-from (select ${typedKeys(pipeline)} from unnest(${p.keys}) as u (${keyNames(pipeline)})) as u
+from (${inputRows(pipeline, p.keys, {})}) as u
 join ${pipeline.relation} t on ${keysMatch(pipeline, "t", "u")}`;
   try {
     const { rows } = await pool.query<Pick<SearchResult, "content">>(text, values);

@@ -41,6 +41,8 @@ export interface PipelineStatus {
   textsToday: number;
   /** Those of them that were truncated, at the model's limit or at EMBEDD_MAX_CHARS. */
   cutTextsToday: number;
+  /** Whether this role has the rights to count rows. If not, the counts are null, and nothing is wrong. */
+  mayCount: boolean;
 }
 
 /** Reads the status of every pipeline. Counts the rows of each watched table once. */
@@ -73,7 +75,8 @@ select pipeline_id as pipeline,
   tokens_today::float8 as "tokensToday",
   usd_today::float8 as "usdToday",
   texts_today::float8 as "textsToday",
-  cut_texts_today::float8 as "cutTextsToday"
+  cut_texts_today::float8 as "cutTextsToday",
+  may_count as "mayCount"
 from embedd.status
 order by pipeline_id`);
   return rows;
@@ -128,7 +131,7 @@ export async function countPending(db: Pool | ClientBase, model: string): Promis
 select coalesce(sum(pending), 0)::float8 as pending
 from embedd.status
 where not paused
-  and error is null
+  and (error is null or gap is not null)
   and (model is null or model = $1)`,
     [model],
   );

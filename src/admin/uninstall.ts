@@ -2,6 +2,7 @@ import type { ClientBase } from "pg";
 import { configurationError } from "../errors.js";
 import { callSchema } from "../database/call-schema.js";
 import { withoutTimeLimits } from "../database/maintenance.sql.js";
+import { retryDeadlock } from "../database/retry-deadlock.js";
 import { dropBookkeeping } from "./bookkeeping.sql.js";
 import { inClientTransaction } from "./client-transaction.js";
 import { committedMigrations } from "./migrate.js";
@@ -49,5 +50,8 @@ export async function uninstall(
     );
     return tables;
   };
-  return withoutTimeLimits(client, () => callSchema(() => inClientTransaction(client, remove)));
+  // A worker that claims rows at this moment has locked embedd's tables in another order.
+  return withoutTimeLimits(client, () =>
+    retryDeadlock(() => callSchema(() => inClientTransaction(client, remove))),
+  );
 }

@@ -3,9 +3,8 @@ import { configurationError } from "../errors.js";
 import { buildIndex } from "../database/build-index.sql.js";
 import { callSchema } from "../database/call-schema.js";
 import { withoutTimeLimits } from "../database/maintenance.sql.js";
-import { retryDeadlock } from "../database/retry-deadlock.js";
 import { inClientTransaction } from "./client-transaction.js";
-import { namingHolders } from "./name-holders.js";
+import { lockingTable } from "./name-holders.js";
 import {
   buildNextIndex,
   checkRedefinition,
@@ -24,6 +23,7 @@ export type { WatchOptions } from "./watch.sql.js";
  * its new content columns or template in one transaction.
  * @param client of the table's owner, outside a transaction
  * @param onIndex called before an index is built
+ * @param onWait called if sessions hold the table locked, before it waits for them; `holders` describes them
  * @returns the pipeline's id
  * @throws EmbeddError of kind `configuration` if the table cannot be watched; nothing was changed. Its code is
  *   `existing_vectors` if there are vectors and `existing` is missing
@@ -32,11 +32,12 @@ export function watch(
   client: ClientBase,
   options: WatchOptions,
   onIndex: () => void = () => undefined,
+  onWait?: (holders: string) => void,
 ): Promise<number> {
   return withoutTimeLimits(client, async () => {
     const definition = await callSchema(() => findDefinition(client, options));
-    if (definition !== null) return redefine(client, definition, options, onIndex);
-    const id = await lockingTable(client, options, () => attach(client, options));
+    if (definition !== null) return redefine(client, definition, options, { onIndex, onWait });
+    const id = await lockingTable(client, options.relation, () => attach(client, options), onWait);
     onIndex();
     try {
       await buildIndex(client, id, "pending");
@@ -46,15 +47,6 @@ export function watch(
     }
     return id;
   });
-}
-
-/** Runs a transaction that locks the table for a moment. */
-function lockingTable<T>(
-  client: ClientBase,
-  { relation }: WatchOptions,
-  transaction: () => Promise<T>,
-): Promise<T> {
-  return retryDeadlock(() => namingHolders(client, relation, () => callSchema(transaction)));
 }
 
 function attach(client: ClientBase, options: WatchOptions): Promise<number> {
@@ -72,7 +64,7 @@ async function redefine(
   client: ClientBase,
   definition: Definition,
   options: WatchOptions,
-  onIndex: () => void,
+  { onIndex, onWait }: { onIndex: () => void; onWait: ((holders: string) => void) | undefined },
 ): Promise<number> {
   const { pipelineId, content } = definition;
   const columnsChange = JSON.stringify(content) !== JSON.stringify(options.content);
@@ -82,12 +74,16 @@ async function redefine(
   }
   try {
     if (columnsChange) await buildNextIndex(client, definition, options.content);
-    return await lockingTable(client, options, () =>
-      inClientTransaction(client, async () => {
-        const id = await createPipeline(client, options);
-        if (columnsChange) await renameNextIndex(client, id);
-        return id;
-      }),
+    return await lockingTable(
+      client,
+      options.relation,
+      () =>
+        inClientTransaction(client, async () => {
+          const id = await createPipeline(client, options);
+          if (columnsChange) await renameNextIndex(client, id);
+          return id;
+        }),
+      onWait,
     );
   } catch (error) {
     await dropNextIndex(client, pipelineId).catch(() => undefined);
@@ -108,9 +104,7 @@ export async function unwatch(
   { embedding, dropColumns = false }: { embedding?: string | undefined; dropColumns?: boolean } = {},
 ): Promise<number> {
   return withoutTimeLimits(client, () =>
-    namingHolders(client, relation, () =>
-      callSchema(() => dropPipelines(client, relation, { embedding, dropColumns })),
-    ),
+    lockingTable(client, relation, () => dropPipelines(client, relation, { embedding, dropColumns })),
   );
 }
 

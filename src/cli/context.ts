@@ -4,9 +4,11 @@ import type { Client, Pool } from "pg";
 import { loadConfig } from "../config.js";
 import type { Config } from "../config.js";
 import type { EmbeddedServer } from "../embedded/index.js";
+import { configurationError } from "../errors.js";
 import { createLogger } from "../logger.js";
 import type { Logger } from "../logger.js";
 import { migrate } from "../admin/migrate.js";
+import { explainConnectionError } from "../database/connection-error.js";
 import { interrupt } from "../database/interrupt.js";
 import { clientsOf, createPool, withOwnerClient } from "../database/pool.js";
 import { atMost } from "../sleep.js";
@@ -14,6 +16,7 @@ import { setShutdownMs, stopSignal, unlessStopped } from "./signals.js";
 
 export interface GlobalFlags {
   databaseUrl?: string;
+  embedded?: boolean;
   dataDir?: string;
   provider?: string;
   logLevel?: string;
@@ -33,8 +36,6 @@ export interface Context {
 }
 
 export interface ContextOptions {
-  /** Does not print the address of embedded PostgreSQL. @default false */
-  quiet?: boolean;
   /** Migrates embedded PostgreSQL, which fails if another build made the schema. @default true */
   migrated?: boolean;
   /** The command ends on its own when a signal stops it. @default false: it is abandoned, and its statements canceled */
@@ -59,20 +60,40 @@ export function readConfig(command: Command): Config {
 }
 
 /**
- * Opens the database of DATABASE_URL. Without that, starts embedded PostgreSQL in the data directory, migrates it and
- * prints its address on standard error, unless `quiet`, so that psql can connect.
+ * The address of the database, or null if --embedded asks for embedded PostgreSQL, which is never started unasked.
+ * @throws EmbeddError `configuration`/`no_database`
  */
-async function openContext(
-  command: Command,
-  { quiet = false, migrated = true }: ContextOptions = {},
-): Promise<Context> {
+function addressOf({ databaseUrl }: Config, flags: GlobalFlags): string | null {
+  if (flags.embedded === true) {
+    if (flags.databaseUrl === undefined) return null;
+    throw configurationError(
+      "settings",
+      "--embedded and --database-url name two databases",
+      "leave out one of them",
+    );
+  }
+  if (databaseUrl !== undefined) return databaseUrl.reveal();
+  throw configurationError(
+    "no_database",
+    "DATABASE_URL is not set, so embedd does not know which database to use. " +
+      "To try embedd without a PostgreSQL server, add --embedded",
+    "export DATABASE_URL=postgres://user@host:5432/database",
+  );
+}
+
+/**
+ * Opens the database of DATABASE_URL. With --embedded, starts embedded PostgreSQL in the data directory, migrates it and
+ * prints its address on standard error, so that psql can connect.
+ */
+async function openContext(command: Command, { migrated = true }: ContextOptions = {}): Promise<Context> {
   const config = readConfig(command);
   const log = createLogger({ level: config.logLevel, format: config.logFormat });
-  const embedded = config.databaseUrl === undefined ? await openOwn(config.dataDir) : null;
-  const databaseUrl = config.databaseUrl?.reveal() ?? embedded?.connectionString ?? "";
+  const address = addressOf(config, command.optsWithGlobals<GlobalFlags>());
+  const embedded = address === null ? await openOwn(config.dataDir) : null;
+  const databaseUrl = address ?? embedded?.connectionString ?? "";
   try {
     if (embedded !== null) {
-      if (!quiet) process.stderr.write(`embedded PostgreSQL: psql "${databaseUrl}"\n`);
+      process.stderr.write(`embedded PostgreSQL: psql "${databaseUrl}"\n`);
       if (migrated) await migrate(databaseUrl);
     }
     const pool = createPool({
@@ -118,6 +139,8 @@ export async function withContext<T>(
   const context = await openContext(command, options);
   try {
     return await (options.stopsItself === true ? work(context) : unlessStopped(work(context)));
+  } catch (error) {
+    throw explainConnectionError(error, context.databaseUrl);
   } finally {
     await context.close();
   }

@@ -53,7 +53,7 @@ function cutIntoChunks(text: string): string[] {
 /** Reads at most `limit` chunks of our dependencies' documentation; direct dependencies come first. */
 export async function readDocumentation(limit: number): Promise<Chunk[]> {
   const folder = await dependencyFolder();
-  const first = ["pg", "pg-listen", "pgvector", "pino", "zod", "commander", "graphile-migrate", "dotenv"];
+  const first = ["pg", "pgvector", "pino", "zod", "commander", "graphile-migrate", "dotenv"];
   const all: string[] = await readdir(folder).catch(() => []);
   const packages = [...first, ...all.filter((name) => !first.includes(name) && !name.startsWith(".")).sort()];
   const chunks: Chunk[] = [];

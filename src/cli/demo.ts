@@ -18,7 +18,7 @@ import { unlessStopped } from "./signals.js";
 import { excerpt } from "./text.js";
 
 const QUESTIONS = [
-  "How do I listen for PostgreSQL notifications?",
+  "How do I redact a password in the log?",
   "How can I log as JSON without slowing the application down?",
   "Which distance functions can be used for nearest neighbor search?",
 ];
@@ -69,6 +69,7 @@ async function demo(command: Command, question: string | undefined): Promise<voi
         progress.add(outcome.written);
       },
     });
+    progress.show();
     try {
       await worker.idle();
       progress.stop();

@@ -1,6 +1,6 @@
 import pg from "pg";
 import type { PipelineInspection } from "../admin/inspect.sql.js";
-import { shellWord } from "../admin/shell-word.js";
+import { shellWord } from "../shell-word.js";
 import type { CutToday } from "../admin/status.sql.js";
 import { CUT_ADVICE, NOTABLE_CUT_SHARE, cutShareText } from "./cut-texts.js";
 
@@ -11,11 +11,14 @@ export interface Finding {
   try?: string;
 }
 
-/** Everything that keeps a role from working on a pipeline; one `ok` if nothing does. */
+/**
+ * Everything that keeps a role from working on a pipeline; one `ok` if nothing does.
+ * @param broken why no worker can serve the table as it stands, and what to type; null: one can
+ */
 export function checkPipeline(
   p: PipelineInspection,
   role: string,
-  broken: boolean,
+  broken: string | null,
   misfit: { what: string; cure: string } | null,
 ): Finding[] {
   const name = `${p.relation}.${p.embedding}`;
@@ -31,7 +34,11 @@ export function checkPipeline(
   if (p.rolesWithoutSchema !== null) {
     for (const lacking of p.rolesWithoutSchema)
       fail(`${lacking} lacks USAGE on schema ${p.schema ?? "?"}`, `embedd grant ${shellWord(lacking)}`);
-  } else if (broken) fail(p.error ?? "its table or a column is gone", watchCommand(p));
+  } else if (broken !== null && !p.rowSecurity) {
+    const [what, fix] = splitAdvice(broken);
+    if (fix.startsWith("embedd ")) fail(what, fix);
+    else fail(broken, watchCommand(p));
+  }
   if (misfit !== null) fail(misfit.what, misfit.cure);
   if (p.missingPrivileges !== null) {
     fail(`${role} lacks ${p.missingPrivileges.join(", ")}`, `embedd grant ${shellWord(role)}`);
@@ -41,7 +48,8 @@ export function checkPipeline(
   if (p.gap !== null)
     fail(`vectors may belong to earlier texts: ${p.gap}`, `${repair} --existing refresh  # or keep`);
   else if (p.flaw !== null && p.pendingIndex === "ready") fail(p.flaw, repair);
-  if (p.pendingIndex !== "ready" && !broken) fail(`the index of pending rows is ${p.pendingIndex}`, repair);
+  if (p.pendingIndex !== "ready" && broken === null)
+    fail(`the index of pending rows is ${p.pendingIndex}`, repair);
   if (p.vectorIndex === "failed") {
     fail(
       "the vector index is invalid, slows writers, and no session is building it",
@@ -85,7 +93,7 @@ function watchCommand(p: PipelineInspection): string {
 /** Splits `what is wrong; what to type`. */
 function splitAdvice(problem: string): [string, string] {
   const at = problem.indexOf("; ");
-  return [problem.slice(0, at), problem.slice(at + 2)];
+  return at < 0 ? [problem, ""] : [problem.slice(0, at), problem.slice(at + 2)];
 }
 
 const quoted = (role: string): string => (/^[a-z_][a-z0-9_]*$/.test(role) ? role : pg.escapeIdentifier(role));

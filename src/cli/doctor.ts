@@ -9,11 +9,13 @@ import { defaultThreads } from "../providers/local/threads.js";
 import { directUrl, inspectConnection } from "../database/inspect-connection.js";
 import { inspectPipelines, inspectServer, tablesWithStrays } from "../admin/inspect.sql.js";
 import type { ServerInspection } from "../admin/inspect.sql.js";
+import { isFilling, readNotificationQueue } from "../admin/notification-queue.sql.js";
+import type { NotificationQueue } from "../admin/notification-queue.sql.js";
 import { followNames, loadPipelines } from "../database/load-pipelines.sql.js";
 import { withOwnerClient } from "../database/pool.js";
 import { foreignLocks } from "../database/turns.sql.js";
 import type { ForeignLock } from "../database/turns.sql.js";
-import { shellWord } from "../admin/shell-word.js";
+import { shellWord } from "../shell-word.js";
 import { countWorkers, cutToday } from "../admin/status.sql.js";
 import type { WorkerCounts } from "../admin/status.sql.js";
 import type { Context } from "./context.js";
@@ -22,12 +24,12 @@ import { checkCutTexts, checkPipeline } from "./doctor-pipeline.js";
 import type { Finding } from "./doctor-pipeline.js";
 import { EXIT } from "./exit.js";
 import { stopSignal } from "./signals.js";
-import { counted, describeForeignLock, strayTable } from "./text.js";
+import { counted, describeForeignLock, describeQueue, strayTable } from "./text.js";
 
 export function addDoctor(program: Command): void {
   program
     .command("doctor")
-    .description("check everything embedd needs and print a fix for each problem; exit code 1 on any FAIL")
+    .description("check everything embedd needs and print a fix for each problem; exit code 3 on any FAIL")
     .addHelpText("after", "\nExample:\n  embedd doctor")
     .action(async (_flags: object, command: Command) => {
       await withContext(command, async (context) => {
@@ -37,7 +39,7 @@ export function addDoctor(program: Command): void {
           const fix = finding.try === undefined ? "" : `\n      try: ${finding.try}`;
           process.stdout.write(`${finding.state.padEnd(4)}  ${finding.what}${fix}\n`);
         }
-        if (failed) process.exitCode = EXIT.fault;
+        if (failed) process.exitCode = EXIT.no;
       });
     });
 }
@@ -56,14 +58,15 @@ async function* diagnose({ databaseUrl, config }: Context): AsyncGenerator<Findi
       const found = checkServer(server);
       if (!server.migrated || server.missingPrivileges.length > 0) return found;
       await followNames(client);
-      const { pipelines } = await loadPipelines(client);
+      const { pipelines, broken } = await loadPipelines(client);
       for (const pipeline of await inspectPipelines(client)) {
         const loaded = pipelines.find(({ id }) => id === pipeline.id);
         const misfit =
           model.provider !== null && loaded !== undefined && loaded.model === null
             ? dimensionMisfit(loaded, model.provider)
             : null;
-        found.push(...checkPipeline(pipeline, server.role, loaded === undefined, misfit));
+        const reason = broken.find(({ id }) => id === pipeline.id)?.reason ?? null;
+        found.push(...checkPipeline(pipeline, server.role, reason, misfit));
       }
       for (const table of await tablesWithStrays(client)) {
         const word = shellWord(table);
@@ -76,6 +79,8 @@ async function* diagnose({ databaseUrl, config }: Context): AsyncGenerator<Findi
       found.push(...checkCutTexts(await cutToday(client)));
       found.push(...checkWorkers(await countWorkers(client)));
       found.push(...(await foreignLocks(client)).map(foreignLockFinding));
+      const queue = await readNotificationQueue(client);
+      if (isFilling(queue)) found.push(queueFinding(queue));
       return found;
     },
     stopSignal,
@@ -151,6 +156,14 @@ function foreignLockFinding(lock: ForeignLock): Finding {
   const end =
     lock.pid === null ? "SELECT * FROM pg_prepared_xacts;" : `SELECT pg_terminate_backend(${lock.pid});`;
   return { state: "warn", what: describeForeignLock(lock), try: end };
+}
+
+function queueFinding(queue: NotificationQueue): Finding {
+  const look =
+    queue.holder === null
+      ? "SELECT pid, usename, datname, xact_start FROM pg_stat_activity ORDER BY xact_start;  -- as a superuser"
+      : `SELECT pg_terminate_backend(${queue.holder.pid});`;
+  return { state: "warn", what: describeQueue(queue), try: look };
 }
 
 /** too_many_connections */

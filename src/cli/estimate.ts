@@ -11,7 +11,8 @@ import { wholeNumber, wholeNumberOrZero } from "./arguments.js";
 import { withContext } from "./context.js";
 import { CUT_ADVICE, cutShareText } from "./cut-texts.js";
 import { EXIT } from "./exit.js";
-import { counted, matchesTable, notWatched, printResult } from "./text.js";
+import { matchesTable, notWatched } from "../admin/pick-pipeline.js";
+import { counted, printResult } from "./text.js";
 
 interface EstimateFlags {
   table?: string;
@@ -46,34 +47,30 @@ export function addEstimate(program: Command): void {
       "\nExample:\n  EMBEDD_PROVIDER=openai embedd estimate --table docs\n  embedd estimate --stale",
     )
     .action(async (flags: EstimateFlags, command: Command) => {
-      await withContext(
-        command,
-        async ({ pool, config, log }) => {
-          const provider = await createProvider({ ...config, log });
-          const limits = { tokens: config.maxTokensPerDay ?? null, usd: config.maxUsdPerDay ?? null };
-          const usage = createUsage(pool, provider, limits, log);
-          const estimates: TableEstimate[] = [];
-          try {
-            for (const { pipeline, rows } of await backlog(pool, provider.model, flags)) {
-              const estimate = await estimateBacklog(pool, pipeline, provider, {
-                kind: flags.stale === true ? "stale" : "pending",
-                rows,
-                maxChars: config.maxChars,
-                sampleRows: flags.sample,
-                trialRows: provider.supportsDimensions(pipeline.dimensions) ? flags.trial : 0,
-                meter: usage.meter(pipeline.id),
-              });
-              const { relation, embedding } = pipeline;
-              estimates.push({ relation, embedding, model: provider.model, ...estimate });
-            }
-          } finally {
-            await usage.stop();
-            await provider.close();
+      await withContext(command, async ({ pool, config, log }) => {
+        const provider = await createProvider({ ...config, log });
+        const limits = { tokens: config.maxTokensPerDay ?? null, usd: config.maxUsdPerDay ?? null };
+        const usage = createUsage(pool, provider, limits, log);
+        const estimates: TableEstimate[] = [];
+        try {
+          for (const { pipeline, rows } of await backlog(pool, provider.model, flags)) {
+            const estimate = await estimateBacklog(pool, pipeline, provider, {
+              kind: flags.stale === true ? "stale" : "pending",
+              rows,
+              maxChars: config.maxChars,
+              sampleRows: flags.sample,
+              trialRows: provider.supportsDimensions(pipeline.dimensions) ? flags.trial : 0,
+              meter: usage.meter(pipeline.id),
+            });
+            const { relation, embedding } = pipeline;
+            estimates.push({ relation, embedding, model: provider.model, ...estimate });
           }
-          printResult(estimates, flags.json, (found) => formatEstimates(found, flags.stale === true));
-        },
-        { quiet: true },
-      );
+        } finally {
+          await usage.stop();
+          await provider.close();
+        }
+        printResult(estimates, flags.json, (found) => formatEstimates(found, flags.stale === true));
+      });
     });
 }
 

@@ -1,5 +1,6 @@
 import pg from "pg";
 import { isSchemaMissing } from "../database/call-schema.js";
+import type { ErrorCode } from "../error-codes.js";
 import { EmbeddError, messageOf } from "../errors.js";
 
 /** The exit codes, for scripts. `embedd --help`, README and docs/reference.md print them from here. */
@@ -27,37 +28,22 @@ export function exitCodesLine(): string {
   return `Exit codes: ${EXIT_CODES.map(({ code, meaning }) => `${code} ${meaning}`).join("; ")}.`;
 }
 
-const UNREACHABLE = new Set([
-  "ECONNREFUSED",
-  "ENOTFOUND",
-  "EHOSTUNREACH",
-  "ETIMEDOUT",
-  "ENOENT",
-  "EAI_AGAIN",
-  "53300",
-  "57P03",
-  "3D000",
-  "28P01",
-  "28000",
+const UNREACHABLE = new Set<ErrorCode>([
+  "database_unavailable",
+  "database_unreachable",
+  "login",
+  "no_such_database",
+  "tls",
 ]);
 
 /** Prints an error and what to type; returns the exit code. */
 export function reportError(error: unknown): number {
-  const code = codeOf(error);
   if (error instanceof EmbeddError) {
     process.stderr.write(
-      `embedd: ${error.message}\n${error.hint === undefined ? "" : `  try: ${error.hint}\n`}`,
+      `embedd: ${error.message}\n${error.hint === undefined ? "" : `  try: ${error.hint.replaceAll("\n", "\n  or:  ")}\n`}`,
     );
+    if (UNREACHABLE.has(error.code)) return EXIT.unreachable;
     return error.kind === "configuration" ? EXIT.usage : EXIT.fault;
-  }
-  if (
-    (code !== undefined && UNREACHABLE.has(code)) ||
-    /Connection terminated|timeout exceeded when trying to connect|timeout expired/.test(messageOf(error))
-  ) {
-    process.stderr.write(
-      `embedd: the database is unreachable: ${messageOf(error)}\n  try: psql "$DATABASE_URL" -c "select 1"\n`,
-    );
-    return EXIT.unreachable;
   }
   if (error instanceof pg.DatabaseError && isSchemaMissing(error)) {
     process.stderr.write(
@@ -67,10 +53,4 @@ export function reportError(error: unknown): number {
   }
   process.stderr.write(`embedd: ${messageOf(error)}\n`);
   return EXIT.fault;
-}
-
-function codeOf(error: unknown): string | undefined {
-  if (error instanceof AggregateError) return codeOf(error.errors[0]);
-  const code = typeof error === "object" && error !== null ? (error as { code?: unknown }).code : undefined;
-  return typeof code === "string" ? code : undefined;
 }

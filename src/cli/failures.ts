@@ -24,16 +24,12 @@ export function addFailures(program: Command): void {
     .option("--json", "print JSON")
     .addHelpText("after", "\nExample:\n  embedd failures --table docs --dead")
     .action(async (flags: FailuresFlags, command: Command) => {
-      await withContext(
-        command,
-        async ({ pool }) => {
-          const { table: relation, dead: deadOnly = false, limit } = flags;
-          const found = await callSchema(() => listFailures(pool, { relation, deadOnly, limit: limit + 1 }));
-          printResult(found.slice(0, limit), flags.json, formatFailures);
-          if (found.length > limit) process.stderr.write("more rows exist; raise --limit\n");
-        },
-        { quiet: true },
-      );
+      await withContext(command, async ({ pool }) => {
+        const { table: relation, dead: deadOnly = false, limit } = flags;
+        const found = await callSchema(() => listFailures(pool, { relation, deadOnly, limit: limit + 1 }));
+        printResult(found.slice(0, limit), flags.json, formatFailures);
+        if (found.length > limit) process.stderr.write("more rows exist; raise --limit\n");
+      });
     });
 }
 

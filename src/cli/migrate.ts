@@ -1,7 +1,6 @@
 import type { Command } from "commander";
 import { migrate, migrationScript } from "../admin/migrate.js";
-import { readConfig, withContext } from "./context.js";
-import { unlessStopped } from "./signals.js";
+import { withContext } from "./context.js";
 
 export function addMigrate(program: Command): void {
   program
@@ -14,13 +13,13 @@ export function addMigrate(program: Command): void {
         process.stdout.write(await migrationScript());
         return;
       }
-      const { databaseUrl } = readConfig(command);
-      if (databaseUrl === undefined) {
-        // Opening embedded PostgreSQL migrates it.
-        await withContext(command, () => Promise.resolve(process.stdout.write("up to date\n")));
-        return;
-      }
-      const done = await unlessStopped(migrate(databaseUrl.reveal()));
-      process.stdout.write(done.length === 0 ? "up to date\n" : `ran ${done.join(", ")}\n`);
+      await withContext(
+        command,
+        async ({ databaseUrl }) => {
+          const done = await migrate(databaseUrl);
+          process.stdout.write(done.length === 0 ? "up to date\n" : `ran ${done.join(", ")}\n`);
+        },
+        { migrated: false },
+      );
     });
 }

@@ -2,7 +2,8 @@ import type { Command } from "commander";
 import { callSchema } from "../database/call-schema.js";
 import { setPaused } from "../admin/pause.sql.js";
 import { withContext } from "./context.js";
-import { counted, notWatched } from "./text.js";
+import { notWatched } from "../admin/pick-pipeline.js";
+import { counted } from "./text.js";
 
 export function addPause(program: Command): void {
   addSwitch(program, "pause", "stop embedding a table on all workers; its rows stay pending", true);

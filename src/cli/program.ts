@@ -30,7 +30,8 @@ export function createProgram(): Command {
   const program = new Command("embedd")
     .description("The embedding daemon for PostgreSQL: rows that embed themselves.")
     .version(version)
-    .option("--database-url <url>", "PostgreSQL to use (DATABASE_URL); without it, embedded PostgreSQL")
+    .option("--database-url <url>", "PostgreSQL to use (DATABASE_URL)")
+    .option("--embedded", "use PostgreSQL inside this process instead, to try embedd without a server")
     .option(
       "--data-dir <path>",
       `directory of embedded PostgreSQL (EMBEDD_DATA_DIR, default ${DEFAULTS.dataDir})`,

@@ -1,13 +1,15 @@
 import { Presets, SingleBar } from "cli-progress";
+import type { Logger } from "../logger.js";
 
-const SPEED = "{rate} rows/s | {eta_formatted} left";
+const SPEED = "{rate} rows/s{left}";
+/** Returns to the start of a terminal's line, and clears it. */
+const CLEAR_LINE = "\r\u001b[K";
 
 /** A progress bar over rows on standard error. @param detail what follows the counts, in cli-progress's format */
 export function createBar(what: string, detail: string): SingleBar {
   return new SingleBar(
     {
       format: `${what} {bar} {percentage}% | {value}/{total} rows | ${detail}`,
-      etaBuffer: 100,
       // Without a terminal: one line every two seconds.
       noTTYOutput: true,
       notTTYSchedule: 2_000,
@@ -17,13 +19,28 @@ export function createBar(what: string, detail: string): SingleBar {
   );
 }
 
-const rowsPerSecond = (rows: number, ms: number): string => (rows / (ms / 1000)).toFixed(0);
+/** The payload of SPEED. Before the first row there is no rate, and no estimate. */
+export function speedOf(done: number, total: number, ms: number): { rate: string; left: string } {
+  if (done <= 0 || ms <= 0) return { rate: "-", left: "" };
+  const perSecond = done / (ms / 1_000);
+  return { rate: perSecond.toFixed(0), left: ` | ${duration(Math.ceil((total - done) / perSecond))} left` };
+}
+
+function duration(seconds: number): string {
+  if (seconds < 60) return `${seconds}s`;
+  const minutes = Math.floor(seconds / 60);
+  return minutes < 60 ? `${minutes}m${seconds % 60}s` : `${Math.floor(minutes / 60)}h${minutes % 60}m`;
+}
 
 export interface BacklogProgress {
+  /** Shows the bar. Until then it only counts, so that nothing is printed across it. */
+  show(): void;
   add(rows: number): void;
   rows(): number;
   /** Milliseconds from the start to the last row. */
   ms(): number;
+  /** A logger whose lines stand above the bar. */
+  above(log: Logger): Logger;
   stop(): void;
 }
 
@@ -34,23 +51,44 @@ export function backlogProgress(pending: number): BacklogProgress {
   const started = performance.now();
   let last = started;
   let done = 0;
-  bar.start(total, 0, { rate: "-" });
+  let shown = false;
+  const draw = (): void => {
+    bar.setTotal(total);
+    bar.update(done, speedOf(done, total, last - started));
+  };
   return {
+    show() {
+      bar.start(total, done, speedOf(done, total, last - started));
+      shown = true;
+    },
     add(rows) {
       done += rows;
       last = performance.now();
-      if (done > total) {
-        total = done;
-        bar.setTotal(total);
-      }
-      bar.update(done, { rate: rowsPerSecond(done, last - started) });
+      total = Math.max(total, done);
+      if (shown) draw();
     },
     rows: () => done,
     ms: () => last - started,
+    above: (log) => ({
+      debug: log.debug.bind(log),
+      info: log.info.bind(log),
+      warn: aboveBar(log, "warn"),
+      error: aboveBar(log, "error"),
+    }),
     stop() {
-      bar.stop();
+      if (shown) bar.stop();
+      shown = false;
     },
   };
+
+  function aboveBar(log: Logger, level: "warn" | "error") {
+    return (details: object, message: string): void => {
+      const onTerminal = shown && process.stderr.isTTY;
+      if (onTerminal) process.stderr.write(CLEAR_LINE);
+      log[level](details, message);
+      if (onTerminal) bar.render();
+    };
+  }
 }
 
 export interface WatchedProgress {
@@ -66,11 +104,11 @@ export function watchedProgress(what: string, total: number): WatchedProgress {
   const bar = createBar(what, SPEED);
   const started = performance.now();
   const ms = () => performance.now() - started;
-  bar.start(total, 0, { rate: "-" });
+  bar.start(total, 0, speedOf(0, total, 0));
   return {
     left(rows) {
       const done = Math.max(total - rows, 0);
-      bar.update(done, { rate: rowsPerSecond(done, ms()) });
+      bar.update(done, speedOf(done, total, ms()));
     },
     ms,
     stop() {

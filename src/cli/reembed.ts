@@ -9,7 +9,7 @@ import {
   startRefresh,
   stopReembedding,
 } from "../admin/request-reembed.sql.js";
-import { shellWord } from "../admin/shell-word.js";
+import { shellWord } from "../shell-word.js";
 import { countWorkers, readStatus } from "../admin/status.sql.js";
 import type { PipelineStatus } from "../admin/status.sql.js";
 import { sleep } from "../sleep.js";
@@ -18,7 +18,8 @@ import { configurationError } from "../errors.js";
 import { EXIT } from "./exit.js";
 import { watchedProgress } from "./progress.js";
 import { Interrupted, stopSignal } from "./signals.js";
-import { counted, notWatched } from "./text.js";
+import { notWatched } from "../admin/pick-pipeline.js";
+import { counted } from "./text.js";
 
 interface ReembedFlags {
   table?: string;

@@ -76,8 +76,8 @@ async function loadProvider({ config, log }: Context, patient: boolean): Promise
   }
 }
 
-/** too_many_connections, cannot_connect_now: the server starts, stops, or has no connection left. */
-const PASSING = new Set<unknown>(["53300", "57P03"]);
+/** too_many_connections */
+const NO_SLOT = "53300";
 /** The connections of a command that has just ended are free again by then. */
 const HURRIED_ATTEMPTS = 4;
 
@@ -98,10 +98,15 @@ async function startPatiently(
     } catch (error) {
       // A signal does not wait for it.
       void starting.then((worker) => worker.stop({ deadlineMs: 0 })).catch(() => undefined);
-      const { code } = error as { code?: unknown };
-      if (!PASSING.has(code) || (!patient && attempt >= HURRIED_ATTEMPTS)) throw error;
+      if (
+        !(error instanceof EmbeddError) ||
+        error.code !== "database_unavailable" ||
+        (!patient && attempt >= HURRIED_ATTEMPTS)
+      )
+        throw error;
       const ms = 100 + backoffMs(attempt, 500, 30_000);
-      const hint = code === "53300" ? `; a worker needs ${MIN_CONNECTIONS} connections` : "";
+      const { code } = error.cause as { code?: unknown };
+      const hint = code === NO_SLOT ? `; a worker needs ${MIN_CONNECTIONS} connections` : "";
       context.log.warn(
         { code, cause: messageOf(error), retryInMs: Math.round(ms) },
         `the database refuses connections, trying again${hint}`,
@@ -158,7 +163,7 @@ async function runUntilStopped(context: Context, provider: LoadedProvider): Prom
     log.info({ rows, ...(failed > 0 && { failed }) }, "embedded");
     rows = failed = 0;
   }, 1_000);
-  log.info({ worker: worker.id, model: provider.model, dimensions: provider.dimensions }, "ready");
+  log.info({ worker: worker.id, model: provider.model, dimensions: worker.dimensions() }, "ready");
   await new Promise((resolve) => {
     stopSignal.addEventListener("abort", resolve, { once: true });
   });
@@ -181,10 +186,11 @@ async function runOnce(context: Context, provider: LoadedProvider, wait: boolean
   const progress = backlogProgress(total);
   try {
     const worker = await startPatiently(context, wait, () =>
-      startWorker(context, provider, (written, failed) => {
+      startWorker({ ...context, log: progress.above(context.log) }, provider, (written, failed) => {
         progress.add(written + failed);
       }),
     );
+    progress.show();
     const stop = () => worker.stop({ deadlineMs: workerDeadlineMs(config) });
     stopSignal.addEventListener("abort", () => void stop());
     const report = await worker.idle({ giveUp: !wait });
@@ -224,9 +230,10 @@ async function reportOnce(pool: Pool, { failing, problems }: IdleReport, held: n
   }
   const errors = status.flatMap(({ error }) => error ?? []);
   const others = problems.filter((problem) => !errors.includes(problem));
-  for (const { relation, error, gap } of status) {
-    // A table with a gap is served; its vectors are what nobody can vouch for.
-    if (error !== null) findings.push(`${relation}${gap === null ? " is not served" : ""}: ${error}`);
+  for (const { relation, error } of status) {
+    // A table with a gap or without its index is served all the same.
+    const unserved = error !== null && problems.includes(error);
+    if (error !== null) findings.push(`${relation}${unserved ? " is not served" : ""}: ${error}`);
   }
   for (const problem of others) findings.push(`not served: ${problem}`);
   for (const finding of findings) process.stderr.write(`${finding}\n`);

@@ -1,5 +1,7 @@
 import type { Command } from "commander";
 import { tablesWithStrays } from "../admin/inspect.sql.js";
+import { isFilling, readNotificationQueue } from "../admin/notification-queue.sql.js";
+import type { NotificationQueue } from "../admin/notification-queue.sql.js";
 import { countWorkers, readStatus } from "../admin/status.sql.js";
 import type { PipelineStatus, WorkerCounts } from "../admin/status.sql.js";
 import type { IndexState } from "../database/build-index.sql.js";
@@ -8,7 +10,7 @@ import type { ForeignLock } from "../database/turns.sql.js";
 import { withContext } from "./context.js";
 import { CUT_ADVICE, cutShareText } from "./cut-texts.js";
 import { EXIT } from "./exit.js";
-import { counted, describeForeignLock, printResult, strayTable } from "./text.js";
+import { counted, describeForeignLock, describeQueue, printResult, strayTable } from "./text.js";
 
 export function addStatus(program: Command): void {
   program
@@ -23,28 +25,32 @@ export function addStatus(program: Command): void {
     )
     .addHelpText("after", "\nExample:\n  embedd status --json | jq '.pipelines[].pending'")
     .action(async (flags: { json?: boolean; requireWorker?: boolean }, command: Command) => {
-      await withContext(
-        command,
-        async ({ pool }) => {
-          const workers = await countWorkers(pool);
-          if (flags.requireWorker === true) {
-            process.stdout.write(`${workersLine(workers)}\n`);
-            if (workers.live === 0) process.exitCode = EXIT.no;
-            return;
-          }
-          const { live, frozen } = workers;
-          const pipelines = await readStatus(pool);
-          const strayTables = await tablesWithStrays(pool);
-          const strangers = await foreignLocks(pool);
-          printResult(
-            { workers: live, frozenWorkers: frozen, foreignLocks: strangers, pipelines, strayTables },
-            flags.json,
-            (status) => formatStatus(status, workers),
-          );
-          if (pipelines.some(hasProblem) || strayTables.length > 0) process.exitCode = EXIT.no;
-        },
-        { quiet: true },
-      );
+      await withContext(command, async ({ pool }) => {
+        const workers = await countWorkers(pool);
+        if (flags.requireWorker === true) {
+          process.stdout.write(`${workersLine(workers)}\n`);
+          if (workers.live === 0) process.exitCode = EXIT.no;
+          return;
+        }
+        const { live, frozen } = workers;
+        const pipelines = await readStatus(pool);
+        const strayTables = await tablesWithStrays(pool);
+        const strangers = await foreignLocks(pool);
+        const notificationQueue = await readNotificationQueue(pool);
+        printResult(
+          {
+            workers: live,
+            frozenWorkers: frozen,
+            foreignLocks: strangers,
+            notificationQueue,
+            pipelines,
+            strayTables,
+          },
+          flags.json,
+          (status) => formatStatus(status, workers),
+        );
+        if (pipelines.some(hasProblem) || strayTables.length > 0) process.exitCode = EXIT.no;
+      });
     });
 }
 
@@ -56,28 +62,64 @@ const INDEX_HINT: Partial<Record<IndexState, string>> = {
   failed: "; build it again with: embedd run --once, as the table's owner",
 };
 
-/** Whether somebody has to act. A pipeline that waits for its provider or a daily limit resumes on its own. */
-const hasProblem = ({ error, failed, dead, vectorIndex }: PipelineStatus): boolean =>
-  error !== null || failed + dead > 0 || vectorIndex === "failed";
+/**
+ * Whether somebody has to act. A pipeline that waits for its provider or a daily limit resumes on its own; one that this
+ * role may not read is the business of other roles.
+ */
+const hasProblem = ({ error, failed, dead, vectorIndex, mayCount }: PipelineStatus): boolean =>
+  mayCount && (error !== null || failed + dead > 0 || vectorIndex === "failed");
+
+/** Every database has embedd.chunks. While nothing has ever used it, it is not worth a line. */
+const isUnusedChunks = ({
+  relation,
+  pending,
+  done,
+  blank,
+  inFlight,
+  failed,
+  dead,
+  error,
+  paused,
+}: PipelineStatus): boolean =>
+  relation === CHUNKS &&
+  error === null &&
+  !paused &&
+  [pending, done, blank, inFlight, failed, dead].every((count) => count === 0);
+
+const CHUNKS = "embedd.chunks";
 
 interface Status {
   foreignLocks: ForeignLock[];
+  notificationQueue: NotificationQueue;
   pipelines: PipelineStatus[];
   /** Tables with triggers of embedd and no pipeline. */
   strayTables: string[];
 }
 
-function formatStatus({ foreignLocks, pipelines, strayTables }: Status, workers: WorkerCounts): string {
+function formatStatus(
+  { foreignLocks, notificationQueue, pipelines, strayTables }: Status,
+  workers: WorkerCounts,
+): string {
   const lines = [`${workersLine(workers)} connected`, ...foreignLocks.map(describeForeignLock)];
-  if (pipelines.length === 0) lines.push("no table is watched: embedd watch --help");
-  for (const p of pipelines) {
-    lines.push("", `${p.relation}.${p.embedding} (pipeline ${p.pipeline}${p.paused ? ", paused" : ""})`);
+  if (isFilling(notificationQueue)) lines.push(describeQueue(notificationQueue));
+  const shown = pipelines.filter((p) => !isUnusedChunks(p));
+  if (shown.length === 0) lines.push("no table is watched: embedd watch --help");
+  for (const p of shown) {
+    const whose = p.relation === CHUNKS ? ", a table that comes with embedd" : "";
+    lines.push(
+      "",
+      `${p.relation}.${p.embedding} (pipeline ${p.pipeline}${whose}${p.paused ? ", paused" : ""})`,
+    );
     if (p.error !== null) lines.push(`  error     ${p.error}`);
     if (p.gap !== null) lines.push(`  gap       ${p.gap}`);
     const age =
       p.oldestPendingSeconds === null
         ? ""
         : `, the oldest for at most ${Math.ceil(p.oldestPendingSeconds)} s`;
+    if (!p.mayCount) {
+      lines.push("  counts    no rights to count");
+      continue;
+    }
     lines.push(
       `  pending   ${p.pending ?? "?"}${age}`,
       `  in flight ${p.inFlight}`,

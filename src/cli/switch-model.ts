@@ -7,7 +7,7 @@ import { knownDimensions } from "../providers/known-dimensions.js";
 import { refusePooler } from "../database/inspect-connection.js";
 import { withOwnerClient } from "../database/pool.js";
 import { abortSwitch } from "../admin/switch-model/abort.js";
-import { shellWord } from "../admin/shell-word.js";
+import { shellWord } from "../shell-word.js";
 import { switchCommand } from "../admin/switch-model/errors.js";
 import { SWITCH_DEFAULTS } from "../admin/switch-model/switch.js";
 import type { SwitchResult } from "../admin/switch-model/switch.js";
@@ -80,7 +80,7 @@ Example:
           else if (flags.abort === true) await unlessStopped(abort(context, table, flags));
           else await run(context, table, flags);
         },
-        { quiet: flags.status === true, stopsItself: true },
+        { stopsItself: true },
       );
     });
 }

@@ -70,7 +70,7 @@ function workerHint(running: Switch, hasRows: boolean): string {
   if (error !== null) return `no worker can fill the new columns: ${error}`;
   if (served) return "";
   if (hasRows) {
-    const start = `start one alongside the old worker: embedd run, with EMBEDD_PROVIDER set for ${toModel}`;
+    const start = `start one alongside the old worker: embedd run  # with EMBEDD_PROVIDER set for ${toModel}`;
     return `no worker of ${toModel} is connected; ${start}`;
   }
   if (oldServed && !pinned) {

@@ -1,11 +1,5 @@
-import { configurationError } from "../errors.js";
-import type { EmbeddError } from "../errors.js";
+import type { NotificationQueue } from "../admin/notification-queue.sql.js";
 import type { ForeignLock } from "../database/turns.sql.js";
-
-/** Whether a user means the quoted `schema.table` by `name`, which is `table` or `schema.table`; undefined: any table. */
-export function matchesTable(relation: string, name: string | undefined): boolean {
-  return name === undefined || relation === name || relation.endsWith(`.${name}`);
-}
 
 /** Shortens a text to one line of at most `length` characters. */
 export function excerpt(text: string, length: number): string {
@@ -24,22 +18,23 @@ export function printResult<T>(result: T, json: boolean | undefined, format: (re
   process.stdout.write(json === true ? `${JSON.stringify(result, null, 2)}\n` : format(result));
 }
 
-/** @param table undefined: no table is watched at all */
-export function notWatched(table: string | undefined): EmbeddError {
-  return table === undefined
-    ? configurationError("not_watched", "no table is watched", "embedd watch --help")
-    : configurationError(
-        "not_watched",
-        `${table} is not watched`,
-        "embedd status  # lists the watched tables",
-      );
-}
-
 /** A stranger's lock, in a line. */
 export function describeForeignLock({ class: name, id, mode, pid, role }: ForeignLock): string {
   const how = mode === "ExclusiveLock" ? "alone" : "shared";
   const who = pid === null ? "a prepared transaction" : `pid ${pid}`;
   return `foreign lock: role ${role} (${who}) holds the ${name} lock ${id} ${how}; it costs latency only`;
+}
+
+/** The queue of notifications that fills up, in a line. */
+export function describeQueue({ usage, limit, holder }: NotificationQueue): string {
+  const share = `the server's queue of notifications is ${Math.round(usage * 100)} % full`;
+  const effect = usage >= limit ? "; workers find rows by polling until it empties" : "";
+  const who =
+    holder === null
+      ? "a session that listens and stays in a transaction holds it"
+      : `the oldest transaction probably holds it: pid ${holder.pid}, role ${holder.role}, ` +
+        `database ${holder.database}, for ${holder.seconds} s`;
+  return `${share}${effect}; ${who}`;
 }
 
 /** What is wrong with a table that has triggers of embedd and no pipeline. */

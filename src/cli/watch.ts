@@ -2,7 +2,7 @@ import { Option } from "commander";
 import type { Command } from "commander";
 import type { Client } from "pg";
 import { findDefinition } from "../admin/redefine.sql.js";
-import { shellWord } from "../admin/shell-word.js";
+import { shellWord } from "../shell-word.js";
 import { unwatch, unwatchPipeline, watch } from "../admin/watch.js";
 import type { WatchOptions } from "../admin/watch.js";
 import { callSchema } from "../database/call-schema.js";
@@ -93,7 +93,10 @@ async function watchTable(client: Client, table: string, flags: WatchFlags): Pro
   const onIndex = () => {
     process.stderr.write("building the index of pending rows; writers are not blocked\n");
   };
-  const id = await watch(client, options, onIndex).catch((error: unknown) => {
+  const onWait = (holders: string) => {
+    process.stderr.write(`waiting up to 10 s for the lock of ${table}, held by ${holders}\n`);
+  };
+  const id = await watch(client, options, onIndex, onWait).catch((error: unknown) => {
     if (!(error instanceof EmbeddError) || error.code !== "existing_vectors") throw error;
     throw configurationError(error.code, error.message, bothChoices(options, flags));
   });
@@ -142,7 +145,7 @@ function bothChoices(options: WatchOptions, { createColumns, dimensions }: Watch
   return [
     `${line.join(" ")} --existing refresh  # re-embeds their rows in the background`,
     `${line.join(" ")} --existing keep  # trusts the vectors as they are`,
-  ].join("\n  or:  ");
+  ].join("\n");
 }
 
 export function addUnwatch(program: Command): void {

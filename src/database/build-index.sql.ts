@@ -8,26 +8,62 @@ interface Table {
   oid: string;
   schema: string;
   partitioned: boolean;
-  children: string[] | null;
 }
 
 /**
  * Builds one of a pipeline's indexes CONCURRENTLY, so that writers are not blocked. Drops what an earlier attempt
  * left unfinished. PostgreSQL cannot build concurrently on a partitioned table, so there the partitions' indexes
- * are built one by one and attached. Must run outside a transaction, as the table's owner.
+ * are built one by one and attached. The index goes where the one that it replaces is. Must run outside a transaction,
+ * as the table's owner.
  */
 export async function buildIndex(client: ClientBase, pipelineId: number, kind: IndexKind): Promise<void> {
-  const { rows } = await client.query<{ oid: string; name: string; definition: string }>(
+  const { rows } = await client.query<NamedIndex>(
     `select
        p.relation::oid::text as oid,
        embedd.${kind}_index_name(p.id) as name,
-       embedd.${kind}_index_definition(p) as definition
+       embedd.${kind}_index_definition(p) as definition,
+       ${tablespaceOf(`embedd.${kind}_index_name(coalesce(p.shadow_of, p.id))`)} as tablespace
      from embedd.pipelines p
      where id = $1`,
     [pipelineId],
   );
   const index = rows[0];
-  if (index !== undefined) await buildOn(client, index.oid, index.name, index.definition);
+  if (index !== undefined) await buildNamed(client, index);
+}
+
+export interface NamedIndex {
+  /** Of the table. */
+  oid: string;
+  name: string;
+  definition: string;
+  /** null: the default one. */
+  tablespace: string | null;
+}
+
+/** SQL for the tablespace of an index of the pipeline `p`; NULL: the database's own. @param name SQL for the index's name */
+export const tablespaceOf = (name: string): string => `(
+         select s.spcname
+         from pg_index i
+         join pg_class x on x.oid = i.indexrelid
+         join pg_tablespace s on s.oid = x.reltablespace
+         where i.indrelid = p.relation and x.relname = ${name})`;
+
+export async function buildNamed(
+  client: ClientBase,
+  { oid, name, definition, tablespace }: NamedIndex,
+): Promise<void> {
+  const build = () => buildOn(client, oid, name, definition);
+  await (tablespace === null ? build() : inTablespace(client, tablespace, build));
+}
+
+/** Creates the indexes of `work` in a tablespace; empty: in the database's own. */
+export async function inTablespace<T>(client: ClientBase, name: string, work: () => Promise<T>): Promise<T> {
+  await client.query("select set_config('default_tablespace', $1, false)", [name]);
+  try {
+    return await work();
+  } finally {
+    await client.query("reset default_tablespace").catch(() => undefined);
+  }
 }
 
 /**
@@ -48,7 +84,7 @@ async function buildOnce(client: ClientBase, oid: string, name: string, definiti
     return qualified;
   }
   await client.query(`create index if not exists ${name} on only ${table.relation} ${definition}`);
-  for (const child of table.children ?? []) {
+  for (const child of await partitionsWithout(client, oid, qualified)) {
     const part = await buildOn(client, child, `${name}_${child}`, definition);
     await client.query(`alter index ${qualified} attach partition ${part}`);
   }
@@ -61,8 +97,7 @@ async function describe(client: ClientBase, oid: string): Promise<Table> {
        format('%I.%I', n.nspname, c.relname) as relation,
        c.oid::text as oid,
        quote_ident(n.nspname) as schema,
-       c.relkind = 'p' as partitioned,
-       (select array_agg(inhrelid::oid::text) from pg_inherits where inhparent = c.oid) as children
+       c.relkind = 'p' as partitioned
      from pg_class c
      join pg_namespace n on n.oid = c.relnamespace
      where c.oid = $1`,
@@ -71,6 +106,23 @@ async function describe(client: ClientBase, oid: string): Promise<Table> {
   const table = rows[0];
   if (table === undefined) throw new Error("the table was dropped");
   return table;
+}
+
+/** The partitions that have no part of an index yet. A partition that came later has one, under a name of PostgreSQL's. */
+async function partitionsWithout(client: ClientBase, oid: string, index: string): Promise<string[]> {
+  const { rows } = await client.query<{ partition: string }>(
+    `select p.inhrelid::oid::text as partition
+     from pg_inherits p
+     where p.inhparent = $1
+       and not exists (
+         select
+         from pg_inherits part
+         join pg_index i on i.indexrelid = part.inhrelid
+         where part.inhparent = $2::regclass and i.indrelid = p.inhrelid)
+     order by p.inhrelid`,
+    [oid, index],
+  );
+  return rows.map(({ partition }) => partition);
 }
 
 /** A CREATE INDEX CONCURRENTLY that was cut off leaves an invalid index: it slows writers and no query uses it. */

@@ -26,8 +26,8 @@ export async function callSchema<T>(work: () => Promise<T>): Promise<T> {
       if (error.code === "42501") throw denied(error);
       if (error.code === "55P03") {
         throw new EmbeddError(
-          "another transaction has locked the table: its triggers could not be created within 10 s",
-          { kind: "database", code: "locked", hint: "try again", cause: error },
+          "another transaction has locked the table: its triggers could not be created within 10 s; try again",
+          { kind: "database", code: "locked", cause: error },
         );
       }
     }

@@ -39,22 +39,24 @@ export function mayBeRows(error: unknown): boolean {
 
 export interface Isolated<Item, Result> {
   results: Result[];
-  failed: { item: Item; code: string }[];
+  failed: { item: Item; code: string; error: unknown }[];
 }
 
 /**
  * Runs `work` on all items. If it fails because of one of them, halves the items until that one stands alone: at
  * most 2·k·log2(n) + 2 calls for k bad items among n.
  * @param beforeHalving runs once, before the first halving; what it throws ends the attempt
+ * @param isItems whether an error may be about one item
  * @throws every error that is not about one item, also one that the server may have caused if no item succeeded
  */
 export async function isolateFailing<Item, Result>(
   items: readonly Item[],
   work: (items: readonly Item[]) => Promise<Result[]>,
   beforeHalving: () => Promise<void>,
+  isItems: (error: unknown) => boolean = mayBeRows,
 ): Promise<Isolated<Item, Result>> {
   const results: Result[] = [];
-  const failed: { item: Item; code: string; error: unknown }[] = [];
+  const failed: Isolated<Item, Result>["failed"] = [];
   let checked = false;
   let succeeded = false;
 
@@ -65,7 +67,7 @@ export async function isolateFailing<Item, Result>(
       results.push(...(await work(part)));
       succeeded = true;
     } catch (error) {
-      if (!mayBeRows(error)) throw error;
+      if (!isItems(error)) throw error;
       if (!checked) await beforeHalving();
       checked = true;
       if (part.length === 1) {
@@ -81,5 +83,5 @@ export async function isolateFailing<Item, Result>(
   await attempt(items);
   const suspect = failed.find(({ code }) => SUSPECTS.has(code));
   if (!succeeded && suspect !== undefined) throw suspect.error;
-  return { results, failed: failed.map(({ item, code }) => ({ item, code })) };
+  return { results, failed };
 }

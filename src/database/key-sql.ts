@@ -1,6 +1,6 @@
 import { escapeLiteral } from "pg";
 import type { Bind } from "./parameters.js";
-import type { Pipeline, WorkKind } from "./pipeline.js";
+import type { KeyColumn, Pipeline, WorkKind } from "./pipeline.js";
 
 /**
  * The condition under which a row `t` needs a vector: a pending row has none, a stale row one from another model,
@@ -23,7 +23,18 @@ export function hasOrderedKeys(pipeline: Pipeline): boolean {
 
 /** A key as a row of the key's types. @param parameter the `$n` of the key's text form, a `text[]` */
 export function keyRow(pipeline: Pipeline, parameter: string): string {
-  return `row(${pipeline.keys.map((k, i) => `(${parameter}::text[])[${i + 1}]::${k.type}`).join(", ")})`;
+  return `row(${pipeline.keys.map((k, i) => keyValue(k, `(${parameter}::text[])[${i + 1}]`)).join(", ")})`;
+}
+
+/** A key column's value as a text that can be sent to the client; `keyValue` reads it back. */
+export function keyOut({ bytes }: KeyColumn, expression: string): string {
+  const text = `${expression}::text`;
+  return bytes ? `encode(convert_to(${text}, getdatabaseencoding()), 'hex')` : text;
+}
+
+/** The value of a key column from the text that `keyOut` made of it. */
+function keyValue({ bytes, type }: KeyColumn, text: string): string {
+  return `${bytes ? `convert_from(decode(${text}, 'hex'), getdatabaseencoding())` : text}::${type}`;
 }
 
 /**
@@ -73,9 +84,12 @@ export function keyCompares(pipeline: Pipeline, comparison: KeyComparison, param
     const columns = keys.map((key) => `t.${key.column}`).join(", ");
     return `row(${columns}) ${comparison} ${keyRow(pipeline, parameter)}`;
   }
-  const value = (i: number) => `(${parameter}::text[])[${i + 1}]::${keys[i]?.type ?? ""}`;
-  const compare = (i: number, operator: string) =>
-    `t.${keys[i]?.column ?? ""} ${(keys[i]?.equals ?? "").replace("=)", `${operator})`)} ${value(i)}`;
+  const compare = (i: number, operator: string): string => {
+    const key = keys[i];
+    if (key === undefined) return "";
+    const value = keyValue(key, `(${parameter}::text[])[${i + 1}]`);
+    return `t.${key.column} ${key.equals.replace("=)", `${operator})`)} ${value}`;
+  };
   const strict = comparison === "<" ? "<" : ">";
   const from = (i: number): string =>
     i === keys.length - 1
@@ -96,10 +110,26 @@ export function columnsAreCurrent(pipeline: Pipeline, idParameter: string): stri
     and quote_ident(p.model_column) = ${escapeLiteral(pipeline.modelColumn)})`;
 }
 
-/** The text form of a row's key, as leases and failures store it. */
-export function keyText(pipeline: Pipeline, alias = "t"): string {
-  const columns = pipeline.keys.map((key) => `${alias}.${key.column}`);
-  return columns.length === 1 ? `${columns[0] ?? ""}::text` : `row(${columns.join(", ")})::text`;
+/** Bytes that are valid UTF-8, as a regular expression reads them in a SQL_ASCII database. */
+const UTF8 =
+  "^([\\u0001-\\u007f]|[\\u00c2-\\u00df][\\u0080-\\u00bf]|\\u00e0[\\u00a0-\\u00bf][\\u0080-\\u00bf]" +
+  "|[\\u00e1-\\u00ec\\u00ee\\u00ef][\\u0080-\\u00bf]{2}|\\u00ed[\\u0080-\\u009f][\\u0080-\\u00bf]" +
+  "|\\u00f0[\\u0090-\\u00bf][\\u0080-\\u00bf]{2}|[\\u00f1-\\u00f3][\\u0080-\\u00bf]{3}" +
+  "|\\u00f4[\\u0080-\\u008f][\\u0080-\\u00bf]{2})*$";
+
+/** The text form of a row's key, as leases and failures store it: `\x` and hexadecimal digits if it is no valid UTF-8. */
+export function keyText({ keys }: Pipeline, alias = "t"): string {
+  const columns = keys.map((key) => `${alias}.${key.column}`);
+  const text = columns.length === 1 ? `${columns[0] ?? ""}::text` : `row(${columns.join(", ")})::text`;
+  if (!keys.some(({ bytes }) => bytes)) return text;
+  return `case when ${text} collate "C" ~ '${UTF8}' then ${text}
+      else '\\x' || encode(convert_to(${text}, getdatabaseencoding()), 'hex') end`;
+}
+
+/** What `keyOut` makes of a key column, from its text form in `keyText`. */
+export function keyOutOf({ bytes }: KeyColumn, text: string): string {
+  if (!bytes) return text;
+  return text.startsWith("\\x") ? text.slice(2) : Buffer.from(text).toString("hex");
 }
 
 /**
@@ -140,9 +170,18 @@ export function keysMatch(pipeline: Pipeline, left: string, right: string): stri
 }
 
 /** `a as k1, b as k2`. */
-export function keysAs(pipeline: Pipeline, alias: string, cast = ""): string {
-  return pipeline.keys.map((key, i) => `${alias}.${key.column}${cast} as k${i + 1}`).join(", ");
+export function keysAs(pipeline: Pipeline, alias: string): string {
+  return pipeline.keys.map((key, i) => `${alias}.${key.column} as k${i + 1}`).join(", ");
 }
+
+/** `a::text as k1, b::text as k2`: keys that can be sent to the client, and bound again. */
+export function keysOut(pipeline: Pipeline, alias: string): string {
+  return pipeline.keys.map((key, i) => `${keyOut(key, `${alias}.${key.column}`)} as k${i + 1}`).join(", ");
+}
+
+/** `array[a::text, b::text]`, likewise. */
+export const keyArray = (pipeline: Pipeline, alias: string): string =>
+  `array[${pipeline.keys.map((key) => keyOut(key, `${alias}.${key.column}`)).join(", ")}]`;
 
 /** `k1, k2`, each prefixed. */
 export function keyNames(pipeline: Pipeline, prefix = ""): string {
@@ -168,5 +207,15 @@ export function bindKeys(
  * lose its inner dimensions in `unnest`, so each key is cast alone.
  */
 export function typedKeys(pipeline: Pipeline, alias = "u"): string {
-  return pipeline.keys.map((key, i) => `${alias}.k${i + 1}::${key.type} as k${i + 1}`).join(", ");
+  return pipeline.keys.map((key, i) => `${keyValue(key, `${alias}.k${i + 1}`)} as k${i + 1}`).join(", ");
+}
+
+/**
+ * Reads the rows of a statement's parameters: the keys of `bindKeys` in their types, and one column per entry of `columns`.
+ * @param columns names, each with an array of as many values as there are keys
+ */
+export function inputRows(pipeline: Pipeline, keys: string, columns: Record<string, string>): string {
+  const names = Object.keys(columns);
+  return `select ${[typedKeys(pipeline), ...names.map((name) => `u.${name}`)].join(", ")}
+    from unnest(${[keys, ...Object.values(columns)].join(", ")}) as u (${[keyNames(pipeline), ...names].join(", ")})`;
 }

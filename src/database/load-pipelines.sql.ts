@@ -26,11 +26,8 @@ select
   p.paused,
   p.error,
   p.gap,
-  now.gap as "gapNow",
-  coalesce(
-    'vectors may belong to earlier texts: ' || coalesce(now.gap, p.gap) || '; embedd repair ' || now.word
-      || ' --existing refresh  # or keep',
-    now.flaw || '; embedd repair ' || now.word) as problem,
+  embedd.find_gap(p) as "gapNow",
+  embedd.repairable_problem(p) as problem,
   p.reembed,
   p.refresh_started_at::text as "refreshStartedAt",
   p.index_method as "indexMethod",
@@ -44,18 +41,9 @@ select
     from unnest(p.content_columns) with ordinality u (name, ord)
   ) as content,
   (
-    -- octet_length does not read a long value of these types. Others are measured as stored, because their text
-    -- form would have to be computed.
-    select array_agg(format(
-      case
-        when coalesce(nullif(ty.typbasetype, 0), ty.oid) in ('text'::regtype, 'varchar'::regtype)
-          or (ty.typname = 'citext' and ty.typcategory = 'S') then 'octet_length(t.%I::text)'
-        when ty.oid = 'bpchar'::regtype then 'octet_length(t.%I)'
-        else 'pg_column_size(t.%I)'
-      end, name) order by ord)
+    select array_agg(embedd.size_of(a.atttypid, 't.' || quote_ident(name)) order by ord)
     from unnest(p.content_columns) with ordinality u (name, ord)
     join pg_attribute a on a.attrelid = p.relation and a.attname = name and not a.attisdropped
-    join pg_type ty on ty.oid = a.atttypid
   ) as "contentBytes",
   quote_ident(p.embedding_column) as embedding,
   quote_ident(p.model_column) as "modelColumn",
@@ -65,9 +53,7 @@ select
   v.oid::bigint::float8 as "vectorOid",
   quote_ident(v.nspname) as "vectorSchema",
   embedd.pending_predicate(p.relation, p.content_columns, p.embedding_column) as pending,
-  substr(
-    embedd.pending_predicate(p.relation, p.content_columns, p.embedding_column),
-    length(format('%I is null and ', p.embedding_column)) + 1) as "hasText",
+  '(' || embedd.text_predicate(p.relation, p.content_columns) || ')' as "hasText",
   (
     select jsonb_agg(jsonb_build_object(
       'column', quote_ident(k.name),
@@ -76,18 +62,13 @@ select
         when ty.typnamespace = 'pg_catalog'::regnamespace then format_type(ty.oid, -1)
         else format('%I.%I', tn.nspname, ty.typname)
       end,
+      'bytes', getdatabaseencoding() = 'SQL_ASCII' and embedd.size_of(ty.oid, '') like 'octet%',
       'equals', format('operator(%I.=)', coalesce((
         select opn.nspname
-        from pg_index i
-        cross join lateral unnest(i.indkey::smallint[], i.indclass::oid[]) as u (attnum, opclass)
-        join pg_opclass oc on oc.oid = u.opclass
-        join pg_amop ao on ao.amopfamily = oc.opcfamily
-          and ao.amopstrategy = 3
-          and ao.amoplefttype = oc.opcintype
-          and ao.amoprighttype = oc.opcintype
-        join pg_operator o on o.oid = ao.amopopr
+        from embedd.key_operators(key_index.oid) ko
+        join pg_operator o on o.oid = ko.operator
         join pg_namespace opn on opn.oid = o.oprnamespace
-        where i.indexrelid = key_index.oid and u.attnum = a.attnum), 'pg_catalog'))
+        where ko.attnum = a.attnum), 'pg_catalog'))
     ) order by k.ord)
     from unnest(p.key_columns) with ordinality k (name, ord)
     join pg_attribute a on a.attrelid = p.relation and a.attname = k.name and not a.attisdropped
@@ -104,17 +85,12 @@ select
     when not has_schema_privilege(n.oid, 'USAGE') then format(
       'role %I may not use schema %I, where the table is now; embedd grant %s',
       current_user, n.nspname, embedd.shell_word(current_user::text))
-    when not embedd.pipeline_is_whole(p) then 'a column that it needs is gone: ' || (
-      select string_agg(quote_ident(name), ', ')
-      from unnest(p.key_columns || p.content_columns || array[p.embedding_column, p.model_column]) u (name)
-      where not exists (
-        select from pg_attribute a
-        where a.attrelid = p.relation and a.attname = u.name and a.attnum > 0 and not a.attisdropped))
+    when not embedd.pipeline_is_whole(p) then embedd.missing_columns(p)
     when key_index.oid is null
       then format(
-        '(%s) is no longer a unique key of NOT NULL columns: embedd unwatch %s, then watch it again',
+        '(%s) is no longer a unique key of NOT NULL columns: embedd repair %s',
         (select string_agg(quote_ident(name), ', ' order by ord) from unnest(p.key_columns) with ordinality u (name, ord)),
-        p.relation)
+        embedd.shell_word(format('%I.%I', n.nspname, c.relname)))
     when e.atttypmod < 1
       or not exists (
         select from pg_type t
@@ -148,12 +124,6 @@ left join lateral (
   order by i.indisprimary desc
   limit 1
 ) as key_index on true
-cross join lateral (
-  select
-    embedd.find_gap(p) as gap,
-    case when p.shadow_of is null then embedd.find_flaw(p) end as flaw,
-    embedd.shell_word(coalesce(quote_ident(n.nspname) || '.' || quote_ident(c.relname), '')) as word
-) as now
 cross join lateral (
   select t.oid, vn.nspname
   from pg_type t

@@ -5,6 +5,8 @@ export interface KeyColumn {
   column: QuotedName;
   /** The column's type, such as `bigint`; of a domain, the type below it. */
   type: string;
+  /** It may hold bytes that are no text (SQL_ASCII), so it travels as hexadecimal digits. */
+  bytes: boolean;
   /** Its btree equality, such as `operator(pg_catalog.=)`. */
   equals: string;
 }
@@ -58,7 +60,7 @@ export interface Pipeline {
   problem: string | null;
   /** The condition of a pending row; the partial index has the same. */
   pending: string;
-  /** The part of `pending` that concerns the text. */
+  /** The condition of a text that is not blank. Unlike `pending`, it reads long texts. */
   hasText: string;
   /** Whether stale rows are re-embedded. */
   reembed: boolean;

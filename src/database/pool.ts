@@ -10,10 +10,27 @@ export interface ConnectOptions {
   applicationName: string;
 }
 
+/**
+ * pg treats all of these as verify-full, and prints a warning of ten lines that it does. The meaning stays, the warning
+ * goes; `uselibpqcompat=true` in the address gives them the meaning that they have for psql.
+ */
+const VERIFIED = new Set(["prefer", "require", "verify-ca"]);
+
+/** The address with its sslmode named by what it means to pg. */
+export function explicitSslMode(connectionString: string): string {
+  if (!URL.canParse(connectionString)) return connectionString;
+  const url = new URL(connectionString);
+  const { searchParams } = url;
+  if (!VERIFIED.has(searchParams.get("sslmode") ?? "") || searchParams.get("uselibpqcompat") === "true")
+    return connectionString;
+  searchParams.set("sslmode", "verify-full");
+  return url.toString();
+}
+
 /** TCP keepalives detect a silent host within 15 s, here and, by the session settings, on the server. */
 export function clientConfig({ connectionString, applicationName }: ConnectOptions): ClientConfig {
   return {
-    connectionString,
+    connectionString: explicitSslMode(connectionString),
     application_name: applicationName,
     keepAlive: true,
     keepAliveInitialDelayMillis: 5_000,
@@ -25,7 +42,7 @@ export function clientConfig({ connectionString, applicationName }: ConnectOptio
  * Settings that the defaults of a role or a database must not change. Above all, a key's text form must read back
  * as the same key. The search path and time zone stay the role's own: users' triggers run in embedd's UPDATE and
  * may rely on them. A worker that is frozen or cut off between two statements of a claim blocks all other claims,
- * so its transaction ends after 10 s. If all connections share one session (embedded PostgreSQL), other programs
+ * so its transaction ends after 10 s. Between batches its sessions are idle for as long as there is nothing to do. If all connections share one session (embedded PostgreSQL), other programs
  * use it too, and its settings stay as they are.
  */
 export const sessionSettings = `
@@ -33,6 +50,7 @@ select set_config(name, value, false)
 from (values
   ('default_transaction_isolation', 'read committed'),
   ('idle_in_transaction_session_timeout', '10s'),
+  ('idle_session_timeout', '0'),
   ('jit', 'off'),
   ('datestyle', 'ISO'),
   ('intervalstyle', 'postgres'),

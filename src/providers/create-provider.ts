@@ -1,5 +1,6 @@
 import type { ApiProviderOptions } from "./openai/index.js";
 import type { PresetName } from "./openai/presets.js";
+import { configurationError } from "../errors.js";
 import type { EmbedOptions, Provider } from "./provider.js";
 import { requireUsable } from "./unusable-vectors.js";
 
@@ -36,7 +37,8 @@ export async function createProvider(options: ProviderOptions): Promise<Provider
 /**
  * Embeds one search query.
  * @returns its vector: `options.dimensions` components, by default `provider.dimensions`, of length 1
- * @throws EmbeddError of kind `provider` or `row`, as `Provider.embed`; `row`/`unusable_vector` if the vector is zero or
+ * @throws EmbeddError `configuration`/`dimensions` if the model has no such vectors; of kind `provider` or `row`, as
+ *   `Provider.embed`; `row`/`unusable_vector` if the vector is zero or
  *   not finite
  */
 export async function embedQuery(
@@ -44,6 +46,12 @@ export async function embedQuery(
   text: string,
   options?: EmbedOptions,
 ): Promise<Float32Array> {
+  const dimensions = options?.dimensions;
+  if (dimensions !== undefined && !provider.supportsDimensions(dimensions))
+    throw configurationError(
+      "dimensions",
+      `${provider.model} cannot return vectors of ${dimensions} dimensions`,
+    );
   const [vector] = requireUsable(
     provider.model,
     await provider.embed([text], { purpose: "query", ...options }),

@@ -10,7 +10,7 @@ import type { BatchSize } from "./pace.js";
 import type { BatchOutcome, EmbeddedRow, RefusedRow, WriteOutcome } from "./rows.js";
 import { clearBlank } from "./write/clear-blank.sql.js";
 import { findHeld } from "./write/complete.sql.js";
-import { chargeFailures } from "./write/failures.sql.js";
+import { chargeFailures, recordBlank } from "./write/failures.sql.js";
 import type { RetryPolicy } from "./write/failures.sql.js";
 import type { HeldRows } from "./write/held-rows.js";
 import { writeRows } from "./write/write-rows.js";
@@ -85,12 +85,17 @@ async function processRows(
 ): Promise<BatchOutcome> {
   try {
     const { pool, pipeline, kind, model } = context;
-    const { rows, refused: unreadable } = await readRows(pool, pipeline, keys, { kind, model, maxChars });
+    const {
+      rows,
+      blank,
+      refused: unreadable,
+    } = await readRows(pool, pipeline, keys, { kind, model, maxChars });
     const started = performance.now();
     const { embedded, refused, computed, cache } = await embedRows(context, rows, maxComputed);
     const embedMs = performance.now() - started;
     const released = rows.length - embedded.length - refused.length;
     const leaseHasMore = released > 0 || rows.length + unreadable.length < keys.length;
+    await recordBlank(pool, pipeline.id, blank);
     const [outcome] = await Promise.all([
       finishRows(context, leaseId, embedded, [...unreadable, ...refused], leaseHasMore),
       cache(),

@@ -124,7 +124,7 @@ function servedReason(
 ): string {
   return (
     `${relation} is served by worker ${by.worker ?? "?"} with ${by.model ?? "another model"}; to serve it with ` +
-    `${model}: embedd switch-model ${relation} --model ${model}, or stop that worker`
+    `${model}: embedd switch-model ${relation} --model ${model}  # or stop that worker`
   );
 }
 
@@ -132,5 +132,17 @@ function takeoverReason({ relation }: Candidate, { yielded, takeoverMs, provider
   return (
     `${relation} was served with ${yielded?.toModel ?? "another model"}; unless one of its workers returns ` +
     `within ${Math.ceil(takeoverMs / 1_000)} s, ${provider.model} takes over`
+  );
+}
+
+/** What a worker says when it starts to serve a column that another model served before it; null: nothing. */
+export function takeoverNotice(
+  { relation, servedModel }: Candidate,
+  { provider, serving }: Pick<World, "provider" | "serving">,
+): string | null {
+  if (serving || servedModel === null || servedModel === provider.model) return null;
+  return (
+    `${provider.model} takes over ${relation} from ${servedModel}, whose vectors do not compare with its own; ` +
+    `embedd status counts them as stale, embedd reembed replaces them`
   );
 }

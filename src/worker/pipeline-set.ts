@@ -4,7 +4,7 @@ import type { Logger } from "../logger.js";
 import type { Provider } from "../providers/provider.js";
 import { followNames, loadPipelines, recordGap } from "../database/load-pipelines.sql.js";
 import type { Pipeline } from "../database/pipeline.js";
-import { decide, decideOnAnswer } from "./decide.js";
+import { decide, decideOnAnswer, takeoverNotice } from "./decide.js";
 import type { Decision, World, Yielded } from "./decide.js";
 import { setPipelineError } from "./pipeline-state.sql.js";
 import { isBusy } from "./wake/serve.sql.js";
@@ -12,6 +12,7 @@ import type { ServeAnswer } from "./wake/serve.sql.js";
 import type { OnState, PipelineRunner, RunnerState } from "./pipeline-runner.js";
 import type { Presence } from "./wake/presence.js";
 import { createRefreshQueue } from "./refresh-queue.js";
+import { shapeOf } from "./runner-starter.js";
 
 /** The pipelines that this worker serves. It follows embedd.pipelines and the shapes of the tables. */
 export interface PipelineSet {
@@ -22,6 +23,8 @@ export interface PipelineSet {
   wake(pipelineId: number): void;
   wakeAll(): void;
   ids(): number[];
+  /** The dimensions of the columns that are served, in ascending order. */
+  dimensions(): number[];
   /** Why pipelines of this worker's model are not served. */
   problems(): string[];
   /** Whether a pipeline would be served if something else were not in the way, such as another model's workers. */
@@ -57,6 +60,7 @@ const PAUSE_GRACE_MS = 500;
 
 interface Running {
   relation: string;
+  dimensions: number;
   runner: PipelineRunner;
   /** Any difference restarts the runner. */
   shape: string;
@@ -119,8 +123,10 @@ export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
     });
     const decision = remember(id, decide(pipeline, world()));
     if (decision.type !== "ask") return decision;
-    const answer = await ask(id);
-    return remember(id, decideOnAnswer(pipeline, world(), answer));
+    const answered = decideOnAnswer(pipeline, world(), await ask(id));
+    const notice = answered.type === "serve" ? takeoverNotice(pipeline, world()) : null;
+    if (notice !== null) log.warn({ pipeline: id }, notice);
+    return remember(id, answered);
   }
 
   async function ask(id: number): Promise<ServeAnswer | "busy"> {
@@ -185,13 +191,20 @@ export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
 
   function start(pipeline: Pipeline): void {
     log.info({ pipeline: pipeline.id, relation: pipeline.relation }, "serving");
-    const { relation } = pipeline;
+    const { relation, dimensions } = pipeline;
     const runner = startRunner(pipeline, (state, error = null) => {
       entry.state = state;
       entry.error = error;
       checkIdle();
     });
-    const entry: Running = { relation, runner, shape: shapeOf(pipeline), state: "busy", error: null };
+    const entry: Running = {
+      relation,
+      dimensions,
+      runner,
+      shape: shapeOf(pipeline),
+      state: "busy",
+      error: null,
+    };
     running.set(pipeline.id, entry);
   }
 
@@ -216,6 +229,7 @@ export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
       for (const { runner } of running.values()) runner.wake();
     },
     ids: () => [...running.keys()],
+    dimensions: () => [...new Set([...running.values()].map((r) => r.dimensions))].sort((a, b) => a - b),
     problems: () => [...reasonsOf("unfit"), ...reasonsOf("wait")],
     waits: () => reasonsOf("wait").length > 0,
     failing: () => [...running.values()].filter(({ error }) => error !== null),
@@ -234,16 +248,3 @@ export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
 }
 
 const reasonOf = (decision: Decision): string | null => ("reason" in decision ? decision.reason : null);
-
-/** Everything that a runner was started with. */
-const shapeOf = (pipeline: Pipeline): string =>
-  JSON.stringify({
-    ...pipeline,
-    error: null,
-    servedModel: null,
-    servedBy: null,
-    served: null,
-    gap: null,
-    gapNow: null,
-    problem: null,
-  });

@@ -97,19 +97,13 @@ export function createReembedding(batchContext: BatchContext, sweepOptions: Swee
     return fruitful;
   }
 
-  function throwFailure(): void {
-    if (failures.length === 0) return;
-    const [first] = failures.splice(0);
-    throw first;
-  }
-
   return {
     async step(signal) {
-      throwFailure();
+      throwFirst(failures);
       if (done || performance.now() < restUntil) return false;
       while (inFlight.size < depth && !pass.over && !signal.aborted) await advance();
       if (inFlight.size > 0) await untilDone(Promise.race(inFlight), signal);
-      throwFailure();
+      throwFirst(failures);
       if (signal.aborted || inFlight.size > 0 || !pass.over) return true;
       return endPass();
     },
@@ -117,6 +111,13 @@ export function createReembedding(batchContext: BatchContext, sweepOptions: Swee
       await Promise.all(inFlight);
     },
   };
+}
+
+/** Throws the first of the failures, if there are any, and forgets all of them. */
+export function throwFirst(failures: unknown[]): void {
+  if (failures.length === 0) return;
+  const [first] = failures.splice(0);
+  throw first;
 }
 
 interface Pass {

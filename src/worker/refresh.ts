@@ -6,7 +6,7 @@ import { findDueFailures, findInWindow, forgetFailures, leasedOf } from "./claim
 import type { RefreshRow } from "./claim/find-refresh.sql.js";
 import { endRefresh, finishWindow, renewWindow, takeWindow } from "./claim/refresh-windows.sql.js";
 import { newBatchSize } from "./pace.js";
-import { REEMBED_BATCH_SHARE, reembeddingDepth } from "./reembed.js";
+import { REEMBED_BATCH_SHARE, reembeddingDepth, throwFirst } from "./reembed.js";
 import type { Reembedding } from "./reembed.js";
 import type { SweepOptions } from "./sweep.js";
 import type { HeldBatch } from "./write/held-rows.js";
@@ -160,15 +160,9 @@ export function createRefresh(batchContext: BatchContext, sweepOptions: SweepOpt
     await sleep(HELD_MS, signal);
   }
 
-  function throwFailure(): void {
-    if (failures.length === 0) return;
-    const [first] = failures.splice(0);
-    throw first;
-  }
-
   return {
     async step(signal) {
-      throwFailure();
+      throwFirst(failures);
       if (done || performance.now() < restUntil) return false;
       settleHeld();
       await finishWindows();
@@ -185,7 +179,7 @@ export function createRefresh(batchContext: BatchContext, sweepOptions: SweepOpt
       const work = current;
       while (inFlight.size < depth && work.todo.length > 0 && !signal.aborted) await advance(work, signal);
       if (inFlight.size > 0) await untilDone(Promise.race(inFlight), signal);
-      throwFailure();
+      throwFirst(failures);
       if (inFlight.size === 0 && work.todo.length === 0) current = null;
       return true;
     },

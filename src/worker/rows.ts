@@ -44,6 +44,12 @@ export interface EmbeddedRow extends RowVersion {
   embedding: Float32Array;
 }
 
+/**
+ * The code of a pending row that is nothing but white space. Its entry in embedd.failures keeps claims from taking it
+ * again; it counts as blank, not as failed.
+ */
+export const WHITE_SPACE = "white_space";
+
 /** A row that cannot be embedded or written as it is. */
 export interface RefusedRow {
   row: RowVersion;

@@ -71,3 +71,16 @@ export function runnerStarter(options: WorkerOptions, { pool, log, abort }: Base
       },
     );
 }
+
+/** Everything that a runner was started with. */
+export const shapeOf = (pipeline: Pipeline): string =>
+  JSON.stringify({
+    ...pipeline,
+    error: null,
+    servedModel: null,
+    servedBy: null,
+    served: null,
+    gap: null,
+    gapNow: null,
+    problem: null,
+  });

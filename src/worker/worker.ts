@@ -4,6 +4,7 @@ import { configurationError } from "../errors.js";
 import { limitRepeats, silentLogger } from "../logger.js";
 import { releaseWorker } from "./claim/leases.sql.js";
 import { refusePooler } from "../database/inspect-connection.js";
+import { explainConnectionError } from "../database/connection-error.js";
 import { interrupt } from "../database/interrupt.js";
 import { connectionLimit } from "../database/connection-limit.sql.js";
 import { clientsOf, connectionDropper, createPool, onReadOnly } from "../database/pool.js";
@@ -18,6 +19,7 @@ import { shutDown } from "./shut-down.js";
 import type { Base } from "./shut-down.js";
 import { startTimers } from "./timers.js";
 import { createStopStack } from "./stop-stack.js";
+import { checkWorkerOptions } from "./check-options.js";
 import type { WorkerOptions } from "./worker-options.js";
 import { openPresence } from "./wake/presence.js";
 import type { Presence } from "./wake/presence.js";
@@ -34,6 +36,8 @@ export interface Worker {
    * @param options `deadlineMs`: milliseconds from now. @default 8000
    */
   stop(options?: { deadlineMs?: number }): Promise<void>;
+  /** The dimensions of the columns that it serves, in ascending order. */
+  dimensions(): number[];
   /** How many rows kept their vectors from being written until the worker stopped, such as rows that are locked. */
   heldRows(): number;
   /**
@@ -59,10 +63,12 @@ export interface IdleReport {
  * Starts a worker in this process. It serves every pipeline of its provider's model until it is stopped.
  * @throws EmbeddError of kind `configuration` if none of the pipelines can be served as they stand, or with code
  *   `pooler` if a transaction pooler stands between it and PostgreSQL
- * @throws the database's error if it cannot be reached; nothing is left open then
+ * @throws EmbeddError with code `database_unreachable`, `database_unavailable`, `login`, `no_such_database` or `tls` if the
+ *   database cannot be reached; nothing is left open then
  * @throws an error if `options.signal` ends the start
  */
 export async function createWorker(options: WorkerOptions): Promise<Worker> {
+  checkWorkerOptions(options);
   checkPrice(options);
   const base = openBase(options);
   let parts: Parts;
@@ -76,7 +82,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     options.signal?.throwIfAborted();
   } catch (error) {
     await shutDown(base, 0).catch(() => undefined);
-    throw error;
+    throw explainConnectionError(error, options.databaseUrl);
   } finally {
     options.signal?.removeEventListener("abort", onAbort);
   }
@@ -92,6 +98,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
       stopped ??= shutDown(base, deadlineMs);
       await stopped;
     },
+    dimensions: () => pipelines.dimensions(),
     heldRows: () => held.left(),
     async idle({ giveUp = false } = {}) {
       await pipelines.idle(giveUp);

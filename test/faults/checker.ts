@@ -23,7 +23,7 @@ export interface Checked {
 /** A broken guarantee. */
 export class Violation extends Error {}
 
-const blank = "(body is null or body !~ '\\S')";
+export const blank = "(body is null or body !~ '\\S')";
 
 /**
  * Call with writers paused and faults undone. Checks that every row with a text gets its vector and that no lease
@@ -66,7 +66,12 @@ async function settle(pool: pg.Pool, settleMs: number): Promise<void> {
   );
 }
 
-async function waitForNone(pool: pg.Pool, what: string, timeoutMs: number, statement: string): Promise<void> {
+export async function waitForNone(
+  pool: pg.Pool,
+  what: string,
+  timeoutMs: number,
+  statement: string,
+): Promise<void> {
   let left: string[] = [];
   await waitFor(
     async () => {
@@ -121,7 +126,7 @@ async function checkWrites(pool: pg.Pool, { reference, minCosine }: CheckOptions
   return rows.reduce((sum, { writes }) => sum + writes, 0);
 }
 
-function cosineOf(a: ArrayLike<number>, b: ArrayLike<number>): number {
+export function cosineOf(a: ArrayLike<number>, b: ArrayLike<number>): number {
   if (a.length !== b.length) return NaN;
   let [dot, aa, bb] = [0, 0, 0];
   for (let i = 0; i < a.length; i++) {

@@ -38,12 +38,38 @@ export function findBinaries(): string | null {
 }
 
 export async function createCluster(): Promise<Cluster> {
+  const place = await findPlace();
+  await place.execute("initdb", [
+    ...["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-N", "-D", place.data],
+  ]);
+  return startIn(place);
+}
+
+/** A hot standby of a cluster, which follows it until `select pg_promote()`. */
+export async function createStandby(primary: Cluster): Promise<Cluster> {
+  const place = await findPlace();
+  await place.execute("pg_basebackup", [
+    ...["-h", "127.0.0.1", "-p", String(primary.port), "-U", "postgres", "-D", place.data],
+    ...["-R", "-X", "stream", "-c", "fast"],
+  ]);
+  return startIn(place);
+}
+
+interface Place {
+  bin: string;
+  folder: string;
+  data: string;
+  asRoot: boolean;
+  /** Runs a program of PostgreSQL. */
+  execute: (program: string, args: string[]) => Promise<unknown>;
+}
+
+async function findPlace(): Promise<Place> {
   const bin = findBinaries();
   if (bin === null) throw new Error("no PostgreSQL with pgvector below /usr/lib/postgresql");
   const folder = await mkdtemp(join(tmpdir(), "embedd-faults-"));
   const data = join(folder, "data");
-  const log = join(folder, "postgresql.log");
-  await mkdir(data);
+  await mkdir(data, { mode: 0o700 });
   // PostgreSQL refuses to run as root.
   const asRoot = userInfo().uid === 0;
   if (asRoot) {
@@ -57,8 +83,12 @@ export async function createCluster(): Promise<Cluster> {
     asRoot
       ? run("runuser", ["-u", "postgres", "--", join(bin, program), ...args])
       : run(join(bin, program), args);
+  return { bin, folder, data, asRoot, execute };
+}
+
+async function startIn({ bin, folder, data, asRoot, execute }: Place): Promise<Cluster> {
+  const log = join(folder, "postgresql.log");
   const port = await freePort();
-  await execute("initdb", ["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-N", "-D", data]);
   // fsync off is safe here: only the server crashes, and the operating system keeps its writes.
   const settings = `port = ${port}
 listen_addresses = '127.0.0.1'

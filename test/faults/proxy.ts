@@ -28,13 +28,16 @@ export interface Proxy {
   /** Resets current connections and refuses new ones, until `accept`. */
   refuse(): void;
   accept(): void;
+  /** Leads new connections to another server; current ones stay where they are. */
+  lead(port: number): void;
   close(): Promise<void>;
 }
 
-export async function createProxy(serverPort: number): Promise<Proxy> {
+export async function createProxy(firstPort: number): Promise<Proxy> {
   const links = new Set<Link>();
   let stalled: "both" | "from-server" | null = null;
   let refusing = false;
+  let serverPort = firstPort;
 
   const server = createServer((client) => {
     if (refusing) {
@@ -116,6 +119,9 @@ export async function createProxy(serverPort: number): Promise<Proxy> {
     refuse() {
       refusing = true;
       cut();
+    },
+    lead(port) {
+      serverPort = port;
     },
     accept() {
       refusing = false;

@@ -193,7 +193,7 @@ async function verify(run: Run): Promise<void> {
   writers.resume();
 }
 
-async function endWorkers({ slots, pool }: Stage): Promise<void> {
+export async function endWorkers({ slots, pool }: Stage): Promise<void> {
   await Promise.all(
     slots.map(async (slot) => {
       if (!slot.running) return;

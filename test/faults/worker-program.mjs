@@ -2,8 +2,11 @@
  * A worker process for the fault tests: the real worker with a provider that makes vectors by hashing, so that
  * it starts fast. FAULTS_WORKER holds its settings as JSON. Over IPC the parent names a phase of `embed` to hold;
  * calls then wait at that phase and report it.
+ * On request it reports what it holds.
  */
 import { setTimeout as sleep } from "node:timers/promises";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { createLogger } from "#embedd/logger.js";
 import { createWorker } from "#embedd/worker/worker.js";
 import { hashVector } from "../helpers/hash-vector.mjs";
@@ -13,6 +16,25 @@ const log = createLogger({ level: "info", format: "json" });
 let holding = settings.hold ?? null;
 let release = () => undefined;
 let computed = 0;
+let listenerWarnings = 0;
+
+process.on("warning", ({ name }) => {
+  if (name === "MaxListenersExceededWarning") listenerWarnings++;
+});
+
+/** What the process holds after a garbage collection. */
+function holdings() {
+  setFlagsFromString("--expose-gc");
+  runInNewContext("gc")();
+  return {
+    heapBytes: process.memoryUsage().heapUsed,
+    resources: process.getActiveResourcesInfo().length,
+    listenerWarnings,
+  };
+}
+
+/** Models differ even if their dimensions are equal. */
+const named = (text) => (settings.model === undefined ? text : `${settings.model}: ${text}`);
 
 const send = (message) => {
   if (process.connected) process.send(message);
@@ -28,7 +50,7 @@ async function reach(phase, ms = 0) {
 }
 
 const provider = {
-  model: "hash",
+  model: settings.model ?? "hash",
   dimensions: settings.dimensions,
   concurrency: 2,
   maxBatchRows: 2_048,
@@ -43,7 +65,7 @@ const provider = {
     signal?.throwIfAborted();
     computed += texts.length;
     await reach("computed");
-    return texts.map((text) => hashVector(text, settings.dimensions));
+    return texts.map((text) => hashVector(named(text), settings.dimensions));
   },
   close: () => Promise.resolve(),
 };
@@ -54,7 +76,7 @@ process.on("message", (message) => {
     if (holding === null) release();
   }
   if ("ask" in message) {
-    send({ answer: message.ask, computed });
+    send({ answer: message.ask, computed, ...(message.holdings ? holdings() : {}) });
   }
 });
 // The parent process has exited.

@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { readFile } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { WorkerOptions } from "#embedd/worker/worker-options.js";
 import { waitFor } from "../helpers/wait.js";
@@ -15,12 +16,23 @@ export type Phase = "claimed" | "tokenizing" | "inferring" | "computed";
 export interface WorkerSettings {
   /** `hash` runs worker-program.mjs; `local` runs `embedd run` with the built-in model. */
   provider: "hash" | "local";
+  /** Of the `hash` provider. @default hash, whose vectors are those of `hashVector` */
+  model?: string;
   dimensions: number;
   /** The longest time to embed a batch; the actual time is random. */
   latencyMs: number;
   shutdownMs: number;
   hold?: Phase;
   worker: Partial<Omit<WorkerOptions, "provider" | "log" | "onBatch">>;
+}
+
+/** What a worker process holds after a garbage collection. */
+export interface Holdings {
+  heapBytes: number;
+  /** Sockets, timers and pipes that keep it alive. */
+  resources: number;
+  /** How often Node.js warned of too many listeners on one emitter. */
+  listenerWarnings: number;
 }
 
 /** One worker process, which can be restarted, behind its own proxy. */
@@ -45,17 +57,21 @@ export interface WorkerSlot {
   release(): void;
   /** The number of texts that the process has embedded since its start. */
   computed(): Promise<number>;
+  /** What the process of the `hash` provider holds; null: it did not answer, for example because it is frozen. */
+  holdings(): Promise<Holdings | null>;
   /** 0 if it is not running. */
   residentBytes(): Promise<number>;
   /** Ends the process and its proxy. */
   close(): Promise<void>;
 }
 
-type Message = { ready: number } | { held: Phase } | { answer: number; computed: number };
+type Message = { ready: number } | { held: Phase } | Answer;
+type Answer = { answer: number; computed: number } & Partial<Holdings>;
 
 const hashWorker = fileURLToPath(new URL("../../test/faults/worker-program.mjs", import.meta.url));
 const embeddCli = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 const LOG_CHARS = 20_000;
+const ANSWER_MS = 3_000;
 
 /** @param onExit called whenever the process exits */
 export async function createSlot(
@@ -72,13 +88,13 @@ export async function createSlot(
   let wasReady = false;
   let log = "";
   let asked = 0;
-  const answers = new Map<number, (computed: number) => void>();
+  const answers = new Map<number, (answer: Answer) => void>();
   let onHeld: () => void = () => undefined;
 
   function onMessage(message: Message): void {
     if ("ready" in message) ready = wasReady = true;
     else if ("held" in message) onHeld();
-    else answers.get(message.answer)?.(message.computed);
+    else answers.get(message.answer)?.(message);
   }
 
   function start(): void {
@@ -165,12 +181,24 @@ export async function createSlot(
     computed() {
       const id = ++asked;
       return new Promise((resolve) => {
-        answers.set(id, (computed) => {
+        answers.set(id, ({ computed }) => {
           answers.delete(id);
           resolve(computed);
         });
         child?.send({ ask: id });
       });
+    },
+    async holdings() {
+      if (child === null || !ready) return null;
+      const id = ++asked;
+      const answer = new Promise<Holdings>((resolve) => {
+        answers.set(id, ({ heapBytes = NaN, resources = NaN, listenerWarnings = NaN }) => {
+          resolve({ heapBytes, resources, listenerWarnings });
+        });
+      });
+      child.send({ ask: id, holdings: true });
+      const late = sleep(ANSWER_MS, null, { ref: false });
+      return Promise.race([answer, late]).finally(() => answers.delete(id));
     },
     async residentBytes() {
       const status = await readFile(`/proc/${child?.pid ?? 0}/status`, "utf8").catch(() => "");

@@ -19,6 +19,8 @@ export interface WriterOptions {
   seed: number;
   /** The longest pause between two transactions of a writer. */
   pauseMs: number;
+  /** @default notes */
+  table?: string;
   /** The approximate number of rows to keep in the table. */
   rows: number;
   /** Called when a writer sees an error that embedd must never cause. */
@@ -57,7 +59,7 @@ export function startWriters(options: WriterOptions): Writers {
       busy.add(index);
       try {
         client ??= await connect(options.url);
-        await transaction(client, random, options.rows);
+        await transaction(client, random, options);
         committed++;
       } catch (error) {
         // Writers may see only lost connections and deadlocks; embedd must never cause another error.
@@ -107,10 +109,10 @@ async function connect(url: string): Promise<pg.Client> {
   return client;
 }
 
-async function transaction(client: pg.Client, random: Random, rows: number): Promise<void> {
+async function transaction(client: pg.Client, random: Random, options: WriterOptions): Promise<void> {
   await client.query("begin");
   try {
-    for (let i = between(random, 1, 3); i > 0; i--) await change(client, random, rows);
+    for (let i = between(random, 1, 3); i > 0; i--) await change(client, random, options);
     // Some applications hold their locks for a while.
     if (random() < 0.05) await sleep(random() * 400);
     await client.query(random() < 0.1 ? "rollback" : "commit");
@@ -121,9 +123,15 @@ async function transaction(client: pg.Client, random: Random, rows: number): Pro
 }
 
 /** A few rows, often among the newest, which are likely in flight. */
-const some = `id in (select id from notes where id >= (select coalesce(max(id), 0) * $1::float8 from notes) order by id limit $2)`;
+const someOf = (table: string): string =>
+  `id in (select id from ${table} where id >= (select coalesce(max(id), 0) * $1::float8 from ${table}) order by id limit $2)`;
 
-async function change(client: pg.Client, random: Random, rows: number): Promise<void> {
+async function change(
+  client: pg.Client,
+  random: Random,
+  { table = "notes", rows }: WriterOptions,
+): Promise<void> {
+  const some = someOf(table);
   const where = [
     random() < 0.5 ? 0.98 + random() / 50 : random(),
     random() < 0.05 ? 40 : between(random, 1, 3),
@@ -131,21 +139,21 @@ async function change(client: pg.Client, random: Random, rows: number): Promise<
   const share = random();
   if (share < 0.4) {
     const texts = Array.from({ length: random() < 0.05 ? 60 : between(random, 1, 4) }, () => text(random));
-    await client.query("insert into notes (body) select unnest($1::text[])", [texts]);
+    await client.query(`insert into ${table} (body) select unnest($1::text[])`, [texts]);
   } else if (share < 0.75) {
     await client.query(
-      `update notes set body = $3, version = version + (body is distinct from $3)::integer where ${some}`,
+      `update ${table} set body = $3, version = version + (body is distinct from $3)::integer where ${some}`,
       [...where, text(random)],
     );
   } else if (share < 0.82) {
     // Requests a new vector.
-    await client.query(`update notes set embedding = null, version = version + 1 where ${some}`, where);
+    await client.query(`update ${table} set embedding = null, version = version + 1 where ${some}`, where);
   } else if (share < 0.86) {
-    await client.query(`select from notes where ${some} for update`, where);
+    await client.query(`select from ${table} where ${some} for update`, where);
   } else {
-    await client.query(`delete from notes where ${some} or id < (select max(id) from notes) - $3::bigint`, [
-      ...where,
-      rows,
-    ]);
+    await client.query(
+      `delete from ${table} where ${some} or id < (select max(id) from ${table}) - $3::bigint`,
+      [...where, rows],
+    );
   }
 }

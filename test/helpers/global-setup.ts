@@ -10,6 +10,8 @@ import {
   dropOldDatabases,
   dropServerDatabase,
   newName,
+  otherRuns,
+  serverObjects,
   withAdmin,
 } from "./server-databases.js";
 
@@ -28,6 +30,7 @@ type Teardown = () => Promise<void>;
 
 async function setUpServer(project: TestProject, serverUrl: string): Promise<Teardown> {
   const name = newName("template");
+  let before = new Set<string>();
   try {
     await withAdmin(serverUrl, async (admin) => {
       const { rows } = await admin.query<{ version: string; superuser: string }>(
@@ -37,6 +40,7 @@ async function setUpServer(project: TestProject, serverUrl: string): Promise<Tea
         throw new Error("its user is no superuser, and the tests create databases");
       console.log(`\nPostgreSQL ${rows[0].version} at TEST_DATABASE_URL`);
       await dropOldDatabases(admin);
+      before = await serverObjects(admin);
     });
   } catch (error) {
     throw new Error(`TEST_DATABASE_URL cannot be used: ${describe(error)}`, { cause: error });
@@ -44,7 +48,24 @@ async function setUpServer(project: TestProject, serverUrl: string): Promise<Tea
   await createServerDatabase(serverUrl, name);
   await migrate(databaseUrl(serverUrl, name));
   project.provide("databaseTemplate", { kind: "server", serverUrl, name });
-  return () => dropServerDatabase(serverUrl, name);
+  return async () => {
+    await dropServerDatabase(serverUrl, name);
+    await checkLeftovers(serverUrl, before);
+  };
+}
+
+/** Fails the run if its tests left something on the server. Objects of another run cannot be told from its own. */
+async function checkLeftovers(serverUrl: string, before: ReadonlySet<string>): Promise<void> {
+  await withAdmin(serverUrl, async (admin) => {
+    const left = [...(await serverObjects(admin))].filter((object) => !before.has(object));
+    if (left.length === 0) return;
+    if (await otherRuns(admin)) {
+      console.log("other test runs use the server, so nothing is said about what this one left there");
+      return;
+    }
+    process.exitCode = 1;
+    throw new Error(`the tests left on the server: ${left.join(", ")}`);
+  });
 }
 
 /** A refused connection to a name with several addresses is an AggregateError without a message. */

@@ -60,3 +60,23 @@ export async function dropOldDatabases(admin: pg.Client): Promise<void> {
     if (Date.now() - createdAt > KEPT_FOR_MS) await admin.query(`drop database "${datname}" with (force)`);
   }
 }
+
+/** What outlives a database: the server's roles, tablespaces and databases. */
+export async function serverObjects(admin: pg.Client): Promise<Set<string>> {
+  const { rows } = await admin.query<{ object: string }>(`
+    select 'role ' || rolname as object from pg_roles
+    union all
+    select 'tablespace ' || spcname from pg_tablespace
+    union all
+    select 'database ' || datname from pg_database`);
+  return new Set(rows.map(({ object }) => object));
+}
+
+/** Whether other test runs use the server: each has a template database. */
+export async function otherRuns(admin: pg.Client): Promise<boolean> {
+  const { rowCount } = await admin.query(
+    "select from pg_database where starts_with(datname, $1) and datname ~ '_template_'",
+    [PREFIX],
+  );
+  return rowCount !== 0;
+}

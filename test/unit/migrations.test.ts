@@ -46,6 +46,13 @@ describe("the migrations", () => {
     expect(lines.filter(({ line }) => /^(drop|alter table \S+ (add|drop) )/i.test(line))).toEqual([]);
   });
 
+  it("put what is no command into a comment of the hint, so that a hint pastes as a whole", () => {
+    const joined = /'[^']*\b(?:ALTER|GRANT|SELECT|CREATE|embedd [a-z])[^']*(?:; |, )(?:or|then|first|as)\b[^']*'/;
+    const hints = lines.filter(({ line }) => joined.test(line) && !/ {2}(?:--|#) /.test(line));
+    expect(hints).toEqual([]);
+    expect("'ALTER TABLE %s DROP COLUMN %I; or RENAME it'").toMatch(joined);
+  });
+
   it("know the advisory lock classes by the same numbers as the worker", () => {
     const classOf = (letters: string) => Buffer.from(letters).readInt32BE();
     expect([GATE_CLASS, PRESENCE_CLASS]).toEqual([classOf("embg"), classOf("embp")]);

@@ -44,6 +44,7 @@ select key
 from embedd.failures
 where pipeline_id = $1
   and dead
+  and code <> 'white_space'
 order by key
 limit $2`,
     [shadow, limit],

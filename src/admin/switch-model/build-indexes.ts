@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ClientBase } from "pg";
-import { buildIndex, buildOn } from "../../database/build-index.sql.js";
+import { buildOn, inTablespace } from "../../database/build-index.sql.js";
 import { endJob, takeJob } from "../../database/turns.sql.js";
-import { analyzeNewColumns, resetTablespace, setTablespace, switchIndexes } from "./indexes.sql.js";
+import { analyzeNewColumns, switchIndexes } from "./indexes.sql.js";
 import type { Switch, SwitchIndex } from "./switch.js";
 
 const LOCK_POLL_MS = 200;
@@ -16,13 +16,9 @@ export async function buildIndexes(
   for (const index of await switchIndexes(client, running)) {
     if (index.state === "ready") continue;
     onBuild(index);
-    await setTablespace(client, index.tablespace);
-    try {
-      if (index.replaces === null) await buildIndex(client, running.shadow, "vector");
-      else await buildOn(client, index.tableOid, index.name, index.definition);
-    } finally {
-      await resetTablespace(client).catch(() => undefined);
-    }
+    await inTablespace(client, index.tablespace, () =>
+      buildOn(client, index.tableOid, index.name, index.definition),
+    );
   }
   await analyzeNewColumns(client, running);
 }

@@ -1,5 +1,5 @@
 import { EmbeddError, configurationError } from "../../errors.js";
-import { shellWord } from "../shell-word.js";
+import { shellWord } from "../../shell-word.js";
 import type { Switch } from "./switch.js";
 
 /** The command that works on one column's switch, for a shell. */

@@ -102,12 +102,3 @@ where pid <> pg_backend_pid()`,
     [shadow],
   );
 }
-
-/** Creates the indexes of this session in a tablespace; empty: in the database's own. */
-export async function setTablespace(client: ClientBase, name: string): Promise<void> {
-  await client.query("select set_config('default_tablespace', $1, false)", [name]);
-}
-
-export async function resetTablespace(client: ClientBase): Promise<void> {
-  await client.query("reset default_tablespace");
-}

@@ -28,8 +28,16 @@ export async function returnToSavepoint(client: ClientBase): Promise<void> {
   await client.query("rollback to before_lock");
 }
 
-/** Describes the sessions that hold a lock of a table; null: none does. @param relation as SQL names it */
-export async function readHolders(client: ClientBase, relation: string): Promise<string | null> {
+/**
+ * Describes the sessions that hold a lock of a table; null: none does.
+ * @param relation as SQL names it
+ * @param writersForS only those that keep writers or builders of triggers out, and have been in their transaction so long
+ */
+export async function readHolders(
+  client: ClientBase,
+  relation: string,
+  writersForS: number | null = null,
+): Promise<string | null> {
   const { rows } = await client.query<{ holders: string | null }>(
     `
 select string_agg(distinct format('pid %s (%s, role %s, in a transaction for %s s)', l.pid,
@@ -41,8 +49,10 @@ join pg_stat_activity a on a.pid = l.pid
 where l.relation = $1::regclass
   and l.database = (select oid from pg_database where datname = current_database())
   and l.granted
-  and l.pid <> pg_backend_pid()`,
-    [relation],
+  and l.pid <> pg_backend_pid()
+  and ($2::float8 is null
+    or (l.mode not in ('AccessShareLock', 'RowShareLock') and now() - a.xact_start > $2 * interval '1 s'))`,
+    [relation, writersForS],
   );
   return rows[0]?.holders ?? null;
 }

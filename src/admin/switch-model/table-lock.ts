@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import type { ClientBase } from "pg";
+import { retryDeadlock } from "../../database/retry-deadlock.js";
 import { EmbeddError } from "../../errors.js";
 import { inClientTransaction } from "../client-transaction.js";
 import {
@@ -40,13 +41,14 @@ export async function withTableLock<T>(
   work: () => Promise<T>,
 ): Promise<{ result: T; lockedMs: number }> {
   let lockedAt = 0;
-  const result = await inClientTransaction(client, async () => {
+  const transaction = async (): Promise<T> => {
     await keepMaintenanceAway(client, relation, again);
     await takeExclusiveLock(client, relation, again);
     lockedAt = performance.now();
     await limitStatement(client, WORK_MS);
     return work();
-  });
+  };
+  const result = await retryDeadlock(() => inClientTransaction(client, transaction));
   return { result, lockedMs: performance.now() - lockedAt };
 }
 

@@ -2,6 +2,7 @@ import { PRESENCE_CLASS } from "../../database/advisory-locks.js";
 import {
   keyNames,
   keyOrder,
+  keyOut,
   keyText,
   keysAs,
   rowVersion,
@@ -93,7 +94,7 @@ export function candidateColumns(pipeline: Pipeline, { maxChars }: CommonParamet
 
 /** Leases as many `candidates` as the characters allow; those of a later `turn` are fresh. */
 export function lease(pipeline: Pipeline, p: CommonParameters, direction: "asc" | "desc"): string {
-  const keyTexts = pipeline.keys.map((_, i) => `p.k${i + 1}::text as k${i + 1}`).join(", ");
+  const keyTexts = pipeline.keys.map((key, i) => `${keyOut(key, `p.k${i + 1}`)} as k${i + 1}`).join(", ");
   return `each_once as (
   select distinct on (key_text) ${keyNames(pipeline)}, key_text, version, chars, turn > 1 as fresh
   from candidates

@@ -1,5 +1,5 @@
 import type { Pool } from "pg";
-import { keyCompares, keyText } from "../../database/key-sql.js";
+import { keyArray, keyCompares, keyOutOf, keyText } from "../../database/key-sql.js";
 import { parameters } from "../../database/parameters.js";
 import type { Pipeline } from "../../database/pipeline.js";
 import { inTransaction } from "../../database/transaction.js";
@@ -31,7 +31,7 @@ export async function findInWindow(
     ...(downTo === null ? [] : [keyCompares(pipeline, ">=", bind(downTo))]),
   ];
   const text = `
-select array[${columns.map((column) => `${column}::text`).join(", ")}] as key, ${keyText(pipeline)} as "keyText"
+select ${keyArray(pipeline, "t")} as key, ${keyText(pipeline)} as "keyText"
 from ${pipeline.relation} t
 where ${conditions.join("\n  and ")}
 order by ${columns.map((column) => `${column} desc`).join(", ")}`;
@@ -52,7 +52,10 @@ export async function findDueFailures(pool: Pool, pipeline: Pipeline): Promise<R
     [pipeline.id],
   );
   return rows.map(({ key }) => ({
-    key: pipeline.keys.length === 1 ? [key] : parseRecord(key),
+    key: (pipeline.keys.length === 1 ? [key] : parseRecord(key)).map((text, i) => {
+      const column = pipeline.keys[i];
+      return column === undefined ? text : keyOutOf(column, text);
+    }),
     keyText: key,
   }));
 }

@@ -3,6 +3,7 @@ import { mayBeRows } from "../../database/isolate.js";
 import {
   hasOrderedKeys,
   keyOrder,
+  keyOut,
   keyRow,
   keyText,
   keysAs,
@@ -52,7 +53,7 @@ export function findStaleStatement(
   const newestFirst = `from ${pipeline.relation} t
     ${belowCursor}
     order by ${columns.map((column) => `${column} desc`).join(", ")}`;
-  const keys = pipeline.keys.map((_, i) => `k${i + 1}::text`).join(", ");
+  const keys = pipeline.keys.map((key, i) => `${keyOut(key, `k${i + 1}`)} as k${i + 1}`).join(", ");
   const window = hasOrderedKeys(pipeline) ? `limit ${WINDOW_ROWS}` : "";
   const hasText = readTexts
     ? `and exists (

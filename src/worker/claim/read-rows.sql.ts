@@ -12,6 +12,7 @@ import {
 import { parameters } from "../../database/parameters.js";
 import type { Statement } from "../../database/parameters.js";
 import type { Pipeline, WorkKind } from "../../database/pipeline.js";
+import { WHITE_SPACE } from "../rows.js";
 import type { ClaimedRow, LeasedKey, RefusedRow } from "../rows.js";
 
 export interface ReadOptions {
@@ -22,9 +23,11 @@ export interface ReadOptions {
   maxChars: number;
 }
 
-/** Rows in neither list no longer need a vector, have become blank (except for a refresh) or are gone. */
+/** Rows in no list no longer need a vector, are blank (stale rows) or are gone. */
 export interface ReadResult {
   rows: ClaimedRow[];
+  /** Pending rows that are nothing but white space: the index of pending rows does not read long texts. */
+  blank: RefusedRow[];
   /** PostgreSQL could not read them. */
   refused: RefusedRow[];
 }
@@ -35,13 +38,14 @@ const LARGE_BYTES = 10_000_000;
 interface ReadRow {
   position: number;
   large: boolean;
+  has_text: boolean;
   hash: Buffer;
   [content: `c${number}`]: string | null;
 }
 
 /**
- * Reads the texts of these keys, each with the hash that its write will be compared with. A refresh reads blank texts
- * too, because their rows lose their vectors.
+ * Reads the texts of these keys, each with the hash that its write will be compared with. Blank texts of pending rows are
+ * read too, so that they can be recorded, and those of a refresh, because their rows lose their vectors.
  */
 export function readStatement(
   pipeline: Pipeline,
@@ -63,7 +67,8 @@ from (
 ) as u
 cross join lateral (
   select ${content.join(", ")}, ${contentHash(pipeline)} as hash,
-    ${bytes.join(" + ")} > ${LARGE_BYTES} as large
+    ${bytes.join(" + ")} > ${LARGE_BYTES} as large,
+    ${kind === "pending" ? pipeline.hasText : "true"} as has_text
   from (
     select ${pipeline.content.map((column) => `t.${column}`).join(", ")}
     from ${pipeline.relation} t
@@ -71,7 +76,7 @@ cross join lateral (
       and ${needsVector(pipeline, kind, p.model)}
     offset 0
   ) as t
-  ${kind === "refresh" ? "" : `where ${pipeline.hasText}`}
+  ${kind === "stale" ? `where ${pipeline.hasText}` : ""}
 ) as r
 where ${p.model}::text is not null
   and ${shapeIsCurrent(pipeline, p.pipeline)}
@@ -106,7 +111,10 @@ export async function readRows(
     () => checkKeys(pool, pipeline, keys),
   );
   return {
-    rows: results,
+    rows: results.filter(({ hasText }) => hasText).map(({ row }) => row),
+    blank: results
+      .filter(({ hasText }) => !hasText)
+      .map(({ row }) => ({ row, code: WHITE_SPACE, message: "the text is nothing but white space" })),
     refused: failed.map(({ item: { keyText, key, version }, code }) => ({
       row: { keyText, key, hash: version },
       code,
@@ -121,14 +129,15 @@ async function readPart(
   pipeline: Pipeline,
   keys: readonly LeasedKey[],
   options: ReadOptions,
-): Promise<ClaimedRow[]> {
+): Promise<{ row: ClaimedRow; hasText: boolean }[]> {
   const { text, values } = readStatement(pipeline, keys, options);
   const { rows } = await pool.query<ReadRow>(text, values);
   return rows.flatMap((row) => {
     const leased = keys[row.position - 1];
     if (leased === undefined) return [];
     const content = pipeline.content.map((_, i) => row[`c${i + 1}`] ?? null);
-    return [{ keyText: leased.keyText, key: leased.key, content, hash: row.hash, large: row.large }];
+    const { keyText, key } = leased;
+    return [{ row: { keyText, key, content, hash: row.hash, large: row.large }, hasText: row.has_text }];
   });
 }
 

@@ -1,5 +1,5 @@
 import type { Pool } from "pg";
-import { keyCompares, shapeIsCurrent } from "../../database/key-sql.js";
+import { keyArray, keyCompares, shapeIsCurrent } from "../../database/key-sql.js";
 import { parameters } from "../../database/parameters.js";
 import type { Pipeline } from "../../database/pipeline.js";
 import { inTransaction } from "../../database/transaction.js";
@@ -33,7 +33,8 @@ export interface RefreshOptions {
 }
 
 /**
- * Takes a window: one that its worker has left, or the next. null: there is none, the refresh has ended or was
+ * Takes a window: one whose worker is gone or frozen, or the next. It gets a new id, so a worker that thaws can neither
+ * renew nor end a window that it lost. null: there is none, the refresh has ended or was
  * restarted, or another transaction holds the pipeline's row.
  */
 export function takeWindow(
@@ -54,13 +55,14 @@ export function takeWindow(
     const { cursor } = state.rows[0];
     const left = await client.query<RefreshWindow>(
       `update embedd.refresh_windows
-       set worker = $2, expires_at = now() + $3 * interval '1 ms'
+       set id = default, worker = $2, expires_at = now() + $3 * interval '1 ms'
        where id = (
          select w.id
          from embedd.refresh_windows w
          where w.pipeline_id = $1
            and w.id <> all ($4::bigint[])
-           and (w.worker = $2 or w.expires_at < now() or w.worker not in (select id from embedd.workers))
+           and (w.worker = $2 or w.expires_at < now()
+             or w.worker not in (select id from embedd.workers where state = 'live'))
          order by w.id
          limit 1)
        returning id::text, below, down_to as "downTo"`,
@@ -91,7 +93,7 @@ function windowEndStatement(
   const { values, bind } = parameters();
   const columns = pipeline.keys.map((key) => `t.${key.column}`);
   const text = `
-select array[${columns.map((column) => `${column}::text`).join(", ")}] as key
+select ${keyArray(pipeline, "t")} as key
 from ${pipeline.relation} t
 ${cursor === null ? "" : `where ${keyCompares(pipeline, "<", bind(cursor))}`}
 order by ${columns.map((column) => `${column} desc`).join(", ")}

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import pg from "pg";
 import { messageOf } from "../../errors.js";
 import type { Logger } from "../../logger.js";
-import { clientConfig, closeClient } from "../../database/pool.js";
+import { clientConfig, closeClient, sessionSettings } from "../../database/pool.js";
 import type { ConnectOptions } from "../../database/pool.js";
 import { backoffMs } from "../../backoff.js";
 import { sleep } from "../../sleep.js";
@@ -63,6 +63,7 @@ export async function openListener(options: ListenerOptions): Promise<Listener> 
     });
     try {
       await next.connect();
+      await next.query(sessionSettings);
       await next.query(`listen ${CHANNEL}`);
       await prove(next);
     } catch (error) {
@@ -85,7 +86,9 @@ export async function openListener(options: ListenerOptions): Promise<Listener> 
       };
     });
     try {
-      await which.query("select pg_notify($1, $2)", [CHANNEL, payload]);
+      const { rows } = await which.query<{ sent: boolean }>("select embedd.notify($1) as sent", [payload]);
+      // The server's queue of notifications is filling up. The answer proves the connection, and polls find the rows.
+      if (rows[0]?.sent !== true) return;
       const late = sleep(PROOF_TIMEOUT_MS, AbortSignal.any([deadline.signal, stopping.signal]));
       if (!(await Promise.race([arrival, late.then(() => false)])) && !stopping.signal.aborted)
         throw new Error("deaf: its own notification did not arrive");

@@ -1,10 +1,11 @@
 import type { Pool } from "pg";
-import { bindKeys, keyNames, keyText, keysMatch, typedKeys } from "../../database/key-sql.js";
+import { isolateFailing } from "../../database/isolate.js";
+import { bindKeys, inputRows, keyNames, keyText, keysMatch } from "../../database/key-sql.js";
 import { parameters } from "../../database/parameters.js";
 import type { Pipeline } from "../../database/pipeline.js";
 import type { RowVersion } from "../rows.js";
 import { mayWrite, sameText } from "./complete.sql.js";
-import { rowRefusal } from "./write-rows.js";
+import { isRowRefusal } from "./write-rows.js";
 
 /**
  * Takes the vector from rows whose text is blank, as the trigger does when a text becomes blank. A row that was changed
@@ -16,24 +17,20 @@ export async function clearBlank(
   pipeline: Pipeline,
   { model, rows }: { model: string; rows: readonly RowVersion[] },
 ): Promise<Set<string>> {
-  try {
-    return await clearVectors(pool, pipeline, { model, rows });
-  } catch (error) {
-    if (rowRefusal(error) === null) throw error;
-    if (rows.length === 1) return new Set();
-    const half = Math.ceil(rows.length / 2);
-    const a = await clearBlank(pool, pipeline, { model, rows: rows.slice(0, half) });
-    const b = await clearBlank(pool, pipeline, { model, rows: rows.slice(half) });
-    return new Set([...a, ...b]);
-  }
+  const { results } = await isolateFailing(
+    rows,
+    (part) => clearVectors(pool, pipeline, { model, rows: part }),
+    () => Promise.resolve(),
+    isRowRefusal,
+  );
+  return new Set(results);
 }
 
 async function clearVectors(
   pool: Pool,
   pipeline: Pipeline,
   { model, rows }: { model: string; rows: readonly RowVersion[] },
-): Promise<Set<string>> {
-  if (rows.length === 0) return new Set();
+): Promise<string[]> {
   const { values, bind } = parameters();
   const keys = bindKeys(pipeline, rows, bind);
   const p = {
@@ -44,10 +41,7 @@ async function clearVectors(
   const text = `
 with locked as materialized (
   select ${keyNames(pipeline, "u.")}
-  from (
-    select ${typedKeys(pipeline)}, u.hash
-    from unnest(${keys}, ${p.hashes}::bytea[]) as u (${keyNames(pipeline)}, hash)
-  ) as u
+  from (${inputRows(pipeline, keys, { hash: `${p.hashes}::bytea[]` })}) as u
   join ${pipeline.relation} t on ${keysMatch(pipeline, "t", "u")}
   where t.${pipeline.embedding} is not null
     and ${sameText(pipeline)}
@@ -61,5 +55,5 @@ from locked l
 where ${keysMatch(pipeline, "t", "l")}
 returning ${keyText(pipeline)} as key`;
   const result = await pool.query<{ key: string }>(text, values);
-  return new Set(result.rows.map((row) => row.key));
+  return result.rows.map((row) => row.key);
 }

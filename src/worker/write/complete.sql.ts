@@ -3,12 +3,12 @@ import { isolateFailing } from "../../database/isolate.js";
 import {
   bindKeys,
   contentHash,
+  inputRows,
   keyNames,
   keyText,
   keysMatch,
   needsVector,
   shapeIsCurrent,
-  typedKeys,
 } from "../../database/key-sql.js";
 import { parameters } from "../../database/parameters.js";
 import type { Statement } from "../../database/parameters.js";
@@ -62,9 +62,7 @@ export function completeStatement(pipeline: Pipeline, { kind, leaseId, model, ro
     and ${equal}`;
   const text = `
 with input as (
-  select ${typedKeys(pipeline)}, u.embedding, u.hash
-  from unnest(${keys}, ${p.vectors}::${pipeline.vectorType}[], ${p.hashes}::bytea[])
-    as u (${keyNames(pipeline)}, embedding, hash)
+  ${inputRows(pipeline, keys, { embedding: `${p.vectors}::${pipeline.vectorType}[]`, hash: `${p.hashes}::bytea[]` })}
 ),
 locked as materialized (
   select ${keyNames(pipeline, "u.")}, u.embedding
@@ -144,10 +142,7 @@ async function heldAmong(
   };
   const text = `
 select ${keyText(pipeline)} as key
-from (
-  select ${typedKeys(pipeline)}, u.hash
-  from unnest(${keys}, ${p.hashes}::bytea[]) as u (${keyNames(pipeline)}, hash)
-) as u
+from (${inputRows(pipeline, keys, { hash: `${p.hashes}::bytea[]` })}) as u
 join ${pipeline.relation} t on ${keysMatch(pipeline, "t", "u")}
 where ${needsVector(pipeline, kind, p.model)}
   and ${sameText(pipeline)}

@@ -35,6 +35,7 @@ export async function chargeFailures(
     messages: bind(refused.map(({ message }) => message)),
     unreadable: bind(refused.map(({ unreadable }) => unreadable === true)),
     stale: bind(kind !== "pending"),
+    refresh: bind(kind === "refresh"),
     maxAttempts: bind(maxAttempts),
     baseDelayMs: bind(baseDelayMs),
     maxDelayMs: bind(maxDelayMs),
@@ -44,10 +45,10 @@ export async function chargeFailures(
   await pool.query(
     `
 insert into embedd.failures as f (
-  pipeline_id, key, content_hash, code, error, next_attempt_at, dead, stale, unreadable)
+  pipeline_id, key, content_hash, code, error, next_attempt_at, dead, stale, unreadable, refresh)
 select ${p.pipeline}, u.key, u.hash, u.code, u.message,
   now() + ${jitter} * ${p.baseDelayMs}::float8 * interval '1 ms', ${p.maxAttempts}::integer <= 1, ${p.stale},
-  u.unreadable
+  u.unreadable, ${p.refresh}
 from unnest(
     ${p.keys}::text[], ${p.hashes}::bytea[], ${p.codes}::text[], ${p.messages}::text[], ${p.unreadable}::boolean[])
   as u (key, hash, code, message, unreadable)
@@ -59,6 +60,7 @@ on conflict (pipeline_id, key) do update set
   failed_at = now(),
   stale = excluded.stale,
   unreadable = excluded.unreadable,
+  refresh = excluded.refresh,
   attempts = case when f.content_hash = excluded.content_hash then f.attempts + 1 else 1 end,
   next_attempt_at = case
     when f.content_hash = excluded.content_hash then now()
@@ -71,10 +73,26 @@ on conflict (pipeline_id, key) do update set
   );
 }
 
+/** Records rows that are nothing but white space, until their text changes. */
+export async function recordBlank(
+  pool: Pool,
+  pipelineId: number,
+  rows: readonly RefusedRow[],
+): Promise<void> {
+  await chargeFailures(pool, pipelineId, rows, {
+    kind: "pending",
+    maxAttempts: 1,
+    baseDelayMs: 0,
+    maxDelayMs: 0,
+  });
+}
+
 /**
  * Removes failures that were due when a sweep began, `sweepMs` ago, and that it did not find: their rows are gone
  * or embedded. A dead failure goes once no row still needs a vector for the text that failed. A sweep of pending
- * rows tells nothing about failures of rows with an old vector, unless those are no longer re-embedded.
+ * rows tells nothing about failures of rows with an old vector, unless those are no longer re-embedded. A sweep of stale
+ * rows does not find rows that a refresh failed to embed and that name the current model: their dead failures stay while
+ * they have a vector for that text, and the others while the refresh runs.
  * @param model the current one
  */
 export async function forgetSettledFailures(
@@ -111,7 +129,12 @@ async function forget(
     model: bind(model),
     pending: bind(kind === "pending"),
   };
-  const unembedded = kind === "pending" ? pipeline.pending : needsVector(pipeline, "stale", p.model);
+  const refreshFailed = `${keyText(pipeline)} in (
+      select f.key from embedd.failures f where f.pipeline_id = ${p.pipeline} and f.dead and f.refresh)`;
+  const unembedded =
+    kind === "pending"
+      ? pipeline.pending
+      : `(${needsVector(pipeline, "stale", p.model)} or (${needsVector(pipeline, "refresh", p.model)} and ${refreshFailed}))`;
   const text = `
 with unsettled as materialized (
   select ${keyText(pipeline)} as key
@@ -136,6 +159,8 @@ where f.pipeline_id = ${p.pipeline}
   and case
     when f.dead then f.key not in (select key from unsettled)
     else f.next_attempt_at < now() - ${p.sweepMs} * interval '1 ms'
+      and not (f.refresh and exists (
+        select from embedd.pipelines p where p.id = ${p.pipeline} and p.refresh_started_at is not null))
       and not exists (
         select from embedd.leases l
         where l.pipeline_id = ${p.pipeline} and f.key = any (l.keys))

@@ -1,5 +1,6 @@
 import pg from "pg";
 import type { Pool } from "pg";
+import { isolateFailing } from "../../database/isolate.js";
 import type { Pipeline, WorkKind } from "../../database/pipeline.js";
 import { checkKeys } from "../claim/read-rows.sql.js";
 import { nextBatchRows } from "../pace.js";
@@ -83,25 +84,17 @@ async function isolateRefused(
   rows: readonly EmbeddedRow[],
 ): Promise<Written> {
   const { pool, pipeline, kind, model } = context;
-  const [first] = rows;
-  if (first === undefined) return { written: new Set(), refused: [] };
-  try {
-    const written = await completeRows(pool, pipeline, { kind, leaseId, model, rows });
-    return { written, refused: [] };
-  } catch (error) {
-    const code = rowRefusal(error);
-    if (code === null) throw error;
+  const { results, failed } = await isolateFailing(
+    rows,
+    async (part) => [...(await completeRows(pool, pipeline, { kind, leaseId, model, rows: part }))],
     // If a key no longer fits its column, no row is to blame.
-    await checkKeys(pool, pipeline, rows);
-    if (rows.length === 1) {
-      const message = await refusalMessage(context, error);
-      return { written: new Set(), refused: [{ row: first, code, message }] };
-    }
-    const half = Math.ceil(rows.length / 2);
-    const a = await isolateRefused(context, leaseId, rows.slice(0, half));
-    const b = await isolateRefused(context, leaseId, rows.slice(half));
-    return { written: new Set([...a.written, ...b.written]), refused: [...a.refused, ...b.refused] };
-  }
+    () => checkKeys(pool, pipeline, rows),
+    isRowRefusal,
+  );
+  const refused: RefusedRow[] = [];
+  for (const { item, code, error } of failed)
+    refused.push({ row: item, code, message: await refusalMessage(context, error) });
+  return { written: new Set(results), refused };
 }
 
 /** Names the trigger, constraint or type that refused the row. The server's own message may quote the row. */
@@ -126,8 +119,6 @@ async function refusalMessage({ pool, pipeline }: WriteContext, error: unknown):
  */
 const ROW_CLASSES = new Set(["22", "23", "09", "P0", "44", "54", "XX"]);
 
-/** The SQLSTATE of an error that one row caused; null for any other error. */
-export function rowRefusal(error: unknown): string | null {
-  const code = error instanceof pg.DatabaseError ? error.code : undefined;
-  return code !== undefined && ROW_CLASSES.has(code.slice(0, 2)) ? code : null;
-}
+/** Whether one row caused the error of an UPDATE. */
+export const isRowRefusal = (error: unknown): boolean =>
+  error instanceof pg.DatabaseError && error.code !== undefined && ROW_CLASSES.has(error.code.slice(0, 2));

@@ -100,7 +100,10 @@ describe("the schema of another pre-release build", () => {
     const { url, query, drop } = await db.createDatabase();
     await migrate(url);
     await query("insert into graphile_migrate.migrations values ('sha1:newer', null, '999999.sql')");
-    await expect(migrate(url)).rejects.toMatchObject({ code: "newer_schema" });
+    await expect(migrate(url)).rejects.toMatchObject({
+      code: "newer_schema",
+      hint: "npm install pg-embedd@latest",
+    });
     await drop();
   });
 

@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
@@ -164,7 +164,7 @@ describeServer("embedd run", () => {
     const { url, query } = await db.createDatabase();
     await embedd(["migrate"], { DATABASE_URL: url });
     const worker = spawnCli(["run"], { env: { DATABASE_URL: url, EMBEDD_LOG_FORMAT: "json" } });
-    await worker.waitForLine(/"ready"/);
+    await worker.waitForLine(/"dimensions":\[384\].*"ready"/);
     expect(await embedd(["status", "--require-worker"], { DATABASE_URL: url })).toMatchObject({
       code: 0,
       stdout: "1 worker\n",
@@ -215,11 +215,39 @@ describeServer("embedd run", () => {
   });
 });
 
-describe("embedd run without DATABASE_URL", () => {
+describe("without DATABASE_URL", () => {
+  it.each([
+    "migrate",
+    "watch docs --content body",
+    "run",
+    "run --once",
+    "status",
+    "search text",
+    "doctor",
+    "failures",
+    "uninstall",
+  ])("embedd %s says which variable is missing and starts nothing", async (command) => {
+    const folder = await mkdtemp(join(tmpdir(), "embedd-"));
+    onTestFinished(() => rm(folder, { recursive: true }));
+    const { code, stdout, stderr } = await spawnCli(command.split(" "), { cwd: folder }).exited;
+    expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+    expect(stderr).toMatch(/DATABASE_URL is not set.*--embedded\n {2}try: export DATABASE_URL=postgres:/);
+    expect(await readdir(folder)).toEqual([]);
+  });
+
+  it("two databases are refused", async () => {
+    const args = ["status", "--embedded", "--database-url", "postgres://127.0.0.1/app"];
+    const { code, stderr } = await spawnCli(args).exited;
+    expect(code).toBe(2);
+    expect(stderr).toContain("--embedded and --database-url name two databases");
+  });
+});
+
+describe("embedd run --embedded", () => {
   it("starts its own PostgreSQL and prints an address for psql", async () => {
     const folder = await mkdtemp(join(tmpdir(), "embedd-"));
     onTestFinished(() => rm(folder, { recursive: true }));
-    const worker = spawnCli(["run"], { cwd: folder, env: { EMBEDD_LOG_FORMAT: "json" } });
+    const worker = spawnCli(["run", "--embedded"], { cwd: folder, env: { EMBEDD_LOG_FORMAT: "json" } });
     const line = await worker.waitForLine(/psql "postgres:/, 60_000);
     await worker.waitForLine(/"ready"/, 60_000);
     const url = /"(.+)"/.exec(line)?.[1] ?? "";
@@ -239,12 +267,12 @@ describe("embedd run without DATABASE_URL", () => {
     );
     await client.end();
     // A second command joins the first's database.
-    const status = await spawnCli(["status", "--json"], { cwd: folder }).exited;
+    const status = await spawnCli(["status", "--json", "--embedded"], { cwd: folder }).exited;
     expect(JSON.parse(status.stdout)).toMatchObject({ pipelines: [{ done: 1 }] });
     worker.child.kill("SIGTERM");
     expect(await worker.exited).toMatchObject({ code: 0 });
     // And the rows are there when it starts again.
-    const again = await spawnCli(["search", "from outside"], { cwd: folder }).exited;
+    const again = await spawnCli(["search", "from outside", "--embedded"], { cwd: folder }).exited;
     expect(again.stdout).toContain("inserted from outside");
   });
 });

@@ -316,13 +316,23 @@ it("a row that fails is charged, the refresh ends, and retry takes up that row a
     update ${table} set embedding_model = 'other';
     create function ${table}_guard() returns trigger language plpgsql as $$ begin
       if new.id = 13 then raise exception 'no'; end if; return new; end $$;
-    create trigger guard before update on ${table} for each row execute function ${table}_guard()`);
+    create trigger guard before update of embedding on ${table} for each row execute function ${table}_guard()`);
   await refresh(table);
   const provider = hashProvider();
   await startTestWorker(db, provider, { maxAttempts: 2, retryDelayMs: 20 });
   await untilRefreshed(table);
   const failures = await db.query("select key, dead, stale, code from embedd.failures");
   expect(failures.rows).toEqual([{ key: "13", dead: true, stale: true, code: "P0001" }]);
+  // The row names the current model, so re-embedding stale rows does not find it.
+  await db.query(`update ${table} set embedding_model = 'hash' where id = 13`);
+  await db.query("update embedd.pipelines set reembed = true where relation = $1::regclass", [table]);
+  await waitFor(
+    async () =>
+      (await db.query("select from embedd.pipelines where relation = $1::regclass and not reembed", [table]))
+        .rowCount === 1,
+    { timeoutMs: 20_000, what: "the end of the re-embedding" },
+  );
+  expect((await db.query("select key, dead, stale, code from embedd.failures")).rows).toEqual(failures.rows);
   await db.query(`drop trigger guard on ${table}`);
   provider.texts.length = 0;
   expect(await retryFailures(db.pool, { relation: table })).toBe(1);

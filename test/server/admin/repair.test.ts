@@ -4,7 +4,14 @@ import { spawnCli } from "../../helpers/cli.js";
 import { runProgram, temporaryFolder } from "../../helpers/programs.js";
 import { hashProvider } from "../../helpers/providers.js";
 import { waitFor } from "../../helpers/wait.js";
-import { connectWriter, createRole, expectVectors, watchTable } from "../../helpers/watched-table.js";
+import {
+  connectWriter,
+  createRole,
+  expectVectors,
+  waitUntilServed,
+  watchTable,
+} from "../../helpers/watched-table.js";
+import { NO_POLL_MS } from "../../helpers/file-worker.js";
 import { startTestWorker } from "../../helpers/worker.js";
 import { join } from "node:path";
 
@@ -57,6 +64,12 @@ describeServer("a table whose changes went unnoticed", () => {
       /triggers are disabled: before_update/,
     ],
     [
+      "triggers disabled and enabled between two looks",
+      "begin; alter table NAME disable trigger user; alter table NAME enable trigger user; commit",
+      "select",
+      /triggers were disabled: before_update/,
+    ],
+    [
       "a trigger dropped",
       "drop trigger zzz_embedd_ID__before_save on NAME",
       "select",
@@ -85,6 +98,12 @@ describeServer("a table whose changes went unnoticed", () => {
 
     await run(damage);
     await waitForError(pipeline, message);
+    await waitFor(
+      async () =>
+        (await db.query(`select from embedd.pipelines where id = ${pipeline} and gap is not null`))
+          .rowCount === 1,
+      { timeoutMs: 15_000, what: "the worker to record the gap" },
+    );
     await run(
       "update NAME set body = 'two', embedding = array_fill(0.5, array[384])::vector, embedding_model = 'hash'",
     );
@@ -92,7 +111,7 @@ describeServer("a table whose changes went unnoticed", () => {
     await worker.idle();
     await waitForError(pipeline, /vectors may belong to earlier texts/);
     const doctor = await embedd("doctor");
-    expect(doctor).toMatchObject({ code: 1 });
+    expect(doctor).toMatchObject({ code: 3 });
     expect(doctor.out).toContain(`try: embedd repair ${relation} --existing refresh  # or keep`);
 
     expect(await embedd("repair", relation)).toMatchObject({
@@ -107,6 +126,62 @@ describeServer("a table whose changes went unnoticed", () => {
     await waitForError(pipeline, null);
   });
 
+  it("is reported while no worker runs, and so is a swapped one", async () => {
+    const { query, url } = await db.createDatabase();
+    const status = async () => {
+      const { code, stdout } = await spawnCli(["status"], { env: { DATABASE_URL: url } }).exited;
+      return `${code} ${stdout}`;
+    };
+    await spawnCli(["migrate"], { env: { DATABASE_URL: url } }).exited;
+    await query(`create table docs (id int primary key, body text, embedding vector(384), embedding_model text);
+      insert into docs values (1, 'one', array_fill(0.5, array[384])::vector, 'hash');
+      select embedd.watch('docs', '{body}', existing => 'keep')`);
+    expect(await status()).toMatch(/^0 /);
+    await query("alter table docs disable trigger user");
+    expect(await status()).toMatch(/^3 [^]*error .*triggers are disabled: .*; embedd repair public\.docs/);
+    await query("select embedd.repair('docs', existing => 'keep')");
+    expect(await status()).toMatch(/^0 /);
+    await query("alter table docs drop body cascade");
+    expect(await status()).toMatch(/^3 [^]*gone: body; add it again, then: embedd repair public\.docs/);
+    await query("alter table docs add body text; select embedd.repair('docs', existing => 'keep')");
+    expect(await status()).toMatch(/^0 /);
+    await query("create table fresh (like docs including all)");
+    await query("alter table docs rename to docs_old; alter table fresh rename to docs");
+    expect(await status()).toMatch(/^3 [^]*error .*it is called public\.docs_old now/);
+  });
+
+  it("says so if only a partition's triggers were disabled, and gets its index back on later partitions", async () => {
+    const { query, url } = await db.createDatabase();
+    const run = async (...args: string[]) => {
+      const { code, stdout, stderr } = await spawnCli(args, { env: { DATABASE_URL: url } }).exited;
+      return `${code} ${stdout}${stderr}`;
+    };
+    await run("migrate");
+    await query(`
+      create table docs (tenant int, id int, body text, embedding vector(384), embedding_model text,
+        primary key (tenant, id)) partition by list (tenant);
+      create table docs_1 partition of docs for values in (1) partition by list (id);
+      create table docs_1_1 partition of docs_1 for values in (1);
+      insert into docs values (1, 1, 'one', array_fill(0.5, array[384])::vector, 'hash')`);
+    expect(await run("watch", "docs", "--content", "body", "--existing", "keep")).toMatch(/^0 /);
+    await query("create table docs_2 partition of docs for values in (2)");
+    expect(await run("status")).toMatch(/^0 /);
+    await query("alter table docs_1_1 disable trigger user");
+    expect(await run("status")).toMatch(
+      /^3 [^]*triggers are disabled: .*before_update of partition docs_1_1/,
+    );
+    await query("alter table docs_1_1 enable trigger user");
+    expect(await run("status")).toMatch(
+      /^3 [^]*triggers were disabled: before_update of partition docs_1_1;/,
+    );
+    expect(await run("repair", "docs", "--existing", "keep")).toMatch(/^0 /);
+    expect(await run("status")).toMatch(/^0 /);
+    const { rows } = await query(`select count(*)::integer as count, bool_and(indisvalid) as valid
+      from pg_index where indrelid in ('docs'::regclass, 'docs_1'::regclass, 'docs_1_1'::regclass, 'docs_2'::regclass)
+        and not indisprimary`);
+    expect(rows).toEqual([{ count: 4, valid: true }]);
+  });
+
   it("without its index says so, and gets it back without a question", async () => {
     await startWorker();
     const pipeline = await watchTable(db, { relation: "unindexed" });
@@ -115,6 +190,19 @@ describeServer("a table whose changes went unnoticed", () => {
     await waitForError(pipeline, /index of pending rows is missing; embedd repair public.unindexed/);
     expect(await embedd("repair", "unindexed")).toMatchObject({ code: 0 });
     await waitForError(pipeline, null);
+  });
+});
+
+describeServer("a repair", () => {
+  it("wakes workers for rows that became pending without triggers", async () => {
+    await startTestWorker(db, hashProvider(), { pollIntervalMs: NO_POLL_MS });
+    const pipeline = await watchTable(db, { relation: "unnoticed" });
+    await waitUntilServed(db, pipeline);
+    await db.query(
+      `alter table unnoticed disable trigger user; insert into unnoticed (id, body) values (1, 'one')`,
+    );
+    expect(await embedd("repair", "unnoticed")).toMatchObject({ code: 0 });
+    await expectVectors(db, "unnoticed", { 1: "one" });
   });
 });
 
@@ -226,7 +314,20 @@ describeServer("a command that waits for a table's lock", () => {
       });
       const { rows } = await idle.query<{ pid: number }>("select pg_backend_pid() as pid");
       await idle.query(`begin; select count(*) from ${relation}; insert into ${relation} (id) values (1)`);
+      await waitFor(
+        async () =>
+          (
+            await db.query("select from pg_stat_activity where pid = $1 and now() - xact_start > '1 s'", [
+              rows[0]?.pid,
+            ])
+          ).rowCount === 1,
+        { timeoutMs: 10_000, what: "a transaction that is a second old" },
+      );
       const exit = await embedd(command, relation, ...flags);
+      if (command === "watch")
+        expect(exit.out).toContain(
+          `waiting up to 10 s for the lock of ${relation}, held by pid ${rows[0]?.pid ?? 0} (`,
+        );
       expect(exit.code).toBe(1);
       expect(exit.out).toMatch(
         new RegExp(

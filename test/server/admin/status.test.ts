@@ -175,3 +175,40 @@ describeServer("status without a worker", () => {
     await db.query("select embedd.unwatch('lost'), embedd.unwatch('worn')");
   });
 });
+
+describeServer("rows in flight", () => {
+  it("are those that connected workers have claimed", async () => {
+    const worker = await startTestWorker(db, hashProvider());
+    await worker.idle();
+    await watched("flown");
+    const [flown] = (await readStatus(db.pool)).filter(({ relation }) => relation === "flown");
+    await worker.idle();
+    const lease = async (owner: number, expiry: string): Promise<number | undefined> => {
+      await db.query(
+        `insert into embedd.leases (pipeline_id, worker, keys, expires_at) values ($1, $2, '{1,2}', now() + $3::interval)`,
+        [flown?.pipeline, owner, expiry],
+      );
+      const status = await statusOf(await connect(), "flown");
+      await db.query("delete from embedd.leases where pipeline_id = $1", [flown?.pipeline]);
+      return status?.inFlight;
+    };
+    expect(await lease(worker.id, "1 hour")).toBe(2);
+    expect(await lease(worker.id, "-1 s")).toBe(0);
+    expect(await lease(2_000_000_000, "1 hour")).toBe(0);
+  });
+});
+
+describeServer("embedd.chunks", () => {
+  it("is listed once something has used it", async () => {
+    const database = await db.createDatabase();
+    const env = { DATABASE_URL: database.url };
+    expect((await spawnCli(["migrate"], { env }).exited).code).toBe(0);
+    const status = async () => (await spawnCli(["status"], { env }).exited).stdout;
+    expect(await status()).toMatch(/no table is watched/);
+    expect(await status()).not.toContain("embedd.chunks");
+    await database.query("insert into embedd.chunks (source, content) values ('s', 'text')");
+    expect(await status()).toMatch(
+      /embedd\.chunks\.embedding \(pipeline 1, a table that comes with embedd\)\n {2}pending {3}1/,
+    );
+  });
+});

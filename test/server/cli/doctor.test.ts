@@ -40,13 +40,13 @@ describeServer("embedd doctor", () => {
     const { code, stdout } = await doctor(url);
     expect(stdout).toMatch(complaint);
     expect(stdout).toMatch(/FAIL .*docs\.(embedding|other).*\n {6}try: /);
-    expect(code).toBe(1);
+    expect(code).toBe(3);
   });
 
   it("reports a missing schema and missing privileges", async () => {
     const { url } = await db.createDatabase();
     expect(await doctor(url)).toMatchObject({
-      code: 1,
+      code: 3,
       stdout: expect.stringMatching(/no embedd schema\n.*embedd migrate/) as string,
     });
     const role = `nobody_${Math.random().toString(36).slice(2, 10)}`;
@@ -57,7 +57,7 @@ describeServer("embedd doctor", () => {
     const asRole = new URL(db.url);
     asRole.username = role;
     expect(await doctor(asRole.toString())).toMatchObject({
-      code: 1,
+      code: 3,
       stdout: expect.stringContaining(`try: embedd grant ${role}`) as string,
     });
   });
@@ -66,6 +66,6 @@ describeServer("embedd doctor", () => {
     const url = await startPgbouncer(db.url);
     const { code, stdout } = await doctor(url);
     expect(stdout).toMatch(/FAIL .*pooler/);
-    expect(code).toBe(1);
+    expect(code).toBe(3);
   });
 });

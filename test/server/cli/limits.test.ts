@@ -107,7 +107,7 @@ describeServer("a vector index that was left unfinished", () => {
       stdout: expect.stringMatching(/index {5}failed; build it again with: embedd run --once/) as string,
     });
     expect(await spawnCli(["doctor"], { env }).exited).toMatchObject({
-      code: 1,
+      code: 3,
       stdout: expect.stringMatching(
         /FAIL .*docs\.embedding: the vector index is invalid.*\n +try: embedd run --once/,
       ) as string,

@@ -82,6 +82,12 @@ describeServer("switch-model refuses, changing nothing:", () => {
       /would still use the old columns of docs: view v/,
     ],
     [
+      "a default vector of the old dimensions",
+      "alter table docs alter embedding set default array_fill(1, array[16])::vector",
+      ["docs", "--model", "new", "--dimensions", "8"],
+      /the default of docs.embedding is a vector of 16 dimensions[\s\S]*ALTER TABLE docs ALTER COLUMN embedding DROP DEFAULT;\n/,
+    ],
+    [
       "a constraint",
       "alter table docs add constraint c check (embedding_model <> '')",
       ["docs", "--model", "new", "--dimensions", "8"],

@@ -55,7 +55,7 @@ describeServer("a text of", () => {
   it.each(TEXTS)("%s: %s is %s", async (name, _, outcome) => {
     expect(outcomes.get(name)).toBe(outcome);
     expect(outcomes.get(`${name}: neighbour`)).toBe("embedded");
-    expect((await db.query("select from embedd.failures")).rowCount).toBe(0);
+    expect((await db.query("select from embedd.failures where code <> 'white_space'")).rowCount).toBe(0);
   });
 });
 

@@ -175,7 +175,14 @@ describeServer("a dump of one watched table", () => {
       "select id from embedd.pipelines where relation = 'docs'::regclass",
     );
     expect(names.rows).toEqual(
-      ["after_insert", "after_update", "before_save", "before_update"].map((event) => ({
+      [
+        "after_insert",
+        "after_update",
+        "before_save",
+        "before_save_unread",
+        "before_unread",
+        "before_update",
+      ].map((event) => ({
         tgname: `zzz_embedd_${ids[0]?.id ?? 0}__${event}`,
       })),
     );
@@ -217,7 +224,7 @@ describeServer("a dump of one watched table", () => {
     const copy = await db.createDatabase();
     await copy.query("create extension vector");
     const complaints = await complaintsOf(copy.url, file);
-    expect(complaints).toHaveLength(4);
+    expect(complaints).toHaveLength(6);
     for (const line of complaints) expect(line).toMatch(/schema "embedd" does not exist/);
     await copy.query("update docs set body = 'edited'");
     expect(await rows(copy)).toEqual([{ id: 1, body: "edited", pending: false }]);

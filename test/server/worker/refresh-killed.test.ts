@@ -1,6 +1,8 @@
 import { fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { expect, it, onTestFinished } from "vitest";
+import { loadPipelines } from "#embedd/database/load-pipelines.sql.js";
+import { finishWindow, takeWindow } from "#embedd/worker/claim/refresh-windows.sql.js";
 import { describeServer, useDatabase } from "../../helpers/database.js";
 import { hashProvider } from "../../helpers/providers.js";
 import { waitFor } from "../../helpers/wait.js";
@@ -77,5 +79,64 @@ describeServer("a worker that is killed with kill -9 in the middle of a refresh"
       Object.fromEntries(Array.from({ length: ROWS }, (_, i) => [String(i + 1), `text ${i + 1}`])),
     );
     expect((await db.query("select from embedd.refresh_windows")).rowCount).toBe(0);
+  });
+});
+
+describeServer("a worker that is frozen in the middle of a refresh", () => {
+  it("leaves its window to another at once, and has lost it when it thaws", async () => {
+    await db.query(`create table frozen (id int primary key, body text, embedding vector(384), embedding_model text);
+      insert into frozen select i, 'text ' || i from generate_series(1, 20) i;
+      select embedd.watch('frozen', '{body}')`);
+    const provider = hashProvider();
+    const worker = await startTestWorker(db, provider);
+    await worker.idle();
+    await worker.stop();
+    const stranger = await db.pool.connect();
+    try {
+      const { rows } = await stranger.query<{ id: number }>("select embedd.announce_worker() as id");
+      const id = rows[0]?.id ?? 0;
+      await db.query("update embedd.heartbeats set seen_at = now() - interval '20 s' where worker = $1", [
+        id,
+      ]);
+      await db.query(
+        "select embedd.resolve_gap(id, 'refresh') from embedd.pipelines where relation = 'frozen'::regclass",
+      );
+      const window = await db.query<{ id: string }>(
+        `with ours as (
+           update embedd.pipelines set refresh_cursor = '{}' where relation = 'frozen'::regclass returning id)
+         insert into embedd.refresh_windows (pipeline_id, worker, expires_at)
+         select id, $1, now() + interval '1 day' from ours
+         returning id::text`,
+        [id],
+      );
+      const { pipelines } = await loadPipelines(db.pool);
+      const pipeline = pipelines.find(({ relation }) => relation === "public.frozen");
+      if (pipeline === undefined) throw new Error("not watched");
+      const windowId = window.rows[0]?.id ?? "";
+      const taken = await takeWindow(db.pool, pipeline, {
+        worker: id + 1,
+        mine: [],
+        model: "hash",
+        windowMs: 60_000,
+      });
+      expect(taken).toMatchObject({ below: null, downTo: null });
+      expect(taken?.id).not.toBe(windowId);
+      expect(await finishWindow(db.pool, pipeline, { windowId, model: "hash", rows: 20 })).toBe(false);
+      // That taker is gone, so a worker takes it and ends the refresh.
+      provider.texts.length = 0;
+      await startTestWorker(db, provider);
+      await waitFor(
+        async () =>
+          (
+            await db.query(
+              "select from embedd.pipelines where relation = 'frozen'::regclass and refresh_started_at is null",
+            )
+          ).rowCount === 1,
+        { timeoutMs: 20_000, what: "the end of the refresh" },
+      );
+      expect(provider.texts).toHaveLength(20);
+    } finally {
+      stranger.release(true);
+    }
   });
 });

@@ -59,6 +59,30 @@ describeServer("while the database is read-only", () => {
   );
 });
 
+describeServer("a role that ends idle sessions", () => {
+  it("does not end a worker's", async () => {
+    const set = (value: string) =>
+      db.query(
+        `do $$ begin execute format('alter database %I set idle_session_timeout = ${value}', current_database()); end $$`,
+      );
+    onTestFinished(async () => {
+      await set("default");
+    });
+    await set("500");
+    const worker = await startTestWorker(db, hashProvider());
+    await worker.idle();
+    const idleSince = async (): Promise<boolean> => {
+      const { rowCount } = await db.query(
+        `select distinct application_name from pg_stat_activity
+        where datname = current_database() and state = 'idle' and now() - state_change > interval '1500 ms'
+          and application_name in ('embedd worker', 'embedd listener')`,
+      );
+      return rowCount === 2;
+    };
+    await waitFor(idleSince, { timeoutMs: 20_000, what: "sessions that are idle for longer" });
+  });
+});
+
 describeServer("behind a transaction pooler", () => {
   it("a worker refuses to start, and leaves no lock in a pooled connection", async () => {
     const url = await startPgbouncer(db.url);

@@ -191,9 +191,9 @@ describeServer("a table that changes its shape under a running worker", () => {
       timeoutMs: 10_000,
       what: "the state in embedd.status",
     });
-    expect(await error("tenants")).toContain("embedd unwatch tenants");
+    expect(await error("tenants")).toContain("embedd repair public.tenants");
     expect((await db.query("select from tenants where embedding is not null")).rowCount).toBe(0);
-    await db.query("select embedd.unwatch('tenants'), embedd.watch('tenants', '{body}')");
+    await db.query("select embedd.repair('tenants')");
     await expectVectors(db, "tenants", { 1: "one", 2: "two", 3: "three" }, { key: "tenant" });
     expect((await db.query("select from embedd.failures")).rowCount).toBe(0);
   });

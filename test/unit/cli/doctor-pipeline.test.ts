@@ -23,11 +23,13 @@ const healthy: PipelineInspection = {
   vectorIndex: null,
 };
 
-const fixes = (change: Partial<PipelineInspection>, broken = false): (string | undefined)[] =>
+const COLUMN_GONE = "a column that it needs is gone: body; add it again, then: embedd repair public.docs";
+
+const fixes = (change: Partial<PipelineInspection>, broken: string | null = null): (string | undefined)[] =>
   checkPipeline({ ...healthy, ...change }, "worker", broken, null).map((finding) => finding.try);
 
 it("finds nothing wrong with a healthy pipeline", () => {
-  expect(checkPipeline(healthy, "worker", false, null)).toMatchObject([{ state: "ok" }]);
+  expect(checkPipeline(healthy, "worker", null, null)).toMatchObject([{ state: "ok" }]);
 });
 
 it("repairs triggers and asks about vectors that may belong to earlier texts", () => {
@@ -42,32 +44,43 @@ it("repairs an index of pending rows", () => {
 
 it("says only what happened to a table that is gone", () => {
   expect(
-    fixes({ tableProblem: "its table is gone; embedd unwatch public.docs", pendingIndex: "missing" }, true),
+    fixes({ tableProblem: "its table is gone; embedd unwatch public.docs", pendingIndex: "missing" }, "gone"),
   ).toEqual(["embedd unwatch public.docs"]);
 });
 
 it("watches again with the settings that the pipeline has", () => {
   const settings = { template: "{title}: {body}", modelColumn: "made by", model: "m", indexMethod: "hnsw" };
-  expect(fixes(settings, true)).toEqual([
+  expect(fixes(settings, COLUMN_GONE)).toEqual([
     `embedd watch '"Some Docs"' --content title body` +
       ` --model-column 'made by' --template '{title}: {body}' --model m --index hnsw`,
   ]);
 });
 
 it("names every role that may not use the schema", () => {
-  expect(fixes({ rolesWithoutSchema: ["worker", "other worker"] }, true)).toEqual([
+  expect(fixes({ rolesWithoutSchema: ["worker", "other worker"] }, "no schema")).toEqual([
     "embedd grant worker",
     "embedd grant 'other worker'",
   ]);
 });
 
 it("watches a broken pipeline again with the columns that are left", () => {
-  expect(fixes({ content: ["title"] }, true)).toEqual([`embedd watch '"Some Docs"' --content title`]);
+  expect(fixes({ content: ["title"] }, COLUMN_GONE)).toEqual([`embedd watch '"Some Docs"' --content title`]);
 });
 
 it("names the privileges that are missing, and grants them", () => {
   expect(fixes({ missingPrivileges: ["SELECT on body"], rowSecurity: true })).toEqual([
     "embedd grant worker",
     "ALTER ROLE worker BYPASSRLS;",
+  ]);
+});
+
+it("passes on what to type for a table that no worker can serve", () => {
+  const reason = "(id) is no longer a unique key of NOT NULL columns; embedd repair public.docs";
+  expect(checkPipeline(healthy, "worker", reason, null)).toEqual([
+    {
+      state: "FAIL",
+      what: `"Some Docs".embedding: (id) is no longer a unique key of NOT NULL columns`,
+      try: "embedd repair public.docs",
+    },
   ]);
 });

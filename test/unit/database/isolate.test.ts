@@ -38,7 +38,7 @@ describe("isolating items that make a statement fail", () => {
     );
     const { results, failed } = await isolateFailing(items, work, nothing);
     expect(results).toEqual(items.filter((item) => ![3, 400, 511].includes(item)));
-    expect(failed).toEqual([
+    expect(failed).toMatchObject([
       { item: 3, code: "XX001" },
       { item: 400, code: "22021" },
       { item: 511, code: "P0001" },
@@ -58,7 +58,7 @@ describe("isolating items that make a statement fail", () => {
 
   it.each(["53200", "57014", "58030"])("blames an item for %s only if others succeed", async (code) => {
     const one = await isolateFailing(items, worker(new Map([[3, code]])).work, nothing);
-    expect(one.failed).toEqual([{ item: 3, code }]);
+    expect(one.failed).toMatchObject([{ item: 3, code }]);
     const all = worker(new Map(items.map((item) => [item, code])));
     await expect(isolateFailing(items.slice(0, 4), all.work, nothing)).rejects.toMatchObject({ code });
     await expect(isolateFailing([3], all.work, nothing)).rejects.toMatchObject({ code });
@@ -81,6 +81,14 @@ describe("isolating items that make a statement fail", () => {
       isolateFailing(items, work, () => Promise.reject(databaseError("22P02"))),
     ).rejects.toMatchObject({ code: "22P02" });
     expect(calls()).toBe(1);
+  });
+
+  it("blames items only for the errors that the caller names", async () => {
+    const { work, calls } = worker(new Map([[3, "22003"]]));
+    await expect(isolateFailing(items, work, nothing, () => false)).rejects.toMatchObject({ code: "22003" });
+    expect(calls()).toBe(1);
+    const { failed } = await isolateFailing(items, work, nothing, () => true);
+    expect(failed).toMatchObject([{ item: 3, code: "22003", error: { code: "22003" } }]);
   });
 
   it("does nothing without items", async () => {

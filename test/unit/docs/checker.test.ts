@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { dialectPhrases, linkProblem, longRows, throughNpx, unlisted } from "./checks.js";
+import { dialectPhrases, linkProblem, longRows, otherPackage, unlisted } from "./checks.js";
 import { embeddCalls, loadProgram, mentionProblem, parseProblem, shellWords } from "./command-line.js";
 import type { CreateProgram } from "./command-line.js";
 import { readMarkdown, slugOf } from "./markdown.js";
@@ -92,10 +92,22 @@ describe("the checks refuse", () => {
     expect(longRows([`|${"…".repeat(119)}`, `|${"x".repeat(120)}`])).toHaveLength(1);
   });
 
-  it("embedd through npx", () => {
-    expect(
-      throughNpx(["npx embedd run", "A=1 npx --yes embedd run", "npx vitest run", "embedd run"]),
-    ).toHaveLength(2);
+  it.each([
+    ["npx embedd run", true],
+    ["A=1 npx --yes embedd run", true],
+    ["npx -p embedd embedd run", true],
+    ["npx embedd@latest run", true],
+    ["npm exec embedd", true],
+    ["pnpm dlx embedd", true],
+    ["npm install embedd@latest", true],
+    ["npm i -g embedd", true],
+    ["yarn global add embedd", true],
+    ["npm install -g ./pg-embedd-0.1.0.tgz", false],
+    ["npm install pg-embedd@latest", false],
+    ["npx vitest run", false],
+    ["embedd run", false],
+  ])("the npm package embedd: %s", (command, found) => {
+    expect(otherPackage([command])).toHaveLength(found ? 1 : 0);
   });
 
   it("commands that are not listed, and lists that are not up to date", () => {

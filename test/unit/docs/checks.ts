@@ -22,6 +22,17 @@ export function readDocuments(): Document[] {
   }));
 }
 
+/** The lines of everything that can print a command or run one. */
+export function sourceLines(): string[] {
+  const inside = ["src", "migrations", ".ci"].flatMap((folder) =>
+    readdirSync(join(ROOT, folder), { recursive: true, encoding: "utf8" }).map((file) => join(folder, file)),
+  );
+  return [...inside, "package.json", "docker-compose.yml"]
+    .map((path) => join(ROOT, path))
+    .filter((path) => statSync(path).isFile())
+    .flatMap((path) => readFileSync(path, "utf8").split("\n"));
+}
+
 const NO_HEADING = "there is no such heading";
 
 /** What is wrong with a link to a file or an anchor; null for a good one and for addresses. */
@@ -61,9 +72,16 @@ export function dialectPhrases(prose: string): string[] {
   return DIALECT.flatMap((pattern) => pattern.exec(text)?.[0].trim() ?? []);
 }
 
-/** Calls that would run another package of npm, wherever this one is not installed. */
-export const throughNpx = (shown: readonly string[]): string[] =>
-  shown.filter((command) => /\bnpx\s+(?:-\S+\s+)*embedd\b/.test(command));
+/**
+ * Calls that install or run another project's npm package, wherever ours is not installed: the package `embedd` is not
+ * ours, and a runner such as npx fetches the package of a command that it does not find.
+ */
+export const otherPackage = (shown: readonly string[]): string[] => {
+  const runner = String.raw`npx|bunx|npm\s+(?:exec|x)|(?:pnpm|yarn)\s+dlx`;
+  const installer = String.raw`(?:npm|pnpm|yarn|bun)\s+(?:global\s+)?(?:install|i|add)`;
+  const call = new RegExp(String.raw`\b(?:${runner}|${installer})\s+(?:-\S+\s+)*(?:-p\s+)?embedd(?![\w.-])`);
+  return shown.filter((command) => call.test(command));
+};
 
 export const MAX_ROW = 120;
 

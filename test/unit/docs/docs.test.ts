@@ -1,5 +1,13 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { dialectPhrases, linkProblem, longRows, readDocuments, throughNpx, unlisted } from "./checks.js";
+import {
+  dialectPhrases,
+  linkProblem,
+  longRows,
+  otherPackage,
+  readDocuments,
+  sourceLines,
+  unlisted,
+} from "./checks.js";
 import { embeddCalls, loadProgram, mentionProblem, parseProblem, shellWords } from "./command-line.js";
 import type { CreateProgram } from "./command-line.js";
 import { NOT_RUN, NOT_RUN_DOCUMENTS, RUN } from "./commands.js";
@@ -23,9 +31,15 @@ describe.each(documents)("$path", (document) => {
     expect(longRows(document.tableRows)).toEqual([]);
   });
 
-  it("calls embedd by its own name, not through npx", () => {
-    expect(throughNpx([...document.commands, ...document.code])).toEqual([]);
+  it("never calls the npm package embedd, which is another project", () => {
+    expect(otherPackage([...document.commands, ...document.code])).toEqual([]);
   });
+});
+
+it("no hint, script or migration calls the npm package embedd", () => {
+  const lines = sourceLines();
+  expect(lines.length).toBeGreaterThan(5_000);
+  expect(otherPackage(lines)).toEqual([]);
 });
 
 describe("the commands that the documentation shows", () => {

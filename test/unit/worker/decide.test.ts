@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { decide, decideOnAnswer } from "#embedd/worker/decide.js";
+import { decide, decideOnAnswer, takeoverNotice } from "#embedd/worker/decide.js";
 import type { Candidate, Decision, World, Yielded } from "#embedd/worker/decide.js";
 
 const TAKEOVER_MS = 30_000;
@@ -36,6 +36,20 @@ const wide: World["provider"] = {
 };
 const old = { served: true, servedModel: "old", servedBy: 7 };
 const toOld = (unservedSinceMs: number | null): Yielded => ({ toModel: "old", unservedSinceMs });
+
+describe("a worker that starts to serve a column", () => {
+  it("warns if another model served it before", () => {
+    expect(takeoverNotice(pipeline(old), world())).toMatch(/^new takes over docs from old, .*embedd reembed/);
+  });
+
+  it.each<[string, Partial<Candidate>, Partial<World>]>([
+    ["that no worker has ever served", {}, {}],
+    ["that its own model served", { servedModel: "new" }, {}],
+    ["that it serves already", old, { serving: true }],
+  ])("says nothing about a column %s", (_, candidate, state) => {
+    expect(takeoverNotice(pipeline(candidate), world(state))).toBeNull();
+  });
+});
 
 describe("what a worker does about a pipeline", () => {
   it.each<[string, Partial<Candidate>, Partial<World>, Decision["type"], string?]>([
@@ -89,7 +103,7 @@ describe("what a worker does about a pipeline", () => {
       {
         type: "wait",
         reason:
-          "docs is served by worker 7 with old; to serve it with new: embedd switch-model docs --model new, or stop that worker",
+          "docs is served by worker 7 with old; to serve it with new: embedd switch-model docs --model new  # or stop that worker",
         yielded: toOld(null),
       },
     ],

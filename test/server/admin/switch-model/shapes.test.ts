@@ -1,6 +1,7 @@
+import { randomBytes } from "node:crypto";
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
-import { beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect, it } from "vitest";
 import { withOwnerClient } from "#embedd/database/pool.js";
 import { grantWorker, revokeWorker } from "#embedd/admin/roles.sql.js";
 import { switchModel } from "#embedd/admin/switch-model/switch-model.js";
@@ -13,6 +14,8 @@ import { startTestWorker } from "../../../helpers/worker.js";
 
 const db = useDatabase();
 const run = promisify(execFile);
+/** Tablespaces belong to the whole server. */
+const SPACE = `embedd_test_space_${randomBytes(4).toString("hex")}`;
 
 interface Shape {
   relation: string;
@@ -50,13 +53,13 @@ const shapes: Record<string, Shape> = {
     ddl: `create table kept (id int primary key, body text, embedding vector(16), embedding_model text default 'none');
       alter table kept alter embedding set default null::vector`,
     rows: "insert into kept select i, 'text ' || i, null, null from generate_series(1, 60) i",
-    indexes: `create index spaced on kept using hnsw (embedding vector_cosine_ops) tablespace embedd_test_space where id > 3;
+    indexes: `create index spaced on kept using hnsw (embedding vector_cosine_ops) tablespace ${SPACE} where id > 3;
       comment on index spaced is 'the ''index''';
       do $$ declare i regclass; begin
         for i in select indexrelid from pg_index join pg_class c on c.oid = indexrelid
           where indrelid = 'kept'::regclass and relname like 'embedd%' loop
           execute format('comment on index %s is %L', i, 'of embedd');
-          if i::text like '%vector' then execute format('alter index %s set tablespace embedd_test_space', i); end if;
+          execute format('alter index %s set tablespace ${SPACE}', i);
         end loop;
       end $$`,
     index: "hnsw",
@@ -112,11 +115,13 @@ describeServer("switch-model of a table with", () => {
   beforeAll(async () => {
     const client = await db.pool.connect();
     await client.query("set allow_in_place_tablespaces = on");
-    await client.query("create tablespace embedd_test_space location ''").catch((error: unknown) => {
-      // Tablespaces belong to the whole server.
-      if ((error as { code?: unknown }).code !== "42710") throw error;
-    });
+    await client.query(`create tablespace ${SPACE} location ''`);
     client.release(true);
+  });
+
+  afterAll(async () => {
+    await db.query("drop table if exists kept");
+    await db.query(`drop tablespace ${SPACE}`);
   });
 
   it.each(Object.entries(shapes))("%s", async (_, shape) => {

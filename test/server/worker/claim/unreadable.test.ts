@@ -89,7 +89,7 @@ describeServer("a row that PostgreSQL cannot read", () => {
     expect(rows).toEqual([{ pending: 0, dead: 3, done: 297 }]);
   });
 
-  it("is found by a role that may read the watched columns alone, and a longer text makes it claimable", async () => {
+  it("is found by a role that may read the watched columns alone, and any edit makes it claimable", async () => {
     const { role, url } = await createRole(db);
     await db.query(`
       create type half as (word text);
@@ -113,13 +113,12 @@ describeServer("a row that PostgreSQL cannot read", () => {
       expect(await failuresOf("guarded")).toEqual([
         { key: "2", code: "P0002", dead: true, unreadable: true, stale: false },
       ]);
-      // The trigger for edits would compare the old text.
-      await db.query(`
-        alter table guarded disable trigger user;
-        update guarded set body = row('a longer text') where id = 2;
-        alter table guarded enable trigger user;
-        select pg_notify('embedd', id::text) from embedd.pipelines where relation = 'guarded'::regclass`);
-      await expectVectors(db, "guarded", { 1: "one", 2: "a longer text", 3: "three" });
+      // Of the same size.
+      await db.query("update guarded set body = row('two') where id = 2");
+      await db.query(
+        "select embedd.notify(id::text) from embedd.pipelines where relation = 'guarded'::regclass",
+      );
+      await expectVectors(db, "guarded", { 1: "one", 2: "two", 3: "three" });
     } finally {
       await worker.stop();
       await db.query(`select embedd.revoke_worker('${role}')`);
@@ -266,6 +265,65 @@ describeServer("a row that PostgreSQL cannot read", () => {
       await expectVectors(ascii, "bytes", { ...others, 2: "mended" });
     } finally {
       await worker.stop();
+      await ascii.drop();
+    }
+  });
+
+  it("because its key is no UTF-8 gets its vector like others, and a failure is listed by the key's bytes", async () => {
+    const ascii = await db.createDatabase("SQL_ASCII");
+    await migrate(ascii.url);
+    await ascii.query(`
+      create table keyed (id text primary key, body text, ${columns});
+      create table pairs (a text, b int, body text, ${columns}, primary key (a, b));
+      select embedd.watch('keyed', '{body}'), embedd.watch('pairs', '{body}');
+      insert into keyed values ('a', 'one'), (E'b\\\\\\xff', 'two'), (E'c\\xff', E'\\xff'), ('fr\u00fch', 'four'), ('', 'five');
+      insert into pairs values (E'\\xff', 1, 'one'), ('a', 2, 'two')`);
+    const done = async (model: string, count: number) =>
+      waitFor(
+        async () =>
+          (
+            await ascii.query(
+              "select from keyed where embedding_model = $1 union all select from pairs where embedding_model = $1",
+              [model],
+            )
+          ).rowCount === count,
+        { timeoutMs: 15_000, what: `the vectors of ${model}` },
+      );
+    const options = { databaseUrl: ascii.url, reuse: false, maxAttempts: 1, takeoverMs: 0 };
+    const first = await createWorker({ ...options, provider: hashProvider({ model: "a" }) });
+    try {
+      await done("a", 6);
+      await waitFor(async () => (await failuresOf("keyed", ascii)).length === 1, {
+        timeoutMs: 10_000,
+        what: "the failure",
+      });
+      expect(await failuresOf("keyed", ascii)).toMatchObject([{ key: "\\x63ff", code: "22021", dead: true }]);
+      await ascii.query("update keyed set body = 'mended' where body = E'\\xff'");
+      await done("a", 7);
+      expect(await failuresOf("keyed", ascii)).toEqual([]);
+    } finally {
+      await first.stop();
+    }
+    const provider = hashProvider({ model: "b" });
+    const second = await createWorker({ ...options, provider });
+    try {
+      await ascii.query(
+        "update embedd.pipelines set reembed = true where relation <> 'embedd.chunks'::regclass",
+      );
+      await done("b", 7);
+      provider.texts.length = 0;
+      await ascii.query(
+        "select embedd.resolve_gap(id, 'refresh') from embedd.pipelines where relation <> 'embedd.chunks'::regclass",
+      );
+      await waitFor(
+        async () =>
+          (await ascii.query("select from embedd.pipelines where refresh_started_at is not null"))
+            .rowCount === 0,
+        { timeoutMs: 20_000, what: "the refresh" },
+      );
+      expect([...provider.texts].sort()).toEqual(["five", "four", "mended", "one", "one", "two", "two"]);
+    } finally {
+      await second.stop();
       await ascii.drop();
     }
   });

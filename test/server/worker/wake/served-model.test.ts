@@ -64,13 +64,16 @@ describeServer("a pipeline that is pinned to no model", () => {
     const lines = [...log.lines];
     expect(lines).toEqual([
       expect.stringMatching(
-        /embedd\.chunks is served by worker \d+ with old; .*embedd switch-model embedd\.chunks --model new, or stop/,
+        /embedd\.chunks is served by worker \d+ with old; .*embedd switch-model embedd\.chunks --model new {2}# or stop/,
       ),
     ]);
     expect((await state())?.error).toBeNull();
 
     await third.stop();
     expect(await insertAndWait("four")).toBe("new");
+    expect(log.lines).toContainEqual(
+      expect.stringMatching(/^new takes over embedd\.chunks from old, .*embedd reembed/),
+    );
     expect(await state()).toEqual({ model: "new", worker: other.id, error: null });
     await other.stop();
   });

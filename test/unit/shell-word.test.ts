@@ -1,7 +1,7 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { expect, it } from "vitest";
-import { shellWord } from "#embedd/admin/shell-word.js";
+import { shellWord } from "#embedd/shell-word.js";
 
 const run = promisify(execFile);
 
