@@ -52,7 +52,10 @@ export async function embedQuery(
       "dimensions",
       `${provider.model} cannot return vectors of ${dimensions} dimensions`,
     );
-  const [vector] = requireUsable(provider.model, await provider.embed([text], options));
+  const [vector] = requireUsable(
+    provider.model,
+    await provider.embed([text], { purpose: "query", ...options }),
+  );
   if (vector === undefined) throw new Error("the provider returned no vector");
   return vector;
 }

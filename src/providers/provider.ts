@@ -25,6 +25,8 @@ export interface EmbedOptions {
   signal?: AbortSignal | undefined;
   /** Components of each vector. @default the provider's `dimensions` */
   dimensions?: number | undefined;
+  /** What the texts are for; some local models put another prompt before a query. @default "document" */
+  purpose?: "query" | "document" | undefined;
   /** Called for every request to a server, and for every call of a local model. */
   meter?: UsageMeter | undefined;
   /** Texts that were truncated before; they count as cut too. @default none */

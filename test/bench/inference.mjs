@@ -62,7 +62,7 @@ export async function benchInference(texts, rounds) {
     }
     const ceiling = await matrixCeiling();
     const manifest = await defaultManifest();
-    const tokenizer = await loadTokenizer(manifest.tokenizerPath, manifest.maxTokens);
+    const tokenizer = await loadTokenizer(manifest.tokenizerPath, manifest);
     const lengths = (await tokenizer.encode(texts)).map((ids) => ids.length);
     const useful = (lengths.reduce((sum, n) => sum + flops(n), 0) / texts.length) * median(rates.embedd);
     await Promise.all([embedd.close(), padded.close(), extract.dispose()]);

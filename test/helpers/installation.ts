@@ -1,4 +1,4 @@
-import { cp, mkdir, mkdtemp, readdir, rm, stat, symlink } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -19,7 +19,7 @@ export interface Installation {
  * Installs the built package in a temporary folder until the test ends. Its dependencies are symbolic links, except
  * those in `own`: of these, every folder is a folder of this installation, so that files can be replaced.
  */
-export async function install(own: readonly string[]): Promise<Installation> {
+async function install(own: readonly string[]): Promise<Installation> {
   const directory = await mkdtemp(join(tmpdir(), "embedd-install-"));
   onTestFinished(() => rm(directory, { recursive: true }));
   const file = (...parts: string[]): string => join(directory, ...parts);
@@ -48,4 +48,17 @@ async function linkFiles(from: string, to: string): Promise<void> {
     if ((await stat(source)).size < COPIED_BYTES) await cp(source, target);
     else await symlink(source, target);
   }
+}
+
+/** The libraries of `onnxruntime-node` for this system, below `node_modules`. */
+export const INFERENCE_LIBRARIES = ["onnxruntime-node", "bin", "napi-v6", process.platform, process.arch];
+export const INFERENCE_BINDING = [...INFERENCE_LIBRARIES, "onnxruntime_binding.node"];
+
+/** An installation in which a file of a dependency is missing (null), or has this content. */
+export async function damaged(file: readonly string[], content: string | null): Promise<Installation> {
+  const installation = await install(file.slice(0, 1));
+  const path = installation.file("node_modules", ...file);
+  await rm(path);
+  if (content !== null) await writeFile(path, content);
+  return installation;
 }

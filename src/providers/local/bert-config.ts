@@ -1,6 +1,5 @@
-import { readFile } from "node:fs/promises";
 import { z } from "zod";
-import { configurationError, messageOf } from "../../errors.js";
+import { readJson } from "./json-file.js";
 
 const positive = z.number().int().positive();
 
@@ -18,6 +17,9 @@ const bertConfig = z
     type_vocab_size: positive,
     vocab_size: positive,
     layer_norm_eps: z.number().positive(),
+    is_decoder: z.literal(false).default(false),
+    /** Names the model's own Python code. */
+    auto_map: z.undefined({ error: "the model has code of its own" }).optional(),
   })
   .refine((config) => config.hidden_size % config.num_attention_heads === 0, {
     message: "hidden_size is not a multiple of num_attention_heads",
@@ -28,20 +30,4 @@ export type BertConfig = z.infer<typeof bertConfig>;
 /** @throws EmbeddError `configuration`/`model_config` when the file is missing or describes another kind of model */
 export function readBertConfig(path: string): Promise<BertConfig> {
   return readJson(path, bertConfig);
-}
-
-/**
- * Reads a JSON file and checks it against a schema.
- * @throws EmbeddError `configuration`/`model_config`, naming the file
- */
-export async function readJson<T>(path: string, schema: z.ZodType<T>): Promise<T> {
-  let value: unknown;
-  try {
-    value = JSON.parse(await readFile(path, "utf8"));
-  } catch (error) {
-    throw configurationError("model_config", `cannot read ${path}: ${messageOf(error)}`);
-  }
-  const parsed = schema.safeParse(value);
-  if (parsed.success) return parsed.data;
-  throw configurationError("model_config", `${path} is not supported:\n${z.prettifyError(parsed.error)}`);
 }

@@ -8,6 +8,7 @@ import { verifyChecksum } from "./checksum.js";
 import { defaultManifest, directoryManifest } from "./manifest.js";
 import { createInferenceSession } from "./session.js";
 import type { InferenceSession } from "./session.js";
+import { probe } from "./probe.js";
 import { defaultThreads } from "./threads.js";
 import { loadTokenizer } from "./tokenizer.js";
 import type { Tokenizer } from "./tokenizer.js";
@@ -40,9 +41,15 @@ export async function createLocalProvider(options: LocalProviderOptions = {}): P
   if (sha256 !== undefined && source.kind === "safetensors") {
     await verifyChecksum(source.weightsPath, sha256);
   }
-  const tokenizer = await loadTokenizer(manifest.tokenizerPath, maxTokens);
+  const tokenizer = await loadTokenizer(manifest.tokenizerPath, manifest);
   const session = createInferenceSession({ source, threads });
   await session.start();
+  if (modelPath !== undefined) {
+    await probe(modelPath, { tokenizer, session, manifest }).catch(async (error: unknown) => {
+      await session.close();
+      throw error;
+    });
+  }
   const loadMs = Math.round(performance.now() - startedAt);
   log?.debug({ model: name, dimensions, maxTokens, threads, tokenBudget, loadMs }, "local model loaded");
   return {
@@ -75,10 +82,10 @@ interface Stages {
 async function embedMetered(
   stages: Stages,
   texts: readonly string[],
-  { signal, meter, cutBefore }: EmbedOptions = {},
+  { signal, meter, cutBefore, purpose }: EmbedOptions = {},
 ): Promise<Float32Array[]> {
   signal?.throwIfAborted();
-  const encoded = await stages.tokenizer.encode(texts, signal);
+  const encoded = await stages.tokenizer.encode(texts, signal, purpose);
   const ids = encoded.map((text) => text.ids);
   const tokens = ids.reduce((sum, { length }) => sum + length, 0);
   const reservation = await meter?.reserve(tokens);

@@ -3,10 +3,15 @@ import type * as onnx from "onnxruntime-node";
 import { configurationError } from "../../errors.js";
 import { readBertConfig } from "./bert-config.js";
 import { buildBertGraph, INPUT_IDS, LENGTHS, SENTENCE_EMBEDDING, WEIGHTS_LOCATION } from "./graph.js";
+import { unknownPooling } from "./manifest.js";
+import type { ModelSource } from "./manifest.js";
 import type { ModelOptions } from "./messages.js";
 import { importNative } from "./native-library.js";
 import { poolAndNormalize } from "./pooling.js";
 import { readTensorTable } from "./safetensors.js";
+
+/** Vectors of texts, or else of tokens. Any other output, such as `logits`, is no embedding. */
+const OUTPUTS = ["sentence_embedding", "last_hidden_state", "token_embeddings"];
 
 /** A loaded model. `run` blocks the calling thread until the vectors are ready. */
 export interface ModelSession {
@@ -25,7 +30,7 @@ export async function loadModelSession(options: ModelOptions): Promise<ModelSess
   const runtime = await importNative("onnxruntime-node", () => import("onnxruntime-node"));
   const { source } = options;
   return source.kind === "onnx"
-    ? openOnnxFile(runtime, source.path, options)
+    ? openOnnxFile(runtime, source, options)
     : buildSession(runtime, source, options);
 }
 
@@ -72,7 +77,7 @@ async function buildSession(
  */
 async function openOnnxFile(
   { InferenceSession, Tensor }: OnnxRuntime,
-  path: string,
+  { path, pooling, root }: Extract<ModelSource, { kind: "onnx" }>,
   options: ModelOptions,
 ): Promise<ModelSession> {
   const session = await InferenceSession.create(path, sessionOptions(options));
@@ -84,9 +89,14 @@ async function openOnnxFile(
       `${path} has inputs that embedd does not support: ${unknown.join()}`,
     );
   }
-  const preferred = ["sentence_embedding", "last_hidden_state", "token_embeddings"];
-  const output = preferred.find((name) => session.outputNames.includes(name)) ?? session.outputNames[0];
-  if (output === undefined) throw configurationError("model_config", `${path} has no output`);
+  const output = OUTPUTS.find((name) => session.outputNames.includes(name));
+  if (output === undefined) {
+    const found = session.outputNames.join(", ");
+    throw configurationError(
+      "model_config",
+      `${path} has none of the outputs ${OUTPUTS.join(", ")}, only ${found}`,
+    );
+  }
   return {
     run: async (ids, lengths, length) => {
       const shape = [lengths.length, length];
@@ -101,6 +111,7 @@ async function openOnnxFile(
         if (values) feeds[name] = new Tensor("int64", values(), shape);
       }
       const tensor = (await session.run(feeds, [output]))[output];
+      if (tensor?.dims.length === 3 && pooling === null) throw unknownPooling(root);
       return poolAndNormalize(floatsOf(tensor), tensor?.dims ?? [], lengths);
     },
     close: () => session.release(),

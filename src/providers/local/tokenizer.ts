@@ -4,6 +4,7 @@ import { configurationError, messageOf } from "../../errors.js";
 import { boundForAny, boundForWordPiece } from "./long-text.js";
 import type { Bounded } from "./long-text.js";
 import { importNative } from "./native-library.js";
+import type { Prompts } from "./sentence-transformers.js";
 
 export interface Encoded {
   /** Special tokens included, at most `maxTokens`, not padded. */
@@ -14,10 +15,12 @@ export interface Encoded {
 
 export interface Tokenizer {
   /**
-   * Encodes each text. Runs on the thread pool, one group of texts at a time.
+   * Encodes each text, with the model's prompt for the purpose before it. Runs on the thread pool, one group of texts
+   * at a time.
+   * @param purpose what the texts are for. Default: "document"
    * @throws the signal's reason when aborted
    */
-  encode(texts: readonly string[], signal?: AbortSignal): Promise<Encoded[]>;
+  encode(texts: readonly string[], signal?: AbortSignal, purpose?: keyof Prompts): Promise<Encoded[]>;
 }
 
 /** The limits of one call to the native library, which bound its memory. */
@@ -25,10 +28,15 @@ const GROUP_TEXTS = 32;
 const GROUP_UNITS = 65_536;
 
 /**
+ * Any kind of `tokenizer.json` gives the same tokens as in Python, which uses the same library.
+ * @param lowerCase lower-cases texts before they are tokenized
  * @throws EmbeddError `configuration`/`model_tokenizer` when the file is missing or not a tokenizer;
  *   `configuration`/`native_library` when the library cannot be loaded
  */
-export async function loadTokenizer(path: string, maxTokens: number): Promise<Tokenizer> {
+export async function loadTokenizer(
+  path: string,
+  { maxTokens, lowerCase, prompts }: { maxTokens: number; lowerCase: boolean; prompts: Prompts },
+): Promise<Tokenizer> {
   const { Tokenizer } = await importNative("tokenizers", () => import("tokenizers"));
   try {
     const json = await readFile(path, "utf8");
@@ -39,7 +47,13 @@ export async function loadTokenizer(path: string, maxTokens: number): Promise<To
     const bound = isWordPiece(JSON.parse(json))
       ? (text: string): Bounded => boundForWordPiece(text, maxTokens)
       : boundForAny;
-    return { encode: (texts, signal) => encode({ native, bound, maxTokens }, texts, signal) };
+    const parts = { native, bound, maxTokens, lowerCase };
+    return {
+      encode: (texts, signal, purpose = "document") => {
+        const prompt = prompts[purpose];
+        return encode(parts, prompt === "" ? texts : texts.map((text) => prompt + text), signal);
+      },
+    };
   } catch (error) {
     throw configurationError("model_tokenizer", `cannot use the tokenizer ${path}: ${messageOf(error)}`);
   }
@@ -49,10 +63,11 @@ interface Parts {
   native: NativeTokenizer;
   bound: (text: string) => Bounded;
   maxTokens: number;
+  lowerCase: boolean;
 }
 
 async function encode(
-  { native, bound, maxTokens }: Parts,
+  { native, bound, maxTokens, lowerCase }: Parts,
   texts: readonly string[],
   signal: AbortSignal | undefined,
 ): Promise<Encoded[]> {
@@ -72,6 +87,7 @@ async function encode(
   };
   for (const text of texts) {
     const bounded = bound(text);
+    if (lowerCase) bounded.text = bounded.text.toLowerCase();
     if (group.length > 0 && (group.length === GROUP_TEXTS || units + bounded.text.length > GROUP_UNITS)) {
       await flush();
     }

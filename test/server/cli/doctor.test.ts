@@ -11,6 +11,7 @@ describeServer("embedd doctor", () => {
     const { code, stdout } = await doctor();
     expect(stdout).not.toContain("FAIL");
     expect(stdout).toMatch(/ok .*checksum/);
+    expect(stdout).toMatch(/^ok {4}inference threads: \d+ \(.*(processors|quota)/m);
     expect(stdout).toMatch(/ok .*embedd\.chunks\.embedding/);
     expect(code).toBe(0);
   });

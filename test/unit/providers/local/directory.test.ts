@@ -37,7 +37,6 @@ describe("a directory in the Hugging Face layout", () => {
     expect(await directoryManifest(directory)).toMatchObject({ name: "tiny", maxTokens: 8, dimensions: 4 });
     await writeFile(join(directory, "sentence_bert_config.json"), JSON.stringify({ max_seq_length: 5 }));
     expect(await directoryManifest(directory)).toMatchObject({ maxTokens: 5 });
-    await mkdir(join(directory, "1_Pooling"));
     const pooling = { pooling_mode_cls_token: true, pooling_mode_mean_tokens: false };
     await writeFile(join(directory, "1_Pooling", "config.json"), JSON.stringify(pooling));
     await expect(directoryManifest(directory)).rejects.toMatchObject({
@@ -72,11 +71,20 @@ describe("a directory in the Hugging Face layout", () => {
     await provider.close();
   });
 
-  it("whose vocabulary is smaller than its tokenizer's fails the call, not the thread", async () => {
+  it("whose vocabulary lacks the tokenizer's special tokens is refused", async () => {
     // [CLS] is token 101.
-    const provider = await createLocalProvider({ modelPath: await tinyDirectory("small") });
+    await expect(createLocalProvider({ modelPath: await tinyDirectory("small") })).rejects.toMatchObject({
+      kind: "configuration",
+      code: "model_config",
+      message: expect.stringMatching(/small cannot embed a text of 8 times token 101: /) as unknown,
+    });
+  });
+
+  it("whose vocabulary is smaller than its tokenizer's fails the call, not the thread", async () => {
+    const provider = await createLocalProvider({ modelPath: await tinyDirectory("narrow-vocabulary") });
     for (let attempt = 0; attempt < 2; attempt++) {
-      await expect(provider.embed(["a b"])).rejects.toMatchObject({ kind: "provider" });
+      await expect(provider.embed(["a b"])).rejects.toThrow();
+      await expect(provider.embed([""])).resolves.toHaveLength(1);
     }
     await provider.close();
   });
@@ -85,7 +93,8 @@ describe("a directory in the Hugging Face layout", () => {
 /** The tiny model, with a vocabulary wide enough for [CLS] and [SEP] unless it is called "small". */
 async function tinyDirectory(name: string, weights = tinyWeights()): Promise<string> {
   const directory = join(root, name);
-  await mkdir(directory);
+  await mkdir(join(directory, "1_Pooling"), { recursive: true });
+  await writeFile(join(directory, "1_Pooling", "config.json"), JSON.stringify({ pooling_mode: "mean" }));
   const { tokenizerPath } = await defaultManifest();
   await cp(tokenizerPath, join(directory, "tokenizer.json"));
   const vocabulary = name === "small" ? TINY_CONFIG.vocab_size : 103;

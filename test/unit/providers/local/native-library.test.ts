@@ -1,23 +1,9 @@
 import { execFile } from "node:child_process";
-import { rm, writeFile } from "node:fs/promises";
 import { promisify } from "node:util";
 import { expect, it } from "vitest";
 import { nativeLibraryError } from "#embedd/providers/local/native-library.js";
-import { spawnCli } from "../../../helpers/cli.js";
-import { install } from "../../../helpers/installation.js";
+import { damaged, INFERENCE_BINDING, INFERENCE_LIBRARIES } from "../../../helpers/installation.js";
 import type { Installation } from "../../../helpers/installation.js";
-
-const runtime = ["onnxruntime-node", "bin", "napi-v6", process.platform, process.arch];
-const BINDING = [...runtime, "onnxruntime_binding.node"];
-
-/** An installation in which a library's file is missing, or has this content. */
-async function damaged(file: readonly string[], content: string | null): Promise<Installation> {
-  const installation = await install(file.slice(0, 1));
-  const path = installation.file("node_modules", ...file);
-  await rm(path);
-  if (content !== null) await writeFile(path, content);
-  return installation;
-}
 
 /** The error of a program that creates the local provider. */
 async function errorOf({ directory }: Installation): Promise<unknown> {
@@ -38,31 +24,16 @@ const saying = (pattern: RegExp): object => ({
   hint: "npm ci",
 });
 
-it("a damaged inference library stops run with the loader's words", async () => {
-  const { main, directory } = await damaged(BINDING, "no library");
-  const { code, stderr } = await spawnCli(["run"], { main, cwd: directory }).exited;
-  expect(code).toBe(2);
-  expect(stderr).toMatch(
-    /^embedd: cannot load the native library of onnxruntime-node: .*onnxruntime_binding\.node: .+\n {2}it needs Linux with glibc .*; this is .+\n {2}try: npm ci$/m,
-  );
-});
-
-it("a damaged inference library fails doctor, which checks the rest", async () => {
-  const { main, directory } = await damaged(BINDING, "no library");
-  const { code, stdout } = await spawnCli(["doctor"], { main, cwd: directory }).exited;
-  expect(code).toBe(1);
-  expect(stdout).toMatch(/^FAIL {2}model: cannot load the native library of onnxruntime-node: /m);
-  expect(stdout).toMatch(/^ok .*PostgreSQL/m);
-});
-
 it("a missing library is named", async () => {
   const wanted = saying(/of onnxruntime-node: Cannot find module .*onnxruntime_binding\.node'\n/);
-  expect(await errorOf(await damaged(BINDING, null))).toMatchObject(wanted);
+  expect(await errorOf(await damaged(INFERENCE_BINDING, null))).toMatchObject(wanted);
 });
 
 it("a missing shared library of a library is named [needs Linux]", async () => {
   const wanted = saying(/of onnxruntime-node: libonnxruntime\.so\.1: cannot open shared object file/);
-  expect(await errorOf(await damaged([...runtime, "libonnxruntime.so.1"], null))).toMatchObject(wanted);
+  expect(await errorOf(await damaged([...INFERENCE_LIBRARIES, "libonnxruntime.so.1"], null))).toMatchObject(
+    wanted,
+  );
 });
 
 it("a damaged tokenizer library is named [needs Linux]", async () => {
