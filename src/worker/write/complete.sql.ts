@@ -1,4 +1,5 @@
 import type { Pool } from "pg";
+import { runStatement } from "../../database/transaction.js";
 import { isolateFailing } from "../../database/isolate.js";
 import {
   bindKeys,
@@ -109,7 +110,7 @@ export async function completeRows(
   completion: Completion,
 ): Promise<Set<string>> {
   const { text, values } = completeStatement(pipeline, completion);
-  const { rows } = await pool.query<{ key: string }>(text, values);
+  const { rows } = await runStatement<{ key: string }>(pool, text, values);
   return new Set(rows.map((row) => row.key));
 }
 

@@ -15,6 +15,8 @@ export interface WriteContext {
   /** The model that made the vectors. */
   model: string;
   writePace: WritePace;
+  /** Aborted at a stop's deadline. */
+  signal: AbortSignal;
 }
 
 /** Rows of the next UPDATE, learned from those before it. */
@@ -76,13 +78,14 @@ function nextPart(rows: readonly EmbeddedRow[], start: number, size: number): re
  * Where the table itself refuses a row (a user's trigger, a constraint), halves the rows until that row stands
  * alone, so that it alone is charged. PostgreSQL reports an error before it releases the failed statement's
  * locks, so the next statement, on another connection, may find its rows locked; they are written later.
+ * @throws the signal's reason instead of halving, because many refused rows take longer than a stop may last
  */
 async function isolateRefused(
   context: WriteContext,
   leaseId: string,
   rows: readonly EmbeddedRow[],
 ): Promise<Written> {
-  const { pool, pipeline, kind, model } = context;
+  const { pool, pipeline, kind, model, signal } = context;
   const [first] = rows;
   if (first === undefined) return { written: new Set(), refused: [] };
   try {
@@ -91,6 +94,7 @@ async function isolateRefused(
   } catch (error) {
     const code = rowRefusal(error);
     if (code === null) throw error;
+    signal.throwIfAborted();
     // If a key no longer fits its column, no row is to blame.
     await checkKeys(pool, pipeline, rows);
     if (rows.length === 1) {
