@@ -1,5 +1,4 @@
 import type { Pool } from "pg";
-import { runStatement } from "../../database/transaction.js";
 import { isolateFailing } from "../../database/isolate.js";
 import {
   bindKeys,
@@ -14,6 +13,7 @@ import {
 import { parameters } from "../../database/parameters.js";
 import type { Statement } from "../../database/parameters.js";
 import type { Pipeline, WorkKind } from "../../database/pipeline.js";
+import { runStatement } from "../../database/transaction.js";
 import { vectorArrayToBinary } from "../../database/vector-array.js";
 import type { EmbeddedRow, RowVersion } from "../rows.js";
 
@@ -153,7 +153,7 @@ join ${pipeline.relation} t on ${keysMatch(pipeline, "t", "u")}
 where ${needsVector(pipeline, kind, p.model)}
   and ${sameText(pipeline)}
   and ${mayWrite(pipeline, p)}`;
-  const result = await pool.query<{ key: string }>(text, values);
+  const result = await runStatement<{ key: string }>(pool, text, values);
   return result.rows.map((row) => row.key);
 }
 
