@@ -1,4 +1,5 @@
-import type { ClientBase, Pool } from "pg";
+import pg from "pg";
+import type { ClientBase, Pool, QueryResult, QueryResultRow } from "pg";
 import { isSessionError } from "./session-error.js";
 
 /**
@@ -18,6 +19,30 @@ export async function inTransaction<T>(pool: Pool, work: (client: ClientBase) =>
       broken = reason instanceof Error ? reason : new Error(String(reason));
     });
     if (error instanceof Error && isSessionError(error)) broken = error;
+    throw error;
+  } finally {
+    client.release(broken);
+  }
+}
+
+/**
+ * Runs one statement. Unlike with `pool.query`, its connection stays open if the statement fails: a table may refuse
+ * many rows, and a new connection for each would cost more than the rows.
+ * @throws what the database throws; the connection is closed if the error speaks of it
+ */
+export async function runStatement<R extends QueryResultRow>(
+  pool: Pool,
+  text: string,
+  values: unknown[],
+): Promise<QueryResult<R>> {
+  const client = await pool.connect();
+  let broken = true;
+  try {
+    const result = await client.query<R>(text, values);
+    broken = false;
+    return result;
+  } catch (error) {
+    broken = !(error instanceof pg.DatabaseError) || isSessionError(error);
     throw error;
   } finally {
     client.release(broken);

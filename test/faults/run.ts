@@ -130,6 +130,8 @@ export async function runFaults(options: RunOptions): Promise<Summary> {
     }
     closing = true;
     await writers.stop();
+    // A worker cannot release its leases on a connection that a fault has silenced.
+    await undoFaults(run, { tellWorkers: true });
     await endWorkers(stage);
     return summary;
   } catch (error) {

@@ -12,6 +12,7 @@ import {
 import { parameters } from "../../database/parameters.js";
 import type { Statement } from "../../database/parameters.js";
 import type { Pipeline, WorkKind } from "../../database/pipeline.js";
+import { runStatement } from "../../database/transaction.js";
 import { WHITE_SPACE } from "../rows.js";
 import type { ClaimedRow, LeasedKey, RefusedRow } from "../rows.js";
 
@@ -131,7 +132,7 @@ async function readPart(
   options: ReadOptions,
 ): Promise<{ row: ClaimedRow; hasText: boolean }[]> {
   const { text, values } = readStatement(pipeline, keys, options);
-  const { rows } = await pool.query<ReadRow>(text, values);
+  const { rows } = await runStatement<ReadRow>(pool, text, values);
   return rows.flatMap((row) => {
     const leased = keys[row.position - 1];
     if (leased === undefined) return [];

@@ -13,6 +13,7 @@ import {
 import { parameters } from "../../database/parameters.js";
 import type { Statement } from "../../database/parameters.js";
 import type { Pipeline, WorkKind } from "../../database/pipeline.js";
+import { runStatement } from "../../database/transaction.js";
 import { vectorArrayToBinary } from "../../database/vector-array.js";
 import type { EmbeddedRow, RowVersion } from "../rows.js";
 
@@ -107,7 +108,7 @@ export async function completeRows(
   completion: Completion,
 ): Promise<Set<string>> {
   const { text, values } = completeStatement(pipeline, completion);
-  const { rows } = await pool.query<{ key: string }>(text, values);
+  const { rows } = await runStatement<{ key: string }>(pool, text, values);
   return new Set(rows.map((row) => row.key));
 }
 
@@ -147,7 +148,7 @@ join ${pipeline.relation} t on ${keysMatch(pipeline, "t", "u")}
 where ${needsVector(pipeline, kind, p.model)}
   and ${sameText(pipeline)}
   and ${mayWrite(pipeline, p)}`;
-  const result = await pool.query<{ key: string }>(text, values);
+  const result = await runStatement<{ key: string }>(pool, text, values);
   return result.rows.map((row) => row.key);
 }
 

@@ -16,6 +16,8 @@ export interface WriteContext {
   /** The model that made the vectors. */
   model: string;
   writePace: WritePace;
+  /** Aborted at a stop's deadline. */
+  signal: AbortSignal;
 }
 
 /** Rows of the next UPDATE, learned from those before it. */
@@ -77,16 +79,21 @@ function nextPart(rows: readonly EmbeddedRow[], start: number, size: number): re
  * Where the table itself refuses a row (a user's trigger, a constraint), halves the rows until that row stands
  * alone, so that it alone is charged. PostgreSQL reports an error before it releases the failed statement's
  * locks, so the next statement, on another connection, may find its rows locked; they are written later.
+ * @throws the signal's reason instead of halving, because many refused rows take longer than a stop may last
  */
 async function isolateRefused(
   context: WriteContext,
   leaseId: string,
   rows: readonly EmbeddedRow[],
 ): Promise<Written> {
-  const { pool, pipeline, kind, model } = context;
+  const { pool, pipeline, kind, model, signal } = context;
   const { results, failed } = await isolateFailing(
     rows,
-    async (part) => [...(await completeRows(pool, pipeline, { kind, leaseId, model, rows: part }))],
+    async (part) => {
+      // A table that refuses many rows must not keep a stopping worker.
+      if (part !== rows) signal.throwIfAborted();
+      return [...(await completeRows(pool, pipeline, { kind, leaseId, model, rows: part }))];
+    },
     // If a key no longer fits its column, no row is to blame.
     () => checkKeys(pool, pipeline, rows),
     isRowRefusal,

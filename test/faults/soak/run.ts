@@ -160,7 +160,11 @@ export async function runSoak(options: SoakOptions): Promise<Progress> {
     await rounds(soak, createSampler(pool, subjects));
     closing = true;
     await Promise.all(writers.map((writer) => writer.stop()));
-    if (!options.signal.aborted) await endWorkers(stage);
+    if (!options.signal.aborted) {
+      // A worker cannot release its leases on a connection that a fault has silenced.
+      await undoFaults({ ...stage, random, leaseMs: LEASE_MS }, { tellWorkers: true });
+      await endWorkers(stage);
+    }
     return progress;
   } catch (error) {
     keepServer = options.keep && error instanceof Violation;

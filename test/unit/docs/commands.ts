@@ -23,6 +23,7 @@ const IS_THE_TESTS = "runs the tests; .ci/run does it on both databases";
 const NEEDS_A_KEY = "needs a key and the network; api-provider.test.ts runs it against a local server";
 const ASKS = "needs a table that is not watched, or other columns; test/db/cli/watch.test.ts runs it";
 const MEASURES = "takes minutes, and its numbers belong to one machine";
+const SOAK = "test/faults/soak/soak.test.ts runs it for a shorter time";
 const FAULTS = "takes minutes; test/faults has short runs of the same program";
 
 /** Command line to reason. */
@@ -53,6 +54,8 @@ export const NOT_RUN: Readonly<Record<string, string>> = {
   "npm run test:faults": FAULTS,
   "npm run test:faults -- --faults 1000 --seed 7 --workers 3": FAULTS,
   "npm run test:faults -- --faults 10000 --seed 1": FAULTS,
+  "npm run test:soak -- --minutes 60 --seed 7": SOAK,
+  "npm run test:soak -- --minutes 5 --keep": SOAK,
 };
 
 /** Documents whose commands are not run one by one, and why. They are parsed like all others. */
