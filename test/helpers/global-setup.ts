@@ -1,6 +1,8 @@
+import { existsSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { delimiter, join } from "node:path";
+import type { Client } from "pg";
 import type { TestProject } from "vitest/node";
 import { openEmbedded } from "#embedd/embedded/index.js";
 import { migrate } from "#embedd/admin/migrate.js";
@@ -36,6 +38,7 @@ async function setUpServer(project: TestProject, serverUrl: string): Promise<Tea
       if (rows[0]?.superuser !== "on")
         throw new Error("its user is no superuser, and the tests create databases");
       console.log(`\nPostgreSQL ${rows[0].version} at TEST_DATABASE_URL`);
+      await findProgramsOf(admin);
       await dropOldDatabases(admin);
     });
   } catch (error) {
@@ -45,6 +48,18 @@ async function setUpServer(project: TestProject, serverUrl: string): Promise<Tea
   await migrate(databaseUrl(serverUrl, name));
   project.provide("databaseTemplate", { kind: "server", serverUrl, name });
   return () => dropServerDatabase(serverUrl, name);
+}
+
+/** pg_dump refuses a newer server, and psql's output changes, so tests run the programs of the server's own version. */
+async function findProgramsOf(admin: Client): Promise<void> {
+  const { rows } = await admin.query<{ folder: string }>(
+    "select setting as folder from pg_config where name = 'BINDIR'",
+  );
+  const folder = rows[0]?.folder ?? "";
+  // A server on another machine tells nothing about this one.
+  if (!existsSync(join(folder, "pg_dump"))) return;
+  process.env["TEST_POSTGRESQL_BIN"] = folder;
+  process.env["PATH"] = [folder, process.env["PATH"] ?? ""].join(delimiter);
 }
 
 /** A refused connection to a name with several addresses is an AggregateError without a message. */
