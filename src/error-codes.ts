@@ -24,6 +24,7 @@ export const ERROR_CODES = {
   base_url: { kind: "configuration", meaning: "The provider has no default address.", fix: "Set EMBEDD_BASE_URL." },
   behind: { kind: "configuration", meaning: "Too many rows still lack a vector of the new model, so the columns were not swapped.", fix: "Keep `embedd run` of the new model running; `embedd switch-model` tries again." },
   blank: { kind: "row", meaning: "The part of the text that embedd reads is blank.", fix: "Change the text, or raise EMBEDD_MAX_CHARS." },
+  bundled: { kind: "configuration", meaning: "The program is a bundle, which lacks the local model's files or the migrations.", fix: "Mark pg-embedd as external in the bundler, and install it next to the program." },
   cannot_grant: { kind: "configuration", meaning: "The role that runs `embedd grant` may not grant a privilege that the other role needs.", fix: "Run the GRANT that the message names as the object's owner." },
   chunks_left: { kind: "configuration", meaning: "embedd.chunks still holds rows, which `embedd uninstall` would delete.", fix: "Run `embedd uninstall --drop-chunks`." },
   content_column: { kind: "configuration", meaning: "A content column is named twice, or is a column that embedd writes.", fix: "Name each text column once." },

@@ -8,6 +8,7 @@ import pg from "pg";
 import { z } from "zod";
 import { checkArguments, databaseAddress } from "../check-arguments.js";
 import { configurationError } from "../errors.js";
+import { ownFile } from "../own-file.js";
 import { explainConnectionError } from "../database/connection-error.js";
 import { refusePooler } from "../database/inspect-connection.js";
 import { readTimeLimits, withoutTimeLimits } from "../database/maintenance.sql.js";
@@ -16,7 +17,9 @@ import { markBookkeeping, readBookkeeping } from "./bookkeeping.sql.js";
 import type { Bookkeeping } from "./bookkeeping.sql.js";
 import { takeMigrateLock } from "./migrate-lock.sql.js";
 
-const folder = fileURLToPath(new URL("../../migrations", import.meta.url));
+/** Found on demand: a bundle that never migrates works without the files. */
+const migrationsFolder = (): string =>
+  fileURLToPath(ownFile(import.meta.url, "../../migrations", "embedd's migrations"));
 
 /** duplicate_schema, duplicate_table, duplicate_column, duplicate_function, duplicate_object, unique_violation */
 const SOMEBODY_ELSE_DID = new Set(["42P06", "42P07", "42701", "42723", "42710", "23505"]);
@@ -34,6 +37,7 @@ end $$;
 
 /** The migrations that this version of embedd brings, in order. */
 export async function committedMigrations(): Promise<{ name: string; hash: string; body: string }[]> {
+  const folder = migrationsFolder();
   const names = (await readdir(`${folder}/committed`)).filter((name) => name.endsWith(".sql")).sort();
   return Promise.all(
     names.map(async (name) => {
@@ -122,7 +126,7 @@ async function runUntilNobodyElseDoes(
 function settings(connectionString: string, pgSettings: Record<string, string>) {
   return {
     connectionString,
-    migrationsFolder: folder,
+    migrationsFolder: migrationsFolder(),
     databaseOwner: "embedd",
     pgSettings,
     logger: new Logger(() => () => undefined),

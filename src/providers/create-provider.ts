@@ -1,3 +1,5 @@
+import { ownFile } from "../own-file.js";
+import type * as LocalProvider from "./local/index.js";
 import type { ApiProviderOptions } from "./openai/index.js";
 import type { PresetName } from "./openai/presets.js";
 import { configurationError } from "../errors.js";
@@ -26,12 +28,18 @@ export async function createProvider(options: ProviderOptions): Promise<Provider
     return createApiProvider({ ...options, provider: options.provider });
   }
   const { modelPath, threads, tokenBudget } = options;
-  const { createLocalProvider } = await import("./local/index.js");
+  const { createLocalProvider } = await importLocalProvider();
   return createLocalProvider({
     ...(modelPath !== undefined && { modelPath }),
     ...(threads !== undefined && { threads }),
     ...(tokenBudget !== undefined && { tokenBudget }),
   });
+}
+
+/** Its native libraries and its thread's file cannot be bundled, so no bundler follows this import. */
+async function importLocalProvider(): Promise<typeof LocalProvider> {
+  const url = ownFile(import.meta.url, "./local/index.js", "the local model's program and libraries");
+  return (await import(/* webpackIgnore: true */ /* @vite-ignore */ url.href)) as typeof LocalProvider;
 }
 
 /**

@@ -24,8 +24,10 @@ export interface Cluster {
   readonly howToStop: string;
 }
 
-/** The programs of the newest PostgreSQL that has pgvector; null: none. */
+/** The programs of the server that the tests run on, or of the newest PostgreSQL that has pgvector; null: none. */
 export function findBinaries(): string | null {
+  const ofServer = process.env["TEST_POSTGRESQL_BIN"];
+  if (ofServer !== undefined && existsSync(join(ofServer, "initdb"))) return ofServer;
   const root = "/usr/lib/postgresql";
   if (!existsSync(root)) return null;
   const versions = readdirSync(root).sort((a, b) => Number(b) - Number(a));

@@ -1,6 +1,8 @@
+import { existsSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { delimiter, join } from "node:path";
+import type { Client } from "pg";
 import type { TestProject } from "vitest/node";
 import { openEmbedded } from "#embedd/embedded/index.js";
 import { migrate } from "#embedd/admin/migrate.js";
@@ -39,6 +41,7 @@ async function setUpServer(project: TestProject, serverUrl: string): Promise<Tea
       if (rows[0]?.superuser !== "on")
         throw new Error("its user is no superuser, and the tests create databases");
       console.log(`\nPostgreSQL ${rows[0].version} at TEST_DATABASE_URL`);
+      await findProgramsOf(admin);
       await dropOldDatabases(admin);
       before = await serverObjects(admin);
     });
@@ -66,6 +69,18 @@ async function checkLeftovers(serverUrl: string, before: ReadonlySet<string>): P
     process.exitCode = 1;
     throw new Error(`the tests left on the server: ${left.join(", ")}`);
   });
+}
+
+/** pg_dump refuses a newer server, and psql's output changes, so tests run the programs of the server's own version. */
+async function findProgramsOf(admin: Client): Promise<void> {
+  const { rows } = await admin.query<{ folder: string }>(
+    "select setting as folder from pg_config where name = 'BINDIR'",
+  );
+  const folder = rows[0]?.folder ?? "";
+  // A server on another machine tells nothing about this one.
+  if (!existsSync(join(folder, "pg_dump"))) return;
+  process.env["TEST_POSTGRESQL_BIN"] = folder;
+  process.env["PATH"] = [folder, process.env["PATH"] ?? ""].join(delimiter);
 }
 
 /** A refused connection to a name with several addresses is an AggregateError without a message. */
