@@ -67,7 +67,7 @@ describeServer("a table whose changes went unnoticed", () => {
       "triggers disabled and enabled between two looks",
       "begin; alter table NAME disable trigger user; alter table NAME enable trigger user; commit",
       "select",
-      /triggers were disabled: before_update/,
+      /triggers were disabled: before_unread, before_update/,
     ],
     [
       "a trigger dropped",
@@ -172,7 +172,7 @@ describeServer("a table whose changes went unnoticed", () => {
     );
     await query("alter table docs_1_1 enable trigger user");
     expect(await run("status")).toMatch(
-      /^3 [^]*triggers were disabled: before_update of partition docs_1_1;/,
+      /^3 [^]*triggers were disabled: before_unread of partition docs_1_1, before_update of partition docs_1_1;/,
     );
     expect(await run("repair", "docs", "--existing", "keep")).toMatch(/^0 /);
     expect(await run("status")).toMatch(/^0 /);
