@@ -40,6 +40,23 @@ where v.model in (select coalesce(p.model, p.served_model) from embedd.pipelines
   );
 }
 
+/** Counts the dead rows of these pipelines that have a vector: those that could not be re-embedded. */
+export async function countDeadWithVector(
+  db: Pool | ClientBase,
+  pipelineIds: readonly number[],
+): Promise<number> {
+  const { rows } = await db.query<{ count: number }>(
+    `
+select count(*)::float8 as count
+from embedd.failures
+where pipeline_id = any ($1)
+  and dead
+  and stale`,
+    [pipelineIds],
+  );
+  return rows[0]?.count ?? 0;
+}
+
 /** The gap that a refresh leaves when it is stopped. */
 const STOPPED = "a refresh was stopped before it had reached every row";
 

@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import type { Pool } from "pg";
 import { callSchema } from "../database/call-schema.js";
 import {
+  countDeadWithVector,
   emptyCache,
   pipelinesOf,
   reembedding,
@@ -29,7 +30,7 @@ interface ReembedFlags {
   emptyCache?: boolean;
 }
 
-/** What is re-embedded. The functions count rows of a pipeline. */
+/** What is re-embedded. `total` and `left` count rows of a pipeline. */
 interface Task {
   request: (pool: Pool, ids: readonly number[]) => Promise<void>;
   describe: (pipeline: PipelineStatus) => string;
@@ -37,8 +38,8 @@ interface Task {
   total: (pipeline: PipelineStatus) => number;
   /** While workers re-embed. */
   left: (pipeline: PipelineStatus) => number;
-  /** Afterwards: those that could not be re-embedded. */
-  failed: (pipeline: PipelineStatus) => number;
+  /** Afterwards: the rows of these pipelines that could not be re-embedded and keep their old vectors. */
+  failed: (pool: Pool, ids: readonly number[]) => Promise<number>;
   /** What to print if no row needs re-embedding. */
   nothing: string;
 }
@@ -146,8 +147,7 @@ async function follow(pool: Pool, pipelines: readonly PipelineStatus[], task: Ta
     const over = (await reembedding(pool, ids)).length === 0;
     if (over || performance.now() >= countAt) {
       const began = performance.now();
-      const count = over ? task.failed : task.left;
-      left = (await readThese(pool, ids)).reduce((sum, p) => sum + count(p), 0);
+      left = over ? await task.failed(pool, ids) : await sumOf(pool, ids, task.left);
       progress.left(left);
       // Counting reads whole tables, so it gets at most a twentieth of the time.
       countAt = performance.now() + Math.max(1_000, 20 * (performance.now() - began));
@@ -162,6 +162,14 @@ async function follow(pool: Pool, pipelines: readonly PipelineStatus[], task: Ta
     process.stderr.write(`rows left with an old vector: ${left}; see embedd failures\n`);
     process.exitCode = EXIT.no;
   }
+}
+
+async function sumOf(
+  pool: Pool,
+  ids: readonly number[],
+  count: (pipeline: PipelineStatus) => number,
+): Promise<number> {
+  return (await readThese(pool, ids)).reduce((sum, p) => sum + count(p), 0);
 }
 
 async function readThese(pool: Pool, ids: readonly number[]): Promise<PipelineStatus[]> {
@@ -179,7 +187,7 @@ const staleRows: Task = {
   request: startReembedding,
   total: (p) => p.stale ?? 0,
   left: (p) => p.stale ?? 0,
-  failed: (p) => p.stale ?? 0,
+  failed: (pool, ids) => sumOf(pool, ids, (p) => p.stale ?? 0),
   nothing: "every row already uses the current model",
   describe(p) {
     const { relation, embedding, doneByModel, currentModel } = p;
@@ -198,7 +206,7 @@ const everyRow = (cacheToo: boolean): Task => ({
   },
   total: (p) => p.done ?? 0,
   left: (p) => p.refreshLeft ?? 0,
-  failed: (p) => p.dead,
+  failed: countDeadWithVector,
   nothing: "no row has a vector",
   describe(p) {
     const rows = counted(p.done ?? 0, "row");

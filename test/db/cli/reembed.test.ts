@@ -56,6 +56,27 @@ describe("embedd reembed", () => {
     expect(second.stdout).toMatch(/every row already uses the current model/);
   });
 
+  it("--all does not count a dead row that never had a vector", async () => {
+    await staleTable({ rows: 10 });
+    await serve("a");
+    await db.query(`update ${stale.table} set embedding = null, embedding_model = null where id = 7;
+      create function refuse_seven() returns trigger language plpgsql as $$
+      begin
+        if new.id = 7 and new.embedding is not null then raise exception 'refused'; end if;
+        return new;
+      end $$;
+      create trigger refuse_seven before update on ${stale.table} for each row execute function refuse_seven()`);
+    await startTestWorker(db, hashProvider({ model: "a" }), { maxAttempts: 1 });
+    const dead = async () => (await db.query("select from embedd.failures where dead")).rowCount === 1;
+    await waitFor(dead, { timeoutMs: 10_000, what: "the refused row to be dead" });
+    const { code, stdout, stderr } = await embedd("--table", stale.table, "--all");
+    expect({ code, stderr }).toEqual({
+      code: 0,
+      stderr: expect.not.stringContaining("old vector") as string,
+    });
+    expect(stdout).toMatch(/^9 rows re-embedded in/m);
+  });
+
   it("keeps running after Ctrl-C, which only ends the progress display", async () => {
     await staleTable({ rows: 400 });
     await serve("b");

@@ -11,8 +11,6 @@ export interface CommandOptions {
   timeoutMs: number;
   /** Ends the command. */
   signal: AbortSignal;
-  /** Output that tells of success although the exit code is not 0. */
-  accept?: RegExp;
 }
 
 /**
@@ -23,13 +21,13 @@ export interface CommandOptions {
  */
 export async function runUntilDone(
   args: readonly string[],
-  { url, timeoutMs, signal, accept }: CommandOptions,
+  { url, timeoutMs, signal }: CommandOptions,
 ): Promise<number> {
   const deadline = performance.now() + timeoutMs;
   for (let runs = 1; ; runs++) {
     const late = AbortSignal.timeout(Math.max(1, Math.ceil(deadline - performance.now())));
     const { code, output } = await run(args, url, AbortSignal.any([signal, late]));
-    if (code === 0 || accept?.test(output) === true || signal.aborted) return runs;
+    if (code === 0 || signal.aborted) return runs;
     if (performance.now() >= deadline)
       throw new Violation(
         `embedd ${args.join(" ")} did not succeed in ${timeoutMs} ms, ${runs} runs: ${output}`,
