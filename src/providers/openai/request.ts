@@ -1,5 +1,6 @@
 import { setTimeout as timeout } from "node:timers/promises";
 import { backoffMs } from "../../backoff.js";
+import type { EmbeddError } from "../../errors.js";
 import type { RequestUsage, UsageMeter } from "../provider.js";
 import { unusableVector } from "../unusable-vectors.js";
 import { attemptRequest } from "./attempt.js";
@@ -46,9 +47,8 @@ export interface RequesterParts {
   retryBaseMs?: number;
 }
 
-/** After this many failures the caller decides. If 1 in 5 requests fails at random, that is 1 in 3,000. */
+/** If 1 in 5 requests fails at random, 1 in 3,000 fails this often; fewer for a suspected or a too slow request. */
 const ATTEMPTS = 5;
-/** For a suspected request, and for one that takes too long. */
 const FEW_ATTEMPTS = 2;
 const RETRY_BASE_MS = 250;
 const RETRY_CAP_MS = 8_000;
@@ -66,7 +66,7 @@ export function createRequester(parts: RequesterParts): Requester {
   /** When a usable vector last came, by its dimensions. */
   const lastSuccess = new Map<number | null, number>();
   /** A harmless text is on its way to decide whether the breaker opens. */
-  let deciding: Promise<boolean> | null = null;
+  let deciding: Promise<void> | null = null;
 
   async function send(request: EmbeddingRequest): Promise<Float32Array[]> {
     let since = performance.now();
@@ -184,18 +184,21 @@ export function createRequester(parts: RequesterParts): Requester {
     if (meaning === "stop") breaker.stop(error, error.retryAfterMs ?? STOP_MS);
     else if (meaning !== "retry" && meaning !== "doubtful") breaker.succeeded();
     else if ((error.retryAfterMs ?? 0) > LONGEST_WAIT_MS) breaker.stop(error, error.retryAfterMs ?? 0);
-    else if (meaning !== "doubtful" || !breaker.nearlyOpen || isProbe(request)) breaker.failed(error);
-    else if (!(await answersProbe(request))) breaker.failed(error);
+    else if (meaning === "doubtful" && breaker.nearlyOpen && !isProbe(request)) await decide(request, error);
+    else breaker.failed(error);
     return false;
   }
 
-  /** Decides whether the breaker opens: texts that the server cannot embed must not stop the others. */
-  async function answersProbe(request: EmbeddingRequest): Promise<boolean> {
+  /** Lets a harmless text decide whether the breaker opens: texts that fail must not stop the others. */
+  async function decide(request: EmbeddingRequest, error: EmbeddError): Promise<void> {
     deciding ??= examine(request)
       .then((finding) => finding === true || finding === "floats")
       .catch(() => false)
+      .then((works) => {
+        if (!works) breaker.failed(error);
+      })
       .finally(() => (deciding = null));
-    return deciding;
+    await deciding;
   }
 
   const answeredSince = ({ dimensions }: EmbeddingRequest, time: number): boolean =>
