@@ -38,7 +38,7 @@ export interface WireRequest {
  */
 export function createClient(settings: ApiSettings): Client {
   const { key, keyHeader, baseUrl, query, headers, wireModel, timeoutMs } = settings;
-  const connections = openConnections();
+  const connections = openConnections(baseUrl);
   const sdk = new OpenAI({
     baseURL: baseUrl,
     defaultQuery: query,

@@ -1,5 +1,6 @@
-import { Agent, DecoratorHandler, fetch as undiciFetch } from "undici";
+import { Agent, DecoratorHandler, EnvHttpProxyAgent, fetch as undiciFetch } from "undici";
 import type { Dispatcher, RequestInit as UndiciInit } from "undici";
+import { configurationError } from "../../errors.js";
 
 /** The connections of one provider: kept alive, one per request in flight, shared with nothing else in the process. */
 export interface Connections {
@@ -11,10 +12,13 @@ export interface Connections {
   close(): Promise<void>;
 }
 
-/** Node's own `fetch` gives up after 300 s without an answer and shares its connections with the whole process. */
-export function openConnections(): Connections {
-  // The caller bounds each request.
-  const dispatcher: Dispatcher = new Agent({ headersTimeout: 0, bodyTimeout: 0 });
+/**
+ * Node's own `fetch` gives up after 300 s without an answer, shares its connections with the whole process, and knows no
+ * proxy.
+ * @throws EmbeddError `configuration`/`settings` if a proxy variable is invalid
+ */
+export function openConnections(baseUrl: string): Connections {
+  const dispatcher = openDispatcher(new URL(baseUrl).hostname);
   let closed: Promise<void> | undefined;
   return {
     fetch: ((url: string, { headers, ...init }: UndiciInit = {}) =>
@@ -30,6 +34,21 @@ export function openConnections(): Connections {
     }),
     close: () => (closed ??= dispatcher.destroy()),
   };
+}
+
+function openDispatcher(hostname: string): Dispatcher {
+  // The caller bounds each request.
+  const options = { headersTimeout: 0, bodyTimeout: 0 };
+  // A proxy reaches its own loopback, not this machine's.
+  if (/^(localhost|127\.[\d.]+|\[::1\])$/.test(hostname)) return new Agent(options);
+  try {
+    // It reads HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
+    return new EnvHttpProxyAgent(options);
+  } catch {
+    // The value may hold a password, and so does the error.
+    const message = "HTTPS_PROXY or HTTP_PROXY: must look like http://proxy:3128";
+    throw configurationError("settings", message, "env | grep -i _proxy");
+  }
 }
 
 /** undici calls `onRequestStart` once the connection, its TLS handshake and a proxy's tunnel are ready. */

@@ -61,14 +61,19 @@ export function classify(
     return lost("wrong_answer", `${host} returned ${thrown.message}`, true);
   }
   if (thrown instanceof APIError && !(thrown instanceof APIConnectionError) && thrown.status !== undefined) {
-    const { status } = thrown;
-    return { ...classifyStatus(thrown as StatusError, settings, host), status };
+    const answered = thrown as StatusError;
+    return { ...classifyStatus(answered, settings, host), status: answered.status };
   }
   if (thrown instanceof SyntaxError) {
     return lost("wrong_answer", `${host} returned invalid JSON; check EMBEDD_BASE_URL`, true);
   }
   const code = systemCode(thrown);
-  return lost("unreachable", `the connection to ${host} failed${code === null ? "" : ` (${code})`}`, sent);
+  const via = code === "UND_ERR_ABORTED" ? "; the proxy refused it, check HTTPS_PROXY and HTTP_PROXY" : "";
+  return lost(
+    "unreachable",
+    `the connection to ${host} failed${code === null ? "" : ` (${code})`}${via}`,
+    sent,
+  );
 }
 
 type StatusError = APIError & { status: number };
