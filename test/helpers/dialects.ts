@@ -278,7 +278,7 @@ export const DIALECTS: Dialect[] = [
     name: "refuses base64 with 500",
     server: { script: ({ encoding }) => (encoding === "base64" ? apiError(500) : undefined) },
     outcome: "embedded",
-    requests: 8,
+    requests: 9,
   },
   {
     name: "leaves out index 0, as Gemini does",

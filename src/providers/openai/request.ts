@@ -1,6 +1,6 @@
-import { setTimeout as timeout } from "node:timers/promises";
 import { backoffMs } from "../../backoff.js";
 import type { EmbeddError } from "../../errors.js";
+import { sleep } from "../../sleep.js";
 import type { RequestUsage, UsageMeter } from "../provider.js";
 import { unusableVector } from "../unusable-vectors.js";
 import { attemptRequest } from "./attempt.js";
@@ -95,7 +95,8 @@ export function createRequester(parts: RequesterParts): Requester {
       const waitMs = failure.error.retryAfterMs ?? 0;
       const transient = failure.meaning === "retry" || failure.meaning === "doubtful";
       if (!transient || attempt >= ATTEMPTS || waitMs > LONGEST_WAIT_MS) throw failure.error;
-      await pause(Math.max(backoffMs(attempt - 1, retryBaseMs, RETRY_CAP_MS), waitMs), request.signal);
+      await sleep(Math.max(backoffMs(attempt - 1, retryBaseMs, RETRY_CAP_MS), waitMs), request.signal);
+      request.signal.throwIfAborted();
     }
   }
 
@@ -214,9 +215,14 @@ export function createRequester(parts: RequesterParts): Requester {
     const refused = failure.status === 500 || failure.error.kind === "row";
     if (encoding === "float" || base64Works || !refused) return failure;
     encoding = "float";
-    if ((await probe(request)) === null) return "floats";
+    const floatsFail = (await probe(request)) !== null;
+    if (!floatsFail && failure.error.kind === "row") return "floats";
     encoding = "base64";
-    return failure;
+    if (floatsFail) return failure;
+    // The fault may have ended meanwhile.
+    if ((await probe(request)) === null) return true;
+    encoding = "float";
+    return "floats";
   }
 
   /** @returns null: the server embeds a harmless text */
@@ -239,12 +245,3 @@ const probeOf = (request: EmbeddingRequest): EmbeddingRequest => ({
   cutTexts: 0,
 });
 const isProbe = ({ texts }: EmbeddingRequest): boolean => texts === PROBE_TEXTS;
-
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  try {
-    await timeout(ms, undefined, { signal });
-  } catch (error) {
-    signal.throwIfAborted();
-    throw error;
-  }
-}
