@@ -13,7 +13,8 @@ export type Config = Readonly<{
   /** The first that is set of EMBEDD_API_KEY, EMBEDD_API_KEY_FILE (then undefined here) and the provider's own variable. */
   apiKey: Secret | undefined;
   apiKeyFile: string | undefined;
-  baseUrl: string | undefined;
+  /** It may hold a password. */
+  baseUrl: Secret | undefined;
   model: string | undefined;
   deployment: string | undefined;
   headers: Secret<Record<string, string>> | undefined;
@@ -79,7 +80,8 @@ export function loadConfig(
     provider: value.EMBEDD_PROVIDER,
     apiKey: apiKey(value),
     apiKeyFile: value.EMBEDD_API_KEY_FILE,
-    baseUrl: value.EMBEDD_BASE_URL,
+    baseUrl:
+      value.EMBEDD_BASE_URL === undefined ? undefined : new Secret(value.EMBEDD_BASE_URL, "EMBEDD_BASE_URL"),
     model: value.EMBEDD_MODEL,
     deployment: value.EMBEDD_DEPLOYMENT,
     headers: value.EMBEDD_HEADERS,

@@ -38,6 +38,7 @@ export const ERROR_CODES = {
   embedded_start: { kind: "configuration", meaning: "Embedded PostgreSQL does not start in its directory.", fix: "Move the directory away, or choose another with EMBEDD_DATA_DIR." },
   embedding_type: { kind: "configuration", meaning: "The embedding column is neither vector(n) nor halfvec(n).", fix: "Add a column of type vector(n), and name it with --embedding." },
   existing_vectors: { kind: "configuration", meaning: "The embedding column has vectors, and embedd cannot know whether they belong to the texts as they are now.", fix: "Add --existing refresh to re-embed their rows, or --existing keep to trust them." },
+  failed_input: { kind: "row", meaning: "The server fails on this text each time, while it embeds others.", fix: "Change the text, or run `embedd retry`." },
   forbidden: { kind: "provider", meaning: "The API key has no permission for the model.", fix: "Give the key that permission, or use another key." },
   foreign_migrations: { kind: "configuration", meaning: "Another application uses graphile_migrate.migrations in this database.", fix: "Run `embedd migrate --sql | psql -v ON_ERROR_STOP=1 \"$DATABASE_URL\"`." },
   generated_column: { kind: "configuration", meaning: "The embedding column is generated, so embedd cannot write it.", fix: "Name an ordinary column with --embedding." },
@@ -89,6 +90,7 @@ export const ERROR_CODES = {
   provider_closed: { kind: "provider", meaning: "The program used a provider after closing it.", fix: "Close the provider after the worker has stopped." },
   quota: { kind: "provider", meaning: "The account's quota is used up.", fix: "Wait, or raise the quota with the provider." },
   rate_limited: { kind: "provider", meaning: "The server received too many requests or tokens.", fix: "Nothing: embedd waits as long as the server asks." },
+  redirect: { kind: "configuration", meaning: "The server redirects to another address, which embedd does not follow: it would send the key and the texts there.", fix: "Set EMBEDD_BASE_URL to the address that the message names, if it is yours." },
   refused: { kind: "configuration", meaning: "The embedd schema refused the command with a code that this version does not know.", fix: "Follow the message, or use the version of embedd that migrated the database." },
   refused_input: { kind: "row", meaning: "The server rejects this text.", fix: "Change the text, or run `embedd retry`." },
   same_model: { kind: "configuration", meaning: "The column already uses that model and dimension.", fix: "Nothing, or name another model." },
@@ -114,6 +116,7 @@ export const ERROR_CODES = {
   white_space: { kind: "row", meaning: "The text is nothing but white space. The row counts as blank, not as failed.", fix: "Nothing: an edit makes the row pending." },
   wrong_answer: { kind: "provider", meaning: "The server's answer is not a valid embeddings answer.", fix: "Check EMBEDD_BASE_URL; embedd tries again." },
   wrong_dimensions: { kind: "provider", meaning: "The model returned a number of dimensions that the column does not have.", fix: "Set EMBEDD_DIMENSIONS or EMBEDD_MODEL, or use a column with the model's dimension." },
+  wrong_model: { kind: "provider", meaning: "The server answered with another model than the one asked for.", fix: "Set EMBEDD_MODEL or EMBEDD_DEPLOYMENT to the model that the server runs." },
 } as const satisfies Record<string, ErrorEntry>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;

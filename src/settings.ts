@@ -37,15 +37,10 @@ function oneOf<const T extends readonly [string, ...string[]]>(choices: T) {
 
 const text = () => z.string().min(1);
 
-const baseUrl = text()
-  .refine(
-    (value) => /^https?:\/\//.test(value) && URL.canParse(value),
-    "must look like https://host/v1, without /embeddings",
-  )
-  .refine(
-    (value) => !URL.canParse(value) || (new URL(value).username === "" && new URL(value).password === ""),
-    "must not contain a user or password; use EMBEDD_API_KEY or EMBEDD_HEADERS",
-  );
+const baseUrl = text().refine(
+  (value) => /^https?:\/\//.test(value) && URL.canParse(value),
+  "must look like https://host/v1, without /embeddings",
+);
 
 const headers = z.string().transform((value, context) => {
   const parsed = parseHeaders(value);
@@ -108,7 +103,8 @@ export const SETTING_GROUPS = {
     AZURE_OPENAI_API_KEY: text().optional().describe("API key for `azure`."),
     EMBEDD_BASE_URL: baseUrl.optional().meta({
       preset: "baseUrl",
-      description: "Address of the server, without /embeddings.",
+      description:
+        "Address of the server, without /embeddings. A user and password in it are sent as basic authentication.",
     }),
     EMBEDD_MODEL: text().optional().meta({
       preset: "model",

@@ -206,7 +206,7 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
       },
       known === undefined ? "the database failed, trying again" : "the provider failed, trying again",
     );
-    if (known?.kind === "provider") {
+    if (known?.kind === "provider" || known?.kind === "configuration") {
       waitShown = true;
       await setWait(context.pool, pipeline.id, known.message, ms).catch(() => undefined);
     }

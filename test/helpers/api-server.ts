@@ -50,6 +50,10 @@ export interface ApiServerOptions {
   base64?: "taken" | "ignored" | "refused";
   /** Sent with every good answer. */
   headers?: () => Record<string, string>;
+  /** `none`: good answers have no `usage`. @default reported */
+  usage?: "reported" | "none";
+  /** The model that good answers name. @default the request's */
+  model?: string;
   /** Tokens of a text in `usage`. @default its number of words */
   tokens?: (text: string) => number;
 }
@@ -206,7 +210,7 @@ function goodAnswer(
   return {
     object: "list",
     data: change(items),
-    model,
-    usage: { prompt_tokens: tokens, total_tokens: tokens },
+    model: options.model ?? model,
+    ...(options.usage !== "none" && { usage: { prompt_tokens: tokens, total_tokens: tokens } }),
   };
 }

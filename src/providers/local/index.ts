@@ -1,6 +1,8 @@
 import { DEFAULTS } from "../../defaults.js";
 import { EmbeddError } from "../../errors.js";
 import type { EmbedOptions, Provider, RequestUsage } from "../provider.js";
+import { requireAll } from "../failed-texts.js";
+import type { TextResult } from "../failed-texts.js";
 import { requireUsable } from "../unusable-vectors.js";
 import { planMicroBatches } from "./batching.js";
 import type { MicroBatch } from "./batching.js";
@@ -25,6 +27,8 @@ export interface LocalProviderOptions {
 
 /** Enough rows to group similar lengths; more would only delay the first write. */
 const MAX_BATCH_ROWS = 512;
+/** Any model can embed one of them: the first is the special tokens alone, where the tokenizer adds any. */
+const HARMLESS_TEXTS = ["", "embedd"];
 /** One call computes while the next one tokenizes. */
 const CONCURRENCY = 2;
 
@@ -65,13 +69,14 @@ export async function createLocalProvider(options: LocalProviderOptions = {}): P
     embed: async (texts, options) =>
       requireUsable(
         name,
-        await embedMetered({ tokenizer, session, dimensions, tokenBudget }, texts, options),
+        await embedMetered({ name, tokenizer, session, dimensions, tokenBudget }, texts, options),
       ),
     close: () => session.close(),
   };
 }
 
 interface Stages {
+  name: string;
   tokenizer: Tokenizer;
   session: InferenceSession;
   dimensions: number;
@@ -91,10 +96,10 @@ async function embedMetered(
   const reservation = await meter?.reserve(tokens);
   let spent: RequestUsage = { requests: 0, tokens: 0 };
   try {
-    const vectors = await embed(stages, ids, signal);
+    const results = await embed(stages, ids, signal);
     const cutTexts = encoded.filter(({ cut }, i) => cut || cutBefore?.has(texts[i] ?? "") === true).length;
     spent = { requests: 0, tokens, texts: texts.length, cutTexts };
-    return vectors;
+    return requireAll(results);
   } finally {
     reservation?.settle(spent);
   }
@@ -104,26 +109,56 @@ async function embed(
   stages: Stages,
   ids: readonly Int32Array[],
   signal: AbortSignal | undefined,
-): Promise<Float32Array[]> {
+): Promise<TextResult[]> {
   const lengths = ids.map((tokens) => tokens.length);
-  const vectors = new Array<Float32Array>(ids.length);
+  const results = new Array<TextResult>(ids.length);
 
   const infer = async (batch: MicroBatch): Promise<void> => {
     const packed = pack(ids, batch);
     const flat = await stages.session.run(packed.ids, packed.lengths, batch.length);
-    unpack(flat, batch, stages.dimensions, vectors);
+    unpack(flat, batch, stages.dimensions, results);
+  };
+  const inferEach = async (batch: MicroBatch): Promise<void> => {
+    try {
+      await infer(batch);
+    } catch (error) {
+      if (!(error instanceof EmbeddError) || error.code !== "local_inference_failed") throw error;
+      const [row] = batch.rows;
+      if (batch.rows.length === 1 && row !== undefined) {
+        results[row] = await textFault(stages, error);
+        return;
+      }
+      for (const row of batch.rows) {
+        signal?.throwIfAborted();
+        await inferEach({ rows: [row], length: lengths[row] ?? 0 });
+      }
+    }
   };
   // Keeps one micro-batch queued, so that the session thread never waits for the main thread.
   let previous: Promise<void> = Promise.resolve();
   for (const batch of planMicroBatches(lengths, stages.tokenBudget)) {
     signal?.throwIfAborted();
-    const current = infer(batch);
+    const current = inferEach(batch);
     current.catch(() => undefined);
     await orAborted(previous, signal);
     previous = current;
   }
   await orAborted(previous, signal);
-  return vectors;
+  return results;
+}
+
+/**
+ * The model failed on one text, for example because of a token that it does not know.
+ * @throws the fault itself if the model fails on a harmless text too
+ */
+async function textFault(
+  { name, tokenizer, session }: Stages,
+  { message }: EmbeddError,
+): Promise<EmbeddError> {
+  const encoded = await tokenizer.encode(HARMLESS_TEXTS);
+  const ids = Int32Array.from(encoded.find(({ ids }) => ids.length > 0)?.ids ?? []);
+  await session.run(ids, Int32Array.of(ids.length), ids.length);
+  return new EmbeddError(`${name} fails on this text: ${message}`, { kind: "row", code: "failed_input" });
 }
 
 /** Rejects on abort without waiting for the session thread, which cannot be interrupted. */
@@ -160,13 +195,13 @@ function pack(ids: readonly Int32Array[], { rows, length }: MicroBatch): PackedB
   return packed;
 }
 
-function unpack(flat: Float32Array, { rows }: MicroBatch, dimensions: number, vectors: Float32Array[]): void {
+function unpack(flat: Float32Array, { rows }: MicroBatch, dimensions: number, results: TextResult[]): void {
   if (flat.length !== rows.length * dimensions) {
     const message = `the model returned ${flat.length} values for ${rows.length} vectors of ${dimensions}`;
     throw new EmbeddError(message, { kind: "configuration", code: "model_config" });
   }
   rows.forEach((row, i) => {
     // Copied, so that a retained vector does not retain the whole micro-batch.
-    vectors[row] = flat.slice(i * dimensions, (i + 1) * dimensions);
+    results[row] = flat.slice(i * dimensions, (i + 1) * dimensions);
   });
 }

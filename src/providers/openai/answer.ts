@@ -5,6 +5,8 @@ export interface Answer {
   vectors: Float32Array[];
   /** null: the server does not report usage. */
   tokens: number | null;
+  /** The server's name for the model that made them; null: it names none. */
+  model: string | null;
 }
 
 /** The answer does not match the request. The message never quotes the answer. */
@@ -12,25 +14,51 @@ export class WrongAnswer extends Error {
   override readonly name = "WrongAnswer";
 }
 
-/** @throws WrongAnswer unless the body has exactly one vector per input, all of the same length */
+/**
+ * A missing index means the item's position, as long as all others agree with their own.
+ * @throws WrongAnswer unless the body has exactly one item per input, with vectors of the same length; an item without a
+ *   vector counts as one that is not finite, if others have one
+ */
 export function parseAnswer(body: unknown, inputs: number): Answer {
   const data = field(body, "data");
-  if (!Array.isArray(data)) throw new WrongAnswer("something that is not a list of embeddings");
+  if (!Array.isArray(data)) throw new WrongAnswer(`${whatElse(body)}; check EMBEDD_BASE_URL`);
   if (data.length !== inputs) throw new WrongAnswer(`${data.length} embeddings for ${inputs} texts`);
-  const vectors = new Array<Float32Array | undefined>(inputs).fill(undefined);
-  let length: number | null = null;
-  for (const item of data as unknown[]) {
-    const index = field(item, "index");
-    if (typeof index !== "number" || !Number.isInteger(index) || index < 0 || index >= inputs) {
+  const items = data as unknown[];
+  const positional = items.some((item) => (field(item, "index") ?? null) === null);
+  const vectors = new Array<Float32Array | null | undefined>(inputs).fill(undefined);
+  items.forEach((item, position) => {
+    const given = field(item, "index") ?? position;
+    const index = typeof given === "number" && (!positional || given === position) ? given : -1;
+    if (!Number.isInteger(index) || index < 0 || index >= inputs) {
       throw new WrongAnswer("an embedding without a usable index");
     }
     if (vectors[index] !== undefined) throw new WrongAnswer(`index ${index} twice`);
-    const vector = decode(field(item, "embedding"));
-    length ??= vector.length;
-    if (vector.length !== length || length === 0) throw new WrongAnswer("embeddings of different lengths");
-    vectors[index] = normalize(vector);
-  }
-  return { vectors: vectors.filter((vector) => vector !== undefined), tokens: usage(body) };
+    vectors[index] = decode(field(item, "embedding"));
+  });
+  const length = vectors.find((vector) => vector instanceof Float32Array)?.length ?? 0;
+  if (length === 0) throw new WrongAnswer("no vector");
+  return {
+    vectors: vectors.map((vector) => {
+      if (vector === null || vector === undefined) return new Float32Array(length).fill(NaN);
+      if (vector.length !== length) throw new WrongAnswer("embeddings of different lengths");
+      return normalize(vector);
+    }),
+    tokens: usage(body),
+    model: textField(body, "model"),
+  };
+}
+
+/** Some servers answer 200 with an error, for example LM Studio to an unknown address. */
+function whatElse(body: unknown): string {
+  const error = (field(body, "error") ?? null) !== null;
+  return error ? "an error with status 200" : "something that is not a list of embeddings";
+}
+
+/** The status that an answer with status 200 names in its body, as gateways do; null: none. */
+export function statusInBody(body: unknown): number | null {
+  const code = Number(field(field(body, "error"), "code") ?? NaN);
+  const failed = field(body, "data") === undefined && Number.isInteger(code) && code >= 400 && code <= 599;
+  return failed ? code : null;
 }
 
 /** Components of the vectors; null: there are none. */
@@ -38,8 +66,9 @@ export function dimensionsOf({ vectors }: Answer): number | null {
   return vectors[0]?.length ?? null;
 }
 
-/** Decodes base64 of little-endian float32, or a plain array from servers without base64. */
-function decode(embedding: unknown): Float32Array {
+/** Decodes base64 of little-endian float32, or a plain array from servers without base64. @returns null: none */
+function decode(embedding: unknown): Float32Array | null {
+  if (embedding === null || (Array.isArray(embedding) && embedding.length === 0)) return null;
   if (typeof embedding === "string") {
     const bytes = Buffer.from(embedding, "base64");
     if (bytes.length % 4 !== 0) throw new WrongAnswer("base64 that is not float32");
@@ -62,6 +91,11 @@ function usage(body: unknown): number | null {
   const reported = field(body, "usage");
   const tokens = field(reported, "prompt_tokens") ?? field(reported, "total_tokens");
   return typeof tokens === "number" && Number.isFinite(tokens) && tokens >= 0 ? Math.ceil(tokens) : null;
+}
+
+function textField(body: unknown, name: string): string | null {
+  const value = field(body, name);
+  return typeof value === "string" && value !== "" ? value : null;
 }
 
 function field(value: unknown, name: string): unknown {

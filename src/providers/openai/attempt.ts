@@ -1,6 +1,7 @@
 import { dimensionsOf } from "./answer.js";
+import { compareModel } from "./answered-model.js";
 import type { Client, WireRequest } from "./client.js";
-import { classify, wrongDimensions } from "./errors.js";
+import { classify, wrongDimensions, wrongModel } from "./errors.js";
 import type { Failure } from "./errors.js";
 import type { ApiSettings } from "./settings.js";
 
@@ -14,21 +15,28 @@ export interface AttemptRequest {
 
 export type AttemptResult = { answer: Awaited<ReturnType<Client["create"]>> } | { failure: Failure };
 
+export interface AttemptHooks {
+  /** Called when the whole body has arrived, before it is parsed. */
+  onReceived: () => void;
+  /** Called when the server names a model that may be another one. */
+  onOtherModel: (answered: string) => void;
+}
+
 /**
- * Sends one request, bounded by `settings.timeoutMs`, and checks the dimensions of its answer.
- * @param onReceived called when the whole body has arrived, before it is parsed
+ * Sends one request, bounded by `settings.timeoutMs`, and checks the dimensions and the model of its answer.
  * @throws the signal's reason when aborted, and nothing else
  */
 export async function attemptRequest(
   client: Client,
   settings: ApiSettings,
   { texts, dimensions, encoding, signal }: AttemptRequest,
-  onReceived: () => void,
+  { onReceived, onOtherModel }: AttemptHooks,
 ): Promise<AttemptResult> {
   const abort = new AbortController();
   const onAbort = (): void => abort.abort();
   signal.addEventListener("abort", onAbort, { once: true });
   let timedOut = false;
+  let sent = false;
   const timer = setTimeout(() => {
     timedOut = true;
     abort.abort();
@@ -38,16 +46,24 @@ export async function attemptRequest(
     const answer = await client.create(
       { texts, dimensions: dimensionsToSend(settings, dimensions), encoding },
       abort.signal,
-      onReceived,
+      {
+        onSent: () => {
+          sent = true;
+        },
+        onReceived,
+      },
     );
     const got = dimensionsOf(answer);
     if (dimensions !== null && got !== null && got !== dimensions) {
       return { failure: wrongDimensions(settings, dimensions, got) };
     }
+    const model = compareModel(settings, answer.model);
+    if (model === "other") return { failure: wrongModel(settings, answer.model ?? "") };
+    if (model === "unclear") onOtherModel(answer.model ?? "");
     return { answer };
   } catch (error) {
     if (signal.aborted) throw signal.reason;
-    return { failure: classify(error, settings, timedOut ? settings.timeoutMs : null) };
+    return { failure: classify(error, settings, { timedOut, sent }) };
   } finally {
     clearTimeout(timer);
     signal.removeEventListener("abort", onAbort);

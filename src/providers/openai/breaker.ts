@@ -12,6 +12,10 @@ import { EmbeddError } from "../../errors.js";
  * Off-the-shelf breakers only count failures, and do not expose why or for how long they are open.
  */
 export interface Breaker {
+  /** Whether two more failures open it. */
+  readonly nearlyOpen: boolean;
+  /** Whether the next request is the probe. */
+  readonly halfOpen: boolean;
   /** Call before a request. @throws EmbeddError while open: the cause, with the remaining time to wait */
   enter(): void;
   /** After each `enter` that did not throw, call one of these four. */
@@ -42,6 +46,12 @@ export function createBreaker(now: () => number = () => performance.now(), rando
   }
 
   return {
+    get nearlyOpen() {
+      return open === null && failures >= FAILURES_IN_A_ROW - 2;
+    },
+    get halfOpen() {
+      return open !== null && !open.probing && now() >= open.until;
+    },
     enter() {
       if (open === null) return;
       const left = open.probing ? PROBE_MS : open.until - now();

@@ -1,20 +1,27 @@
 import { setImmediate as turn } from "node:timers/promises";
-import { OpenAI } from "openai";
+import { APIError, OpenAI } from "openai";
 import type { Answer } from "./answer.js";
-import { parseAnswer } from "./answer.js";
+import { parseAnswer, statusInBody } from "./answer.js";
+import { openConnections } from "./connections.js";
 import type { ApiSettings } from "./settings.js";
 
 /** Sends single requests through OpenAI's SDK. */
 export interface Client {
-  /**
-   * @param onReceived called when the whole body has arrived, before it is parsed
-   * @throws an error that `classify` understands
-   */
+  /** @throws an error that `classify` understands */
   create(
     request: WireRequest,
     signal: AbortSignal,
-    onReceived: () => void,
+    progress: Progress,
   ): Promise<Answer & { headers: Headers }>;
+  /** Closes the connections. Idempotent. */
+  close(): Promise<void>;
+}
+
+export interface Progress {
+  /** Called when the connection is ready and the first byte of the request is about to be written. */
+  onSent: () => void;
+  /** Called when the whole body has arrived, before it is parsed. */
+  onReceived: () => void;
 }
 
 export interface WireRequest {
@@ -27,11 +34,11 @@ export interface WireRequest {
 /**
  * Uses the SDK for transport only. Its retries are off because they bypass the breaker and the meter, its
  * log is off because it contains inputs, and it reads no settings from the environment. Its timeout stops at
- * the first byte of the answer, so the caller's signal must bound the whole request. Node's `fetch` provides
- * the connections: kept alive, one per request in flight.
+ * the first byte of the answer, so the caller's signal must bound the whole request.
  */
 export function createClient(settings: ApiSettings): Client {
   const { key, keyHeader, baseUrl, query, headers, wireModel, timeoutMs } = settings;
+  const connections = openConnections(baseUrl);
   const sdk = new OpenAI({
     baseURL: baseUrl,
     defaultQuery: query,
@@ -44,12 +51,13 @@ export function createClient(settings: ApiSettings): Client {
     maxRetries: 0,
     timeout: timeoutMs,
     logLevel: "off",
+    fetch: connections.fetch,
   });
   // The SDK has no option for this: it would send OPENAI_CUSTOM_HEADERS, perhaps with a key, to any host.
   Reflect.set(Reflect.get(sdk, "_options") as object, "defaultHeaders", undefined);
 
   return {
-    async create({ texts, dimensions, encoding }, signal, onReceived) {
+    async create({ texts, dimensions, encoding }, signal, { onSent, onReceived }) {
       const current = key.current();
       const authorization = keyHeader === "authorization" && current !== null ? `Bearer ${current}` : null;
       const response = await sdk.embeddings
@@ -67,6 +75,7 @@ export function createClient(settings: ApiSettings): Client {
               ...(keyHeader === "api-key" && current !== null && { "api-key": current }),
               ...headers.reveal(),
             },
+            fetchOptions: connections.optionsOf(onSent),
           },
         )
         .asResponse();
@@ -74,7 +83,11 @@ export function createClient(settings: ApiSettings): Client {
       onReceived();
       // Parsing takes a few milliseconds; let the next request go out first.
       await turn();
-      return { ...parseAnswer(JSON.parse(body), texts.length), headers: response.headers };
+      const parsed: unknown = JSON.parse(body);
+      const status = statusInBody(parsed);
+      if (status !== null) throw APIError.generate(status, parsed as object, undefined, response.headers);
+      return { ...parseAnswer(parsed, texts.length), headers: response.headers };
     },
+    close: () => connections.close(),
   };
 }

@@ -2,7 +2,17 @@ import { APIConnectionError, APIError } from "openai";
 import type { ErrorCode } from "../../error-codes.js";
 import { EmbeddError } from "../../errors.js";
 import { WrongAnswer } from "./answer.js";
+import { safeName } from "./answered-model.js";
 import { retryAfterMs } from "./headers.js";
+import {
+  INPUT_CODES,
+  QUOTA_CODES,
+  REQUEST_CODES,
+  REQUEST_PARAMS,
+  known,
+  requestId,
+  systemCode,
+} from "./safe-parts.js";
 import type { ApiSettings } from "./settings.js";
 
 /**
@@ -12,14 +22,19 @@ import type { ApiSettings } from "./settings.js";
 export interface Failure {
   error: EmbeddError;
   /**
-   * `retry`: transient. `stop`: lasts until someone fixes it, or for hours. `input`: an input is at fault.
-   * `unclear`: an input or the whole request is at fault. `base64`: the server supports only floats.
+   * `retry`: transient. `doubtful`: transient, or caused by a text or by the size of the request. `stop`: lasts until
+   * someone fixes it, or for hours. `input`: an input is at fault. `unclear`: an input or the whole request is at
+   * fault. `base64`: the server supports only floats.
    */
-  meaning: "retry" | "stop" | "input" | "unclear" | "base64";
+  meaning: "retry" | "doubtful" | "stop" | "input" | "unclear" | "base64";
   /** The server is overloaded. */
   overload: boolean;
   /** They can report rate limits. */
   headers?: Headers;
+  /** The HTTP status of the answer. */
+  status?: number;
+  /** Whether the request was written to a connection. */
+  sent: boolean;
   /** Whether the server may have computed and billed the request. */
   maybeSpent: boolean;
 }
@@ -29,41 +44,36 @@ export const STOP_MS = 60_000;
 /** A rate limit that asks for a longer wait counts as a quota. */
 const QUOTA_MS = 600_000;
 
-const QUOTA_CODES = new Set(["insufficient_quota", "billing_hard_limit_reached", "billing_not_active"]);
-const INPUT_CODES = new Set(["context_length_exceeded", "string_above_max_length", "content_filter"]);
-const REQUEST_PARAMS = new Set(["model", "dimensions", "user"]);
-const REQUEST_CODES = new Set([
-  "model_not_found",
-  "invalid_model",
-  "unknown_model",
-  "DeploymentNotFound",
-  "OperationNotSupported",
-  "unknown_parameter",
-  "unsupported_parameter",
-]);
+type Named = Pick<ApiSettings, "baseUrl" | "wireModel" | "inputTokens" | "key" | "keyFrom" | "timeoutMs">;
 
-type Named = Pick<ApiSettings, "baseUrl" | "wireModel" | "inputTokens" | "key" | "keyFrom">;
-
-/** Classifies what a request threw. @param timeoutMs set if the request timed out */
-export function classify(thrown: unknown, settings: Named, timeoutMs: number | null): Failure {
+/** Classifies what a request threw. @param sent whether the request was written to a connection */
+export function classify(
+  thrown: unknown,
+  settings: Named,
+  { timedOut, sent }: { timedOut: boolean; sent: boolean },
+): Failure {
   const host = new URL(settings.baseUrl).host;
-  if (timeoutMs !== null) {
-    return transient("timeout", `${host} did not answer within ${timeoutMs} ms`, { maybeSpent: true });
+  if (timedOut) {
+    const late = sent ? "did not answer" : "could not be reached";
+    return lost("timeout", `${host} ${late} within ${settings.timeoutMs} ms`, sent);
   }
   if (thrown instanceof WrongAnswer) {
-    return transient("wrong_answer", `${host} returned ${thrown.message}`, { maybeSpent: true });
+    return lost("wrong_answer", `${host} returned ${thrown.message}`, true);
   }
   if (thrown instanceof APIError && !(thrown instanceof APIConnectionError) && thrown.status !== undefined) {
-    return classifyStatus(thrown as StatusError, settings, host);
+    const answered = thrown as StatusError;
+    return { ...classifyStatus(answered, settings, host), status: answered.status };
   }
   if (thrown instanceof SyntaxError) {
-    return transient("wrong_answer", `${host} returned invalid JSON`, { maybeSpent: true });
+    return lost("wrong_answer", `${host} returned invalid JSON; check EMBEDD_BASE_URL`, true);
   }
   const code = systemCode(thrown);
-  const neverSent = code === "ECONNREFUSED" || code === "ENOTFOUND" || code === "EAI_AGAIN";
-  return transient("unreachable", `the connection to ${host} failed${code === null ? "" : ` (${code})`}`, {
-    maybeSpent: !neverSent,
-  });
+  const via = code === "UND_ERR_ABORTED" ? "; the proxy refused it, check HTTPS_PROXY and HTTP_PROXY" : "";
+  return lost(
+    "unreachable",
+    `the connection to ${host} failed${code === null ? "" : ` (${code})`}${via}`,
+    sent,
+  );
 }
 
 type StatusError = APIError & { status: number };
@@ -76,7 +86,10 @@ function classifyStatus(thrown: StatusError, settings: Named, host: string): Fai
   const answered = `${host} answered ${status}${code === null ? "" : ` ${code}`}${requestId(thrown.requestID)}`;
   const { key, keyFrom, wireModel, inputTokens } = settings;
 
-  if (code !== null && QUOTA_CODES.has(code)) {
+  if (status >= 300 && status < 400) {
+    return redirected(answered, settings.baseUrl, thrown.headers?.get("location") ?? "");
+  }
+  if (status === 402 || (code !== null && QUOTA_CODES.has(code))) {
     return stop("quota", `${answered}: the account's quota is used up`, wait ?? QUOTA_MS);
   }
   if (status === 429 || (status === 403 && wait !== null)) {
@@ -127,10 +140,26 @@ function classifyStatus(thrown: StatusError, settings: Named, host: string): Fai
       meaning: namesInput || status === 413 ? "input" : "unclear",
     };
   }
-  if (status === 408 || status === 409 || status === 425 || status >= 500) {
-    return transient("unavailable", answered, { wait, overload: status === 503 && wait !== null });
+  if (status === 408 || status === 409 || status === 425 || status === 424 || status >= 500) {
+    const overload = status === 503 && wait !== null;
+    const failure = transient("unavailable", answered, { wait, overload });
+    return (status >= 500 || status === 424) && !overload ? { ...failure, meaning: "doubtful" } : failure;
   }
   return stop("bad_request", answered);
+}
+
+/** A redirect would carry the key, the headers and the texts to a server that nobody named. */
+function redirected(answered: string, baseUrl: string, location: string): Failure {
+  const target = URL.canParse(location, baseUrl) ? new URL(location, baseUrl).origin : "no address";
+  const message = `${answered}: it redirects to ${target}, and embedd follows no redirect; set EMBEDD_BASE_URL to the server that answers`;
+  const failure = stop("redirect", message);
+  const error = new EmbeddError(message, {
+    kind: "configuration",
+    code: "redirect",
+    retryAfterMs: STOP_MS,
+    hint: "echo $EMBEDD_BASE_URL",
+  });
+  return { ...failure, error };
 }
 
 /** The server refuses the request regardless of its texts. @param answered the status line of the message */
@@ -147,6 +176,12 @@ export function wrongDimensions(settings: ApiSettings, asked: number, got: numbe
   return { ...stop("wrong_dimensions", message), maybeSpent: true };
 }
 
+export function wrongModel(settings: ApiSettings, got: string): Failure {
+  const host = new URL(settings.baseUrl).host;
+  const message = `${host} answered with ${safeName(got)} where ${settings.model} was asked for; set EMBEDD_MODEL or EMBEDD_DEPLOYMENT to what it runs`;
+  return { ...stop("wrong_model", message), maybeSpent: true };
+}
+
 export function tooLong(model: string, limit: number): EmbeddError {
   return new EmbeddError(`the text is longer than ${model}'s limit of ${limit} tokens`, {
     kind: "row",
@@ -156,23 +191,45 @@ export function tooLong(model: string, limit: number): EmbeddError {
 
 function refusedInput(answered: string): Omit<Failure, "meaning"> {
   const error = new EmbeddError(answered, { kind: "row", code: "refused_input" });
-  return { error, overload: false, maybeSpent: false };
+  return { error, overload: false, sent: true, maybeSpent: false };
+}
+
+/**
+ * The server cannot embed a text, or as many texts at once: it failed on them, and then embedded a harmless text.
+ * @param failure how it failed
+ */
+export function failedInput({ error }: Failure, texts: number): EmbeddError {
+  const which = texts === 1 ? "this text" : `a request with these ${texts} texts`;
+  return new EmbeddError(`${error.message}, each time for ${which}, while it embeds others`, {
+    kind: "row",
+    code: "failed_input",
+  });
+}
+
+/** The server answered a harmless text, but with nothing usable. */
+export function unusableProbe({ message }: EmbeddError): Failure {
+  return lost("wrong_answer", `${message} for a harmless text`, true);
 }
 
 interface TransientOptions {
   wait?: number | null;
   overload?: boolean;
-  maybeSpent?: boolean;
 }
 
 function transient(code: ErrorCode, message: string, options: TransientOptions = {}): Failure {
-  const { wait = null, overload = false, maybeSpent = false } = options;
+  const { wait = null, overload = false } = options;
   return {
     error: new EmbeddError(message, { kind: "provider", code, ...(wait !== null && { retryAfterMs: wait }) }),
     meaning: "retry",
     overload,
-    maybeSpent,
+    sent: true,
+    maybeSpent: false,
   };
+}
+
+/** No usable answer came. A server that was never asked says nothing about the texts, and bills nothing. */
+function lost(code: ErrorCode, message: string, sent: boolean): Failure {
+  return { ...transient(code, message), meaning: sent ? "doubtful" : "retry", sent, maybeSpent: sent };
 }
 
 function stop(code: ErrorCode, message: string, retryAfterMs = STOP_MS): Failure {
@@ -180,37 +237,7 @@ function stop(code: ErrorCode, message: string, retryAfterMs = STOP_MS): Failure
     error: new EmbeddError(message, { kind: "provider", code, retryAfterMs }),
     meaning: "stop",
     overload: false,
+    sent: true,
     maybeSpent: false,
   };
-}
-
-/** The only parts of an answer that messages repeat; an unknown code could be any text. */
-const KNOWN_CODES = new Set([
-  ...QUOTA_CODES,
-  ...INPUT_CODES,
-  ...REQUEST_CODES,
-  "invalid_api_key",
-  "invalid_request_error",
-  "rate_limit_exceeded",
-  "server_error",
-  "overloaded",
-]);
-
-function known(value: unknown): string | null {
-  return typeof value === "string" && KNOWN_CODES.has(value) ? value : null;
-}
-
-/** The server's request id, for its support. */
-function requestId(value: unknown): string {
-  return typeof value === "string" && /^(req_)?[\da-f-]{16,64}$/i.test(value) ? ` (request ${value})` : "";
-}
-
-/** A code such as ECONNRESET, which `fetch` nests several causes deep. */
-function systemCode(thrown: unknown): string | null {
-  for (let error = thrown, depth = 0; error instanceof Error && depth < 5; error = error.cause, depth++) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (typeof code === "string" && /^[A-Z][A-Z0-9_]+$/.test(code)) return code;
-    if (error instanceof AggregateError && error.errors.length > 0) return systemCode(error.errors[0]);
-  }
-  return null;
 }

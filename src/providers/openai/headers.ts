@@ -3,7 +3,7 @@
 /** Ask again after a day even if the server requests a longer wait. */
 const LONGEST_MS = 86_400_000;
 
-/** Reads `retry-after-ms` or `retry-after` (seconds or an HTTP date). @returns milliseconds from now; null: absent */
+/** Reads `retry-after-ms` or `retry-after` (seconds, an HTTP date, or a duration such as `30s`). @returns milliseconds from now; null: absent */
 export function retryAfterMs(headers: Headers, now: number): number | null {
   const ms = requestedWaitMs(headers, now);
   return ms === null ? null : Math.min(ms, LONGEST_MS);
@@ -16,6 +16,8 @@ function requestedWaitMs(headers: Headers, now: number): number | null {
   if (text === undefined || text === "") return null;
   const seconds = Number(text);
   if (Number.isFinite(seconds)) return Math.max(seconds, 0) * 1_000;
+  const duration = durationMs(text);
+  if (duration !== null) return duration;
   const date = Date.parse(text);
   return Number.isNaN(date) ? null : Math.max(date - now, 0);
 }

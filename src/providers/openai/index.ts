@@ -1,7 +1,10 @@
 import { setMaxListeners } from "node:events";
 import { EmbeddError } from "../../errors.js";
 import type { EmbedOptions, Provider } from "../provider.js";
+import { requireAll } from "../failed-texts.js";
+import type { TextResult } from "../failed-texts.js";
 import { requireUsable, unusableVector } from "../unusable-vectors.js";
+import { modelLogger } from "./answered-model.js";
 import { createBreaker } from "./breaker.js";
 import { createClient } from "./client.js";
 import { tooLong } from "./errors.js";
@@ -13,7 +16,9 @@ import { createRequester } from "./request.js";
 import type { Requester } from "./request.js";
 import { resolveSettings } from "./settings.js";
 import type { ApiProviderOptions, ApiSettings, Log } from "./settings.js";
-import { splitRequests } from "./split-requests.js";
+import { createRequestSize } from "./request-size.js";
+import { createInputSender } from "./send-inputs.js";
+import type { InputSender } from "./send-inputs.js";
 import type { Input } from "./split-requests.js";
 import { estimatingCounter, loadCl100k } from "./tokens.js";
 import type { TokenCounter } from "./tokens.js";
@@ -32,18 +37,20 @@ export async function createApiProvider(options: ApiProviderOptions): Promise<Pr
   const settings = resolveSettings(options);
   const host = new URL(settings.baseUrl).host;
   const limiter = createLimiter(settings.concurrency, host);
+  const client = createClient(settings);
   const requester = createRequester({
     settings,
-    client: createClient(settings),
+    client,
     breaker: createBreaker(),
     limiter,
+    onOtherModel: modelLogger(settings, options.log),
   });
   const counter = settings.inputTokens === null ? estimatingCounter() : await loadCl100k();
   const dimensions = settings.dimensions ?? (await askDimensions(requester, settings));
   const closing = new AbortController();
   const stages: Stages = {
     settings: { ...settings, dimensions },
-    requester,
+    sender: createInputSender(requester, createRequestSize(settings, options.log)),
     counter,
     partialResults: createPartialResults(),
     closing: closing.signal,
@@ -81,14 +88,14 @@ export async function createApiProvider(options: ApiProviderOptions): Promise<Pr
     embed: (texts, embedOptions) => embed(stages, texts, embedOptions),
     close() {
       if (!closing.signal.aborted) closing.abort(closedError(settings.model));
-      return Promise.resolve();
+      return client.close();
     },
   };
 }
 
 interface Stages {
   settings: ApiSettings & { dimensions: number };
-  requester: Requester;
+  sender: InputSender;
   counter: TokenCounter;
   partialResults: PartialResults;
   closing: AbortSignal;
@@ -100,7 +107,7 @@ async function embed(
   texts: readonly string[],
   { signal, dimensions: asked, meter, cutBefore }: EmbedOptions = {},
 ): Promise<Float32Array[]> {
-  const { settings, requester, counter, partialResults, closing } = stages;
+  const { settings, sender, counter, partialResults, closing } = stages;
   const dimensions = asked ?? settings.dimensions;
   const abort = AbortSignal.any(signal === undefined ? [closing] : [signal, closing]);
   // Each request adds a listener, and a call can have many requests.
@@ -113,50 +120,33 @@ async function embed(
   const refuseCut = settings.longText === "refuse";
   if (cut > 0 && !refuseCut) stages.logCut(cut);
 
-  const vectors = new Array<Float32Array | undefined>(texts.length);
+  const results = new Array<TextResult>(texts.length);
   const inputs: Input[] = [];
   fitted.forEach(({ text, tokens, cut }, index) => {
-    if (cut && refuseCut) return;
-    vectors[index] = partialResults.take(text, dimensions);
-    if (vectors[index] !== undefined) return;
-    inputs.push({ index, text, tokens, cut: cut || cutBefore?.has(texts[index] ?? "") === true });
+    const known =
+      cut && refuseCut
+        ? tooLong(settings.model, settings.inputTokens ?? 0)
+        : partialResults.take(text, dimensions);
+    if (known !== undefined) results[index] = known;
+    else inputs.push({ index, text, tokens, cut: cut || cutBefore?.has(texts[index] ?? "") === true });
   });
-
-  const failures: unknown[] =
-    cut > 0 && refuseCut ? [tooLong(settings.model, settings.inputTokens ?? 0)] : [];
-  const send = async (request: readonly Input[]): Promise<void> => {
-    const answer = await requester.send({
-      texts: request.map(({ text }) => text),
-      tokens: request.reduce((sum, input) => sum + input.tokens, 0),
-      cutTexts: request.filter(({ cut }) => cut).length,
-      dimensions,
-      signal: abort,
-      meter,
-    });
-    request.forEach(({ index }, i) => (vectors[index] = answer[i]));
-  };
-  await Promise.all(
-    splitRequests(inputs, settings).map((request) =>
-      send(request).catch((error: unknown) => {
-        failures.push(error);
-      }),
-    ),
-  );
+  let failure: Error | null = null;
+  await sender
+    .send(inputs, { dimensions, signal: abort, meter }, ({ index }, result) => (results[index] = result))
+    .catch((error: unknown) => (failure = error as Error));
   abort.throwIfAborted();
-  if (failures.length === 0) {
-    try {
-      return requireUsable(settings.model, vectors as Float32Array[]);
-    } catch (error) {
-      failures.push(error);
-    }
+  try {
+    // A failure of the provider wins over a failure of a text: while one exists, no row is charged.
+    if (failure !== null) throw failure as Error;
+    return requireUsable(settings.model, requireAll(results));
+  } catch (error) {
+    fitted.forEach(({ text }, index) => {
+      const vector = results[index];
+      if (vector instanceof Float32Array && unusableVector(settings.model, vector) === null)
+        partialResults.store(text, dimensions, vector);
+    });
+    throw error;
   }
-  fitted.forEach(({ text }, index) => {
-    const vector = vectors[index];
-    if (vector !== undefined && unusableVector(settings.model, vector) === null)
-      partialResults.store(text, dimensions, vector);
-  });
-  // A failure of the provider wins over a failure of a text: while one exists, no row is charged.
-  throw failures.find((error) => !(error instanceof EmbeddError && error.kind === "row")) ?? failures[0];
 }
 
 function supports({ dimensions, shortens }: Stages["settings"], asked: number): boolean {

@@ -1,20 +1,23 @@
-import { setTimeout as timeout } from "node:timers/promises";
 import { backoffMs } from "../../backoff.js";
+import type { EmbeddError } from "../../errors.js";
+import { sleep } from "../../sleep.js";
 import type { RequestUsage, UsageMeter } from "../provider.js";
+import { unusableVector } from "../unusable-vectors.js";
 import { attemptRequest } from "./attempt.js";
 import type { Breaker } from "./breaker.js";
 import type { Client, WireRequest } from "./client.js";
-import { badRequest, STOP_MS } from "./errors.js";
+import { badRequest, failedInput, STOP_MS, unusableProbe } from "./errors.js";
 import type { Failure } from "./errors.js";
 import { LONGEST_WAIT_MS } from "./limiter.js";
-import type { Limiter } from "./limiter.js";
+import type { Limiter, Slot } from "./limiter.js";
 import type { ApiSettings } from "./settings.js";
 
 /** Sends requests, with retries where a retry can help. */
 export interface Requester {
   /**
    * @returns one vector per text
-   * @throws EmbeddError `row` when the server refuses an input, `provider` for every other failure
+   * @throws EmbeddError `row` when the server refuses an input, or fails on the texts of this request while it embeds
+   *   others; `configuration` for a redirect; `provider` for every other failure
    * @throws the signal's reason when aborted
    */
   send(request: EmbeddingRequest): Promise<Float32Array[]>;
@@ -29,6 +32,8 @@ export interface EmbeddingRequest {
   dimensions: number | null;
   signal: AbortSignal;
   meter?: UsageMeter | undefined;
+  /** Part of a request on which the server failed, so the same failure needs fewer attempts. @default false */
+  suspected?: boolean;
 }
 
 export interface RequesterParts {
@@ -36,63 +41,98 @@ export interface RequesterParts {
   client: Client;
   breaker: Breaker;
   limiter: Limiter;
+  /** Called when the server names a model that may be another one. */
+  onOtherModel: (answered: string) => void;
   /** The base of the exponential backoff with full jitter. @default 250 */
   retryBaseMs?: number;
 }
 
-/** After this many failures the caller decides. If 1 in 5 requests fails at random, that is 1 in 3,000. */
+/** If 1 in 5 requests fails at random, 1 in 3,000 fails this often; fewer for a suspected or a too slow request. */
 const ATTEMPTS = 5;
+const FEW_ATTEMPTS = 2;
 const RETRY_BASE_MS = 250;
 const RETRY_CAP_MS = 8_000;
 /** After a success this recent, a refusal must be about the text, not about the request. */
 const RECENT_SUCCESS_MS = 60_000;
-const PROBE_TEXT = "embedd";
+/** A harmless text: whether the server embeds it tells a text's fault from the server's. */
+const PROBE_TEXTS: readonly string[] = ["embedd"];
 
 type Outcome = { vectors: Float32Array[] } | { failure: Failure; retryNow: boolean };
 
 export function createRequester(parts: RequesterParts): Requester {
-  const { settings, client, breaker, limiter, retryBaseMs = RETRY_BASE_MS } = parts;
+  const { settings, client, breaker, limiter, onOtherModel, retryBaseMs = RETRY_BASE_MS } = parts;
   let encoding: WireRequest["encoding"] = "base64";
-  /** When a request last succeeded, by its dimensions. */
+  let base64Works = false;
+  /** When a usable vector last came, by its dimensions. */
   const lastSuccess = new Map<number | null, number>();
+  /** A harmless text is on its way to decide whether the breaker opens. */
+  let deciding: Promise<void> | null = null;
 
   async function send(request: EmbeddingRequest): Promise<Float32Array[]> {
+    let since = performance.now();
+    let blamed = 0;
     for (let attempt = 1; ; attempt++) {
       const outcome = await sendOnce(request);
       if ("vectors" in outcome) return outcome.vectors;
       const { failure, retryNow } = outcome;
       if (retryNow) continue;
       if (failure.meaning === "unclear" || failure.meaning === "base64") {
-        const fault = await findFault(request);
-        if (fault === "encoding") continue;
-        if (fault === "request") {
-          const { error } = badRequest(failure.error.message);
-          breaker.stop(error, STOP_MS);
-          throw error;
-        }
+        const finding =
+          answeredSince(request, performance.now() - RECENT_SUCCESS_MS) || (await examine(request));
+        if (finding === "floats") continue;
+        if (finding !== true) throw refusedAll(finding, failure);
+      }
+      const few = request.suspected === true || failure.error.code === "timeout";
+      if (failure.meaning === "doubtful" && attempt >= (few ? FEW_ATTEMPTS : ATTEMPTS)) {
+        const finding = answeredSince(request, since) || (await examine(request));
+        if (finding === "floats") continue;
+        if (finding !== true) throw failure.error;
+        // A text that stands alone is blamed only if it fails between two texts that the server embeds.
+        if (request.texts.length > 1 || ++blamed === 2) throw failedInput(failure, request.texts.length);
+        since = performance.now();
+        continue;
       }
       const waitMs = failure.error.retryAfterMs ?? 0;
-      if (failure.meaning !== "retry" || attempt >= ATTEMPTS || waitMs > LONGEST_WAIT_MS) throw failure.error;
-      await pause(Math.max(backoffMs(attempt - 1, retryBaseMs, RETRY_CAP_MS), waitMs), request.signal);
+      const transient = failure.meaning === "retry" || failure.meaning === "doubtful";
+      if (!transient || attempt >= ATTEMPTS || waitMs > LONGEST_WAIT_MS) throw failure.error;
+      await sleep(Math.max(backoffMs(attempt - 1, retryBaseMs, RETRY_CAP_MS), waitMs), request.signal);
+      request.signal.throwIfAborted();
     }
   }
 
+  /** The server refused a request, and did not embed a harmless text either. */
+  function refusedAll(probe: Failure, refused: Failure): Error {
+    if (probe.error.kind !== "row") return probe.error;
+    const { error } = badRequest(refused.error.message);
+    breaker.stop(error, STOP_MS);
+    return error;
+  }
+
   async function sendOnce(request: EmbeddingRequest): Promise<Outcome> {
+    // A text that the server cannot embed would open the breaker again each time.
+    if (breaker.halfOpen && !isProbe(request)) {
+      const outcome = await exchange(probeOf(request));
+      if ("failure" in outcome) return outcome;
+    }
+    return exchange(request);
+  }
+
+  async function exchange(request: EmbeddingRequest): Promise<Outcome> {
     const { texts, tokens, dimensions, signal, meter } = request;
     const reservation = await meter?.reserve(tokens);
     let spent: RequestUsage = { requests: 0, tokens: 0 };
+    let failure: Failure;
     try {
-      const slot = await limiter.acquire(tokens, signal);
+      const slot = await acquire(request);
       try {
         breaker.enter();
         spent = { requests: 1, tokens };
         const attempt = { texts, dimensions, encoding, signal };
-        const result = await attemptRequest(client, settings, attempt, slot.release).catch(
-          (error: unknown) => {
-            breaker.abandoned();
-            throw error;
-          },
-        );
+        const hooks = { onReceived: slot.release, onOtherModel };
+        const result = await attemptRequest(client, settings, attempt, hooks).catch((error: unknown) => {
+          breaker.abandoned();
+          throw error;
+        });
         if ("answer" in result) {
           const { vectors, tokens: billed, headers } = result.answer;
           spent = {
@@ -103,23 +143,35 @@ export function createRequester(parts: RequesterParts): Requester {
           };
           slot.succeeded(headers);
           breaker.succeeded();
-          lastSuccess.set(dimensions, performance.now());
+          base64Works ||= encoding === "base64";
+          if (vectors.some((vector) => unusableVector(settings.model, vector) === null))
+            lastSuccess.set(dimensions, performance.now());
           return { vectors };
         }
-        const { failure } = result;
-        if (!failure.maybeSpent) spent.tokens = 0;
+        ({ failure } = result);
+        spent = { requests: failure.sent ? 1 : 0, tokens: failure.maybeSpent ? tokens : 0 };
         if (failure.overload) slot.overloaded(failure.error.retryAfterMs ?? 0, failure.headers);
-        return { failure, retryNow: recordFailure(failure) };
       } finally {
         slot.release();
       }
     } finally {
       reservation?.settle(spent);
     }
+    return { failure, retryNow: await recordFailure(request, failure) };
+  }
+
+  /** Waits for a slot, and until it is clear whether the server is down. */
+  async function acquire(request: EmbeddingRequest): Promise<Slot> {
+    for (;;) {
+      const slot = await limiter.acquire(request.tokens, request.signal);
+      if (deciding === null || isProbe(request)) return slot;
+      slot.release();
+      await deciding;
+    }
   }
 
   /** Updates encoding, key and breaker for the next requests. @returns whether to retry this one immediately */
-  function recordFailure(failure: Failure): boolean {
+  async function recordFailure(request: EmbeddingRequest, failure: Failure): Promise<boolean> {
     const { error, meaning } = failure;
     if (meaning === "base64" && encoding === "base64") {
       encoding = "float";
@@ -131,41 +183,65 @@ export function createRequester(parts: RequesterParts): Requester {
       return true;
     }
     if (meaning === "stop") breaker.stop(error, error.retryAfterMs ?? STOP_MS);
-    else if (meaning !== "retry") breaker.succeeded();
+    else if (meaning !== "retry" && meaning !== "doubtful") breaker.succeeded();
     else if ((error.retryAfterMs ?? 0) > LONGEST_WAIT_MS) breaker.stop(error, error.retryAfterMs ?? 0);
+    else if (meaning === "doubtful" && breaker.nearlyOpen && !isProbe(request)) await decide(request, error);
     else breaker.failed(error);
     return false;
   }
 
-  /** Finds out why the server refused a request: from a recent success like it, or by sending a harmless text. */
-  async function findFault(request: EmbeddingRequest): Promise<"input" | "request" | "encoding"> {
-    const succeededAt = lastSuccess.get(request.dimensions);
-    if (succeededAt !== undefined && performance.now() - succeededAt < RECENT_SUCCESS_MS) return "input";
-    if (await probe(request)) return "input";
-    if (encoding === "float") return "request";
-    encoding = "float";
-    if (await probe(request)) return "encoding";
-    encoding = "base64";
-    return "request";
+  /** Lets a harmless text decide whether the breaker opens: texts that fail must not stop the others. */
+  async function decide(request: EmbeddingRequest, error: EmbeddError): Promise<void> {
+    deciding ??= examine(request)
+      .then((finding) => finding === true || finding === "floats")
+      .catch(() => false)
+      .then((works) => {
+        if (!works) breaker.failed(error);
+      })
+      .finally(() => (deciding = null));
+    await deciding;
   }
 
-  /** Sends a harmless text. @returns false if the server refuses it too */
-  async function probe(request: EmbeddingRequest): Promise<boolean> {
-    const outcome = await sendOnce({ ...request, texts: [PROBE_TEXT], tokens: 1, cutTexts: 0 });
-    if ("vectors" in outcome) return true;
-    if (outcome.retryNow) return probe(request);
-    if (outcome.failure.error.kind === "row") return false;
-    throw outcome.failure.error;
+  const answeredSince = ({ dimensions }: EmbeddingRequest, time: number): boolean =>
+    (lastSuccess.get(dimensions) ?? -Infinity) > time;
+
+  /**
+   * Finds out whether the server embeds a harmless text. If it never took base64, tries numbers too.
+   * @returns true: it does; `floats`: it does, in numbers, which are requested from now on
+   */
+  async function examine(request: EmbeddingRequest): Promise<true | "floats" | Failure> {
+    const failure = await probe(request);
+    if (failure === null) return true;
+    const refused = failure.status === 500 || failure.error.kind === "row";
+    if (encoding === "float" || base64Works || !refused) return failure;
+    encoding = "float";
+    const floatsFail = (await probe(request)) !== null;
+    if (!floatsFail && failure.error.kind === "row") return "floats";
+    encoding = "base64";
+    if (floatsFail) return failure;
+    // The fault may have ended meanwhile.
+    if ((await probe(request)) === null) return true;
+    encoding = "float";
+    return "floats";
+  }
+
+  /** @returns null: the server embeds a harmless text */
+  async function probe(request: EmbeddingRequest): Promise<Failure | null> {
+    const outcome = await exchange(probeOf(request));
+    if ("vectors" in outcome) {
+      const unusable = outcome.vectors.map((vector) => unusableVector(settings.model, vector))[0] ?? null;
+      return unusable === null ? null : unusableProbe(unusable);
+    }
+    return outcome.retryNow ? probe(request) : outcome.failure;
   }
 
   return { send };
 }
 
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  try {
-    await timeout(ms, undefined, { signal });
-  } catch (error) {
-    signal.throwIfAborted();
-    throw error;
-  }
-}
+const probeOf = (request: EmbeddingRequest): EmbeddingRequest => ({
+  ...request,
+  texts: PROBE_TEXTS,
+  tokens: 1,
+  cutTexts: 0,
+});
+const isProbe = ({ texts }: EmbeddingRequest): boolean => texts === PROBE_TEXTS;

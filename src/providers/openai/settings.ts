@@ -13,8 +13,8 @@ export interface ApiProviderOptions {
   apiKey?: Secret | string | undefined;
   /** Read again when the server rejects the key. */
   apiKeyFile?: string | undefined;
-  /** The URL before `/embeddings`. @default the provider's own */
-  baseUrl?: string | undefined;
+  /** The URL before `/embeddings`; a user and password in it become basic authentication. @default the provider's own */
+  baseUrl?: Secret | string | undefined;
   /** The model's name on the server. @default the provider's own */
   model?: string | undefined;
   /** The name that the server uses instead of the model's, such as an Azure deployment. @default that of the model */
@@ -89,16 +89,21 @@ export function resolveSettings(options: ApiProviderOptions): ApiSettings {
       "unset EMBEDD_DIMENSIONS",
     );
   }
+  const address = resolveUrl(options, preset);
   const price = { list: known?.usdPerMillionTokens ?? null, free: 0, unknown: null }[preset.price];
   return {
     model,
     wireModel: options.deployment ?? wire,
-    ...resolveUrl(options, preset),
-    headers:
-      options.headers instanceof Secret
-        ? options.headers
-        : new Secret({ ...options.headers }, "EMBEDD_HEADERS"),
-    key: resolveKey(options, preset),
+    baseUrl: address.baseUrl,
+    query: address.query,
+    headers: new Secret(
+      {
+        ...address.authorization,
+        ...(options.headers instanceof Secret ? options.headers.reveal() : options.headers),
+      },
+      "EMBEDD_HEADERS",
+    ),
+    key: resolveKey(options, preset, address.authorization !== null),
     keyHeader: preset.keyHeader,
     keyFrom: preset.keyFrom,
     dimensions,
@@ -123,8 +128,8 @@ function canShorten(known: { shortens: boolean; dimensions: number }, dimensions
 function resolveUrl(
   { provider, baseUrl }: ApiProviderOptions,
   preset: Preset,
-): Pick<ApiSettings, "baseUrl" | "query"> {
-  const given = baseUrl ?? preset.baseUrl;
+): Pick<ApiSettings, "baseUrl" | "query"> & { authorization: Record<string, string> | null } {
+  const given = (baseUrl instanceof Secret ? baseUrl.reveal() : baseUrl) ?? preset.baseUrl;
   if (given === null) {
     throw configurationError(
       "base_url",
@@ -135,10 +140,34 @@ function resolveUrl(
   const url = new URL(given);
   const query = Object.fromEntries(url.searchParams);
   const path = url.pathname.replace(/\/+$/, "").replace(/\/embeddings$/, "");
-  return { baseUrl: url.origin + (provider === "azure" && path === "" ? "/openai/v1" : path), query };
+  return {
+    baseUrl: url.origin + (provider === "azure" && path === "" ? "/openai/v1" : path),
+    query,
+    authorization: basicAuthorization(url),
+  };
 }
 
-function resolveKey({ provider, apiKey, apiKeyFile }: ApiProviderOptions, preset: Preset): KeySource {
+/** null: the URL has neither user nor password. */
+function basicAuthorization({ username, password }: URL): Record<string, string> | null {
+  if (username === "" && password === "") return null;
+  const pair = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+  return { authorization: `Basic ${Buffer.from(pair).toString("base64")}` };
+}
+
+/** @param hasUser the address has a user or a password, which takes the place of the key in the same header */
+function resolveKey(
+  { provider, apiKey, apiKeyFile }: ApiProviderOptions,
+  preset: Preset,
+  hasUser: boolean,
+): KeySource {
+  if (hasUser && preset.keyHeader === "authorization") {
+    if (apiKey === undefined && apiKeyFile === undefined) return givenKey(null, "EMBEDD_BASE_URL");
+    throw configurationError(
+      "base_url",
+      "EMBEDD_BASE_URL has a user or password, and a key is set too, but both are sent as the Authorization header; remove one",
+      "unset EMBEDD_API_KEY",
+    );
+  }
   if (apiKey !== undefined) {
     const secret = typeof apiKey === "string" ? new Secret(apiKey, "EMBEDD_API_KEY") : apiKey;
     return givenKey(secret, secret.source);

@@ -64,7 +64,7 @@ describe("embedd with the openai provider", () => {
   it("waits for a server that is down and has to be asked for the model's dimensions", async () => {
     const server = await startScriptedApi({
       dimensions: 384,
-      script: ({ number }) => (number < 6 ? apiError(500) : undefined),
+      script: ({ number }) => (number < 12 ? apiError(500) : undefined),
     });
     const docs = await createWatchedDocs(db, 3);
     const env = { EMBEDD_PROVIDER: "tei", EMBEDD_MODEL: "their-model" };

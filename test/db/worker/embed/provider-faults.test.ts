@@ -1,8 +1,11 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished } from "vitest";
 import { EmbeddError } from "#embedd/errors.js";
 import type { Logger } from "#embedd/logger.js";
+import { createApiProvider } from "#embedd/providers/openai/index.js";
 import type { Provider } from "#embedd/providers/provider.js";
 import { readStatus } from "#embedd/admin/status.sql.js";
+import { apiError, startApiServer } from "../../../helpers/api-server.js";
+import type { Reply } from "../../../helpers/api-server.js";
 import { useDatabase } from "../../../helpers/database.js";
 import { hashProvider, hashVector } from "../../../helpers/providers.js";
 import { waitFor } from "../../../helpers/wait.js";
@@ -79,6 +82,46 @@ describe("a provider's fault", () => {
     expect(failed).toBeLessThanOrEqual(Math.ceil(seconds) + 1);
     expect(await count("embedd.failures")).toBe(0);
     await db.query("select embedd.unwatch('storm')");
+  });
+});
+
+describe("a text that a server can never embed", () => {
+  const faults: [string, Reply][] = [
+    ["500", apiError(500)],
+    ["empty", { change: () => [] }],
+    ["cut", { reset: "before" }],
+  ];
+  it.each(faults)("is charged alone: %s", async (name, reply) => {
+    const bad = `${name} 137`;
+    const server = await startApiServer({
+      dimensions: 384,
+      script: ({ texts }) => (texts.includes(bad) ? reply : undefined),
+    });
+    onTestFinished(() => server.stop());
+    const provider = await createApiProvider({ provider: "tei", model: "m", baseUrl: server.url });
+    onTestFinished(() => provider.close());
+    const relation = `bad_${name.replace("500", "status")}`;
+    await startTestWorker(db, provider);
+    await watchTable(db, { relation });
+    await db.query(`insert into ${relation} select i, '${name} ' || i from generate_series(1, 300) i`);
+    await waitFor(async () => (await count(`${relation} where embedding is not null`)) === 299, {
+      timeoutMs: 60_000,
+      what: "the neighbors' vectors",
+    });
+    await waitFor(async () => (await count("embedd.failures")) === 1, {
+      timeoutMs: 30_000,
+      what: "the charge",
+    });
+    const { rows } = await db.query<{ key: string; code: string }>("select key, code from embedd.failures");
+    expect(rows).toMatchObject([{ code: "failed_input", key: expect.stringContaining("137") as unknown }]);
+    await db.query(`insert into ${relation} values (1000, 'a fresh row')`);
+    await waitFor(async () => (await count(`${relation} where id = 1000 and embedding is not null`)) === 1, {
+      timeoutMs: 30_000,
+      what: "the fresh row's vector",
+    });
+    await db.query(
+      `select embedd.unwatch('${relation}'); drop table ${relation}; delete from embedd.failures`,
+    );
   });
 });
 

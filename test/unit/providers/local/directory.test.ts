@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createLocalProvider } from "#embedd/providers/local/index.js";
 import { defaultManifest, directoryManifest } from "#embedd/providers/local/manifest.js";
+import { embedTexts } from "#embedd/worker/embed/isolate-refused.js";
 import { writePlainModel } from "../../../bench/plain-model.mjs";
 import { cosine, MIXED_TEXTS } from "../../../helpers/golden-texts.js";
 import { safetensors, TINY_CONFIG, tinyWeights } from "./tiny-model.js";
@@ -86,6 +87,34 @@ describe("a directory in the Hugging Face layout", () => {
       await expect(provider.embed(["a b"])).rejects.toThrow();
       await expect(provider.embed([""])).resolves.toHaveLength(1);
     }
+    await provider.close();
+  });
+});
+
+describe("a text that the model cannot embed", () => {
+  it("is charged alone, and its neighbors in the micro-batch get their vectors", async () => {
+    // The vocabulary ends after [SEP], so only a text without words has a vector.
+    const provider = await createLocalProvider({ modelPath: await tinyDirectory("narrow") });
+    const results = await embedTexts(provider, ["", "words", " ", "more words", ""]);
+    expect(results.map((result) => "embedding" in result)).toEqual([true, false, true, false, true]);
+    expect(results[1]).toMatchObject({ error: { kind: "row", code: "failed_input" } });
+    const again = {
+      kind: "row",
+      code: "failed_input",
+      message: expect.stringContaining("narrow fails") as unknown,
+    };
+    await expect(provider.embed(["words"])).rejects.toMatchObject(again);
+    await provider.close();
+  });
+
+  it("is not charged if the model returns NaN for every text", async () => {
+    const weights = tinyWeights();
+    weights["encoder.layer.1.output.LayerNorm.bias"] = [NaN, 0, 0, 0];
+    const provider = await createLocalProvider({ modelPath: await tinyDirectory("broken-weights", weights) });
+    await expect(embedTexts(provider, ["", " "])).rejects.toMatchObject({
+      kind: "provider",
+      code: "wrong_answer",
+    });
     await provider.close();
   });
 });

@@ -49,11 +49,35 @@ describe("an answer", () => {
     expectRight(await provider.embed(TEXTS));
   });
 
+  it.each<[string, (index: number) => number | null | undefined]>([
+    ["every index", () => undefined],
+    ["index 0", (index) => (index === 0 ? undefined : index)],
+    ["index 0, which is null,", (index) => (index === 0 ? null : index)],
+  ])("without %s is taken in the order of its items", async (_, index) => {
+    const { provider, server } = await start({
+      script: () => ({ change: (items) => items.map((item, i) => ({ ...item, index: index(i) })) }),
+    });
+    expectRight(await provider.embed(TEXTS));
+    expect(server.requests).toHaveLength(1);
+  });
+
   it.each([
     ["too few", (items: unknown[]) => items.slice(1)],
     ["too many", (items: unknown[]) => [...items, items[0]]],
     ["an index twice", (items: unknown[]) => items.map((item) => ({ ...(item as object), index: 0 }))],
-    ["no index", (items: unknown[]) => items.map((item) => ({ ...(item as object), index: undefined }))],
+    [
+      "a missing index where the others are not in order",
+      (items: unknown[]) =>
+        items.reverse().map((item, i) => (i === 0 ? { ...(item as object), index: undefined } : item)),
+    ],
+    [
+      "an index beyond the last",
+      (items: unknown[]) => items.map((item) => ({ ...(item as object), index: 5 })),
+    ],
+    [
+      "no vector at all",
+      (items: unknown[]) => items.map((item) => ({ ...(item as object), embedding: null })),
+    ],
     [
       "different lengths",
       ([first, ...rest]: unknown[]) => [{ ...(first as object), embedding: [1] }, ...rest],
@@ -70,6 +94,8 @@ describe("an answer", () => {
   });
 
   it.each([
+    ["no vector", null],
+    ["an empty vector", []],
     ["null", [null, ...Array<number>(1_535).fill(1)]],
     ["zeros", Array<number>(1_536).fill(0)],
     ["NaN in base64", Buffer.from(new Float32Array(1_536).fill(NaN).buffer).toString("base64")],

@@ -20,6 +20,8 @@ describe("headers", () => {
 
   it.each([
     [{ "retry-after": "3" }, 3_000],
+    [{ "retry-after": "30s" }, 30_000],
+    [{ "retry-after": "6m0s" }, 360_000],
     [{ "retry-after": "Thu, 01 Jan 1970 00:01:40 GMT" }, 90_000],
     [{ "retry-after": "Thu, 01 Jan 1970 00:00:01 GMT" }, 0],
     [{ "retry-after": "3", "retry-after-ms": "250" }, 250],

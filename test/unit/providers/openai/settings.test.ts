@@ -1,6 +1,7 @@
 import { inspect } from "node:util";
 import { describe, expect, it } from "vitest";
 import { loadConfig } from "#embedd/config.js";
+import { createApiProvider } from "#embedd/providers/openai/index.js";
 import { resolveSettings } from "#embedd/providers/openai/settings.js";
 import { Secret } from "#embedd/secret.js";
 import { KEY, start } from "./start.js";
@@ -90,7 +91,7 @@ describe("settings", () => {
   it("are refused all together, and their values are never repeated", () => {
     const env = {
       EMBEDD_PROVIDER: "openai",
-      EMBEDD_BASE_URL: "https://me:hunter2@host/v1",
+      EMBEDD_BASE_URL: "ftp://me:hunter2@host/v1",
       EMBEDD_HEADERS: `{"authorization": "${KEY}"`,
       EMBEDD_REQUEST_INPUTS: "4096",
       EMBEDD_LONG_TEXT: "shorten",
@@ -135,6 +136,43 @@ describe("settings", () => {
     expect(dumped.join()).toContain("secret of OPENAI_API_KEY");
     expect(config.apiKey?.reveal()).toBe(KEY);
     expect(inspect(new Secret({ a: KEY }, "x"), { showHidden: true })).not.toContain(KEY);
+  });
+});
+
+describe("a user and password in the address", () => {
+  it("are sent as basic authentication, and shown nowhere", async () => {
+    const { provider: none, server } = await start();
+    await none.close();
+    const url = new URL(server.url);
+    url.username = "me";
+    url.password = "p@ss:1";
+    const config = loadConfig({}, { EMBEDD_PROVIDER: "ollama", EMBEDD_BASE_URL: url.toString() });
+    expect(inspect(config, { depth: 9, showHidden: true }) + JSON.stringify(config)).not.toMatch(
+      /p(@|%40)ss/,
+    );
+    const provider = await createApiProvider({
+      ...config,
+      provider: "ollama",
+      model: "text-embedding-3-small",
+    });
+    await provider.embed(["a"]);
+    await provider.close();
+    const basic = `Basic ${Buffer.from("me:p@ss:1").toString("base64")}`;
+    expect(server.requests).toMatchObject([{ url: "/v1/embeddings", headers: { authorization: basic } }]);
+  });
+
+  it("and a key are refused, since both need the same header; Azure's key has its own", () => {
+    const env = { EMBEDD_BASE_URL: "https://me:hunter2@host/v1", OPENAI_API_KEY: KEY };
+    expect(() => resolve({ ...env, EMBEDD_PROVIDER: "openai" })).toThrow(
+      expect.objectContaining({
+        kind: "configuration",
+        code: "base_url",
+        message: expect.not.stringContaining("hunter2") as string,
+      }),
+    );
+    const azure = resolve({ ...env, EMBEDD_PROVIDER: "azure", AZURE_OPENAI_API_KEY: KEY });
+    expect(azure.key.current()).toBe(KEY);
+    expect(azure.headers.reveal()).toHaveProperty("authorization");
   });
 });
 
