@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:d2ea91859727748595704f337c165a80ec7e6ae6
+--! Hash: sha1:211408272ebddea94843036bd18227cc9726eae7
 --! Message: tables
 
 -- Tables. embedd keeps its state here and writes only vectors and model names to a user's table: an UPDATE there
@@ -237,7 +237,7 @@ begin
   execute format($sql$
     create table embedd.chunks (
       id bigint generated always as identity primary key,
-      source text not null,
+      source text not null default '',
       position integer not null default 0,
       content text not null,
       metadata jsonb not null default '{}',
@@ -247,6 +247,6 @@ begin
 end $$;
 create index on embedd.chunks (source, position);
 comment on table embedd.chunks is
-  'A ready-made watched table: insert source, position and content.';
+  'A ready-made watched table: insert content, and source and position if a text is cut into chunks.';
 comment on column embedd.chunks.source is 'What the chunk is a part of, such as a file name.';
 comment on column embedd.chunks.position is 'The ordinal of the chunk in its source.';

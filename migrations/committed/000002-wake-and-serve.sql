@@ -1,5 +1,5 @@
---! Previous: sha1:d2ea91859727748595704f337c165a80ec7e6ae6
---! Hash: sha1:fcf01ab0267c56d838dd9c21a3dacf9dcbd5068a
+--! Previous: sha1:211408272ebddea94843036bd18227cc9726eae7
+--! Hash: sha1:9b72b3241802ae141e576c5f0b5b01cdbad7e5c9
 --! Message: wake and serve
 
 -- Locks. Any role that can connect can take any advisory lock and hold it for as long as it likes, so nothing waits for

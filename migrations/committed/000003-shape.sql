@@ -1,5 +1,5 @@
---! Previous: sha1:fcf01ab0267c56d838dd9c21a3dacf9dcbd5068a
---! Hash: sha1:c5ea5431c2fc2bde4fe27b52a17428d32aa6ce85
+--! Previous: sha1:9b72b3241802ae141e576c5f0b5b01cdbad7e5c9
+--! Hash: sha1:007d102c409f4b371e2378bd5d38d9014d4df84f
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal
@@ -485,8 +485,9 @@ language sql immutable as $$
 $$;
 comment on function embedd.trigger_events() is 'What the names of a pipeline''s triggers end with.';
 
--- ENABLE TRIGGER USER and pg_restore --disable-triggers enable before_unread and before_update for local changes only, whereas embedd enables
--- them ALWAYS. So they were disabled for a while, and nobody knows what was edited meanwhile. Each partition has its own clones.
+-- ENABLE TRIGGER USER and pg_restore --disable-triggers enable before_unread and before_update for local changes only,
+-- whereas embedd enables them ALWAYS. So they were disabled for a while, and nobody knows what was edited meanwhile. Each
+-- partition has its own clones.
 create function embedd.find_gap(pipeline embedd.pipelines) returns text
 language sql stable as $$
   select coalesce(
@@ -557,10 +558,27 @@ $$;
 comment on function embedd.repairable_problem(embedd.pipelines) is
   'What is wrong with a table that workers serve all the same, and what to type; NULL if nothing is.';
 
+-- Escapes name characters by the server's own codes: Unicode only in UTF8. Other encodings get the characters that they
+-- have; bytes of SQL_ASCII have no meaning.
 create function embedd.not_white_space() returns text
-language sql immutable as $$
-  select '[^\s\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]'
-$$;
+language plpgsql stable as $$
+declare
+  class text := '\s';
+  bytes text;
+begin
+  if getdatabaseencoding() in ('UTF8', 'SQL_ASCII') then
+    return '[^\s\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]';
+  end if;
+  foreach bytes in array array['c285', 'c2a0', 'e19a80', 'e28080', 'e28081', 'e28082', 'e28083', 'e28084', 'e28085', 'e28086',
+    'e28087', 'e28088', 'e28089', 'e2808a', 'e280a8', 'e280a9', 'e280af', 'e2819f', 'e38080', 'efbbbf'] loop
+    begin
+      class := class || convert_from(decode(bytes, 'hex'), 'UTF8');
+    exception when untranslatable_character or character_not_in_repertoire then
+      null;
+    end;
+  end loop;
+  return format('[^%s]', class);
+end $$;
 comment on function embedd.not_white_space() is
   'A regular expression: a character that is not white space. JavaScript''s \s, so that SQL and the worker agree.';
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c5ea5431c2fc2bde4fe27b52a17428d32aa6ce85
---! Hash: sha1:5cc713f42c10ab6365c461d9afed502b27e263f8
+--! Previous: sha1:007d102c409f4b371e2378bd5d38d9014d4df84f
+--! Hash: sha1:7b087aa05c00b5262a3fba13888ec2890f94ac93
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,

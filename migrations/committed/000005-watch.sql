@@ -1,5 +1,5 @@
---! Previous: sha1:5cc713f42c10ab6365c461d9afed502b27e263f8
---! Hash: sha1:80f1689f9915bca9b332e9226c5463624ac843c4
+--! Previous: sha1:7b087aa05c00b5262a3fba13888ec2890f94ac93
+--! Hash: sha1:375aa58104119fa1871adaad7eba15c273aedd81
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.

@@ -1,5 +1,5 @@
---! Previous: sha1:80f1689f9915bca9b332e9226c5463624ac843c4
---! Hash: sha1:96e6b30b2e89fa4425d709896f00c5992076f8cc
+--! Previous: sha1:375aa58104119fa1871adaad7eba15c273aedd81
+--! Hash: sha1:7ef061e822c12c9f97885d9d6588c5ba753b6a00
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.

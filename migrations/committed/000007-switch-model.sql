@@ -1,5 +1,5 @@
---! Previous: sha1:96e6b30b2e89fa4425d709896f00c5992076f8cc
---! Hash: sha1:7bbbf6b23fab9dcd8da77a67e480fc96d9fb9e59
+--! Previous: sha1:7ef061e822c12c9f97885d9d6588c5ba753b6a00
+--! Hash: sha1:73f7d8fcc698e00c6aaf1ecbe171fe06119aa139
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one

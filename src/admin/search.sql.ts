@@ -11,8 +11,13 @@ export interface SearchResult {
   key: string;
   /** Cosine distance: 0 for the same direction, 2 for the opposite. */
   distance: number;
-  /** The text of each content column, truncated at `maxChars`. All are null if PostgreSQL cannot read the row. */
+  /**
+   * The text of each content column, in the order in which they were watched, truncated at `maxChars`. All are null if
+   * PostgreSQL cannot read the row.
+   */
   content: Record<string, string | null>;
+  /** The content columns whose text is truncated. */
+  truncated: string[];
 }
 
 interface Limits {
@@ -65,11 +70,28 @@ export async function searchRows(
       found.push({ ...row, content: await readContent(pool, pipeline, row, limits.maxChars) });
     }
   }
-  return found.map(({ key, distance, content }) => ({ key, distance, content }));
+  return found.map((row) => shorten(row, limits.maxChars));
 }
 
-interface FoundRow extends SearchResult {
+/** Its texts have one character more than `maxChars` if they are longer. */
+interface FoundRow extends Omit<SearchResult, "truncated"> {
   keys: string[];
+}
+
+function shorten({ key, distance, content }: FoundRow, maxChars: number): SearchResult {
+  const truncated: string[] = [];
+  const shortened = Object.entries(content).map(([name, text]) => {
+    const characters = Array.from(text ?? "");
+    if (characters.length <= maxChars) return [name, text];
+    truncated.push(name);
+    return [name, characters.slice(0, maxChars).join("")];
+  });
+  return {
+    key,
+    distance,
+    content: Object.fromEntries(shortened) as SearchResult["content"],
+    truncated,
+  };
 }
 
 async function nearest(
@@ -94,7 +116,7 @@ where t.${pipeline.embedding} is not null
   and ${columnsAreCurrent(pipeline, "$6")}
 order by ${order}
 limit $3`,
-    [pgvector.toSql(Array.from(query)), model, limit, maxChars, pipeline.contentNames, pipeline.id],
+    [pgvector.toSql(Array.from(query)), model, limit, maxChars + 1, pipeline.contentNames, pipeline.id],
   );
   return rows;
 }
@@ -105,7 +127,7 @@ function contentObject(pipeline: Pipeline, names: string, maxChars: string | nul
     const text = maxChars === null ? "null::text" : `left(t.${column}::text, ${maxChars})`;
     return `(${names}::text[])[${i + 1}], ${text}`;
   });
-  return `jsonb_build_object(${texts.join(", ")})`;
+  return `json_build_object(${texts.join(", ")})`;
 }
 
 /** The texts of one row; nulls if PostgreSQL cannot read them, or if the row is gone. */
@@ -119,7 +141,7 @@ async function readContent(
   const p = {
     keys: bindKeys(pipeline, [{ key: keys }], bind),
     names: bind(pipeline.contentNames),
-    maxChars: bind(maxChars),
+    maxChars: bind(maxChars + 1),
   };
   const text = `
 select ${contentObject(pipeline, p.names, p.maxChars)} as content
