@@ -8,6 +8,8 @@ import pg from "pg";
 import { z } from "zod";
 import { checkArguments, databaseAddress } from "../check-arguments.js";
 import { configurationError } from "../errors.js";
+import type { EmbeddError } from "../errors.js";
+import { shellWord } from "../shell-word.js";
 import { ownFile } from "../own-file.js";
 import { explainConnectionError } from "../database/connection-error.js";
 import { refusePooler } from "../database/inspect-connection.js";
@@ -65,8 +67,26 @@ export async function migrate(connectionString: string): Promise<string[]> {
   try {
     return await migrateOn(connectionString);
   } catch (error) {
-    throw explainConnectionError(error, connectionString);
+    throw lacksRight(error, connectionString) ?? explainConnectionError(error, connectionString);
   }
+}
+
+/** What another role has to type first; null: no right is missing. */
+function lacksRight(error: unknown, connectionString: string): EmbeddError | null {
+  if (!(error instanceof pg.DatabaseError) || error.code !== "42501") return null;
+  const { hostname, port, pathname, username } = new URL(connectionString);
+  const database = decodeURIComponent(pathname.slice(1));
+  const psql = `psql -h ${hostname || "localhost"} -p ${port || "5432"} -U postgres -d ${shellWord(database)}`;
+  const role = `"${decodeURIComponent(username).replaceAll('"', '""')}"`;
+  const extension = /create extension/.test(error.message);
+  const statement = extension
+    ? "create extension vector"
+    : `grant create on database "${database.replaceAll('"', '""')}" to ${role}`;
+  return configurationError(
+    "no_privilege",
+    `${error.message}. ${extension ? "A superuser" : "The database's owner"}, or the admin of a managed service, gives it once`,
+    `${psql} -c ${shellWord(statement)}`,
+  );
 }
 
 async function migrateOn(connectionString: string): Promise<string[]> {

@@ -11,28 +11,32 @@ export async function callSchema<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
-    if (error instanceof pg.DatabaseError) {
-      if (error.code === "EMBDD") {
-        const code = isErrorCode(error.constraint) ? error.constraint : "refused";
-        throw configurationError(code, error.message, error.hint);
-      }
-      if (isSchemaMissing(error)) {
-        throw configurationError(
-          "not_migrated",
-          `this database has no embedd schema, or an outdated one: ${error.message}`,
-          "embedd migrate",
-        );
-      }
-      if (error.code === "42501") throw denied(error);
-      if (error.code === "55P03") {
-        throw new EmbeddError(
-          "another transaction has locked the table: its triggers could not be created within 10 s; try again",
-          { kind: "database", code: "locked", cause: error },
-        );
-      }
-    }
-    throw error;
+    throw explainSchemaError(error);
   }
+}
+
+/** Says in embedd's words what its schema refuses, or that it or a privilege is missing. Any other error stays as it is. */
+export function explainSchemaError(error: unknown): unknown {
+  if (!(error instanceof pg.DatabaseError)) return error;
+  if (error.code === "EMBDD") {
+    const code = isErrorCode(error.constraint) ? error.constraint : "refused";
+    return configurationError(code, error.message, error.hint);
+  }
+  if (isSchemaMissing(error)) {
+    return configurationError(
+      "not_migrated",
+      `this database has no embedd schema, or an outdated one: ${error.message}`,
+      "embedd migrate",
+    );
+  }
+  if (error.code === "42501") return denied(error);
+  if (error.code === "55P03") {
+    return new EmbeddError(
+      "another transaction has locked the table: its triggers could not be created within 10 s",
+      { kind: "database", code: "locked", hint: "try again", cause: error },
+    );
+  }
+  return error;
 }
 
 /** invalid_schema_name, undefined_table, undefined_function */

@@ -1,6 +1,9 @@
+import { z } from "zod";
+import { checkArguments, wholeNumber } from "../check-arguments.js";
 import { ownFile } from "../own-file.js";
 import type * as LocalProvider from "./local/index.js";
 import type { ApiProviderOptions } from "./openai/index.js";
+import { PRESET_NAMES } from "./openai/presets.js";
 import type { PresetName } from "./openai/presets.js";
 import { configurationError } from "../errors.js";
 import type { EmbedOptions, Provider } from "./provider.js";
@@ -16,12 +19,22 @@ export interface ProviderOptions extends Omit<ApiProviderOptions, "provider"> {
   tokenBudget?: number | undefined;
 }
 
+const schema = z.object({
+  provider: z.enum(["local", ...PRESET_NAMES], { error: `must be local, ${PRESET_NAMES.join(" or ")}` }),
+  modelPath: z.string({ error: "must be a path" }).optional(),
+  threads: wholeNumber(1, 1_024).optional(),
+  tokenBudget: wholeNumber(1, 1_000_000).optional(),
+  dimensions: wholeNumber(1, 16_000).optional(),
+  timeoutMs: wholeNumber(1, 86_400_000).optional(),
+});
+
 /**
  * Loads the local model or sets up an API provider. Ignores options that belong to another provider.
  * @throws EmbeddError of kind `configuration` when a setting is missing or invalid; of kind `provider` when a server
  *   that must be asked for its model's dimensions does not answer
  */
 export async function createProvider(options: ProviderOptions): Promise<Provider> {
+  checkArguments("createProvider", schema, options);
   // Imported on demand: the libraries load slowly, and most commands do not need them.
   if (options.provider !== "local") {
     const { createApiProvider } = await import("./openai/index.js");
@@ -46,8 +59,7 @@ async function importLocalProvider(): Promise<typeof LocalProvider> {
  * Embeds one search query.
  * @returns its vector: `options.dimensions` components, by default `provider.dimensions`, of length 1
  * @throws EmbeddError `configuration`/`dimensions` if the model has no such vectors; of kind `provider` or `row`, as
- *   `Provider.embed`; `row`/`unusable_vector` if the vector is zero or
- *   not finite
+ *   `Provider.embed`; `row`/`unusable_vector` if the vector is zero or not finite
  */
 export async function embedQuery(
   provider: Provider,

@@ -4,6 +4,7 @@ import { configurationError } from "../errors.js";
 import { limitRepeats, silentLogger } from "../logger.js";
 import { releaseWorker } from "./claim/leases.sql.js";
 import { refusePooler } from "../database/inspect-connection.js";
+import { explainSchemaError } from "../database/call-schema.js";
 import { explainConnectionError } from "../database/connection-error.js";
 import { interrupt } from "../database/interrupt.js";
 import { connectionLimit } from "../database/connection-limit.sql.js";
@@ -82,7 +83,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
     options.signal?.throwIfAborted();
   } catch (error) {
     await shutDown(base, 0).catch(() => undefined);
-    throw explainConnectionError(error, options.databaseUrl);
+    throw explainConnectionError(explainSchemaError(error), options.databaseUrl);
   } finally {
     options.signal?.removeEventListener("abort", onAbort);
   }

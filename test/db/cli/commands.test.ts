@@ -62,7 +62,7 @@ describe("embedd", () => {
       DATABASE_URL: "postgres://postgres@127.0.0.1:1/none",
     });
     expect(code).toBe(4);
-    expect(stderr).toMatch(/unreachable.*\n {2}try:/);
+    expect(stderr).toMatch(/no PostgreSQL server answers at 127.0.0.1:1: .*\n {2}try: pg_isready/);
   });
 
   it("says what to type when the schema is missing", async () => {

@@ -193,7 +193,7 @@ describeServer("a row that PostgreSQL cannot read", () => {
       limit: 10,
       maxChars: 100,
     });
-    expect(found[0]).toEqual({ key: "1", distance: 0, content: { body: "one" } });
+    expect(found[0]).toEqual({ key: "1", distance: 0, content: { body: "one" }, truncated: [] });
     expect(found.map(({ key }) => key).sort()).toEqual(["1", "2", "3"]);
     expect(found.find(({ key }) => key === "2")?.content).toEqual({ body: null });
 
