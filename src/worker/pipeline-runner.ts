@@ -8,7 +8,7 @@ import type { Presence } from "./wake/presence.js";
 import { createReembedding } from "./reembed.js";
 import { createRefresh } from "./refresh.js";
 import { isShapeError } from "./write/shape-error.js";
-import { sleep } from "../sleep.js";
+import { sleep, withAnyOf } from "../sleep.js";
 import { newSweepMemory, sweep } from "./sweep.js";
 import type { SweepOptions } from "./sweep.js";
 import { LONG_REFUSALS, nextWakeStep, sleepMs, startWakeLoop } from "./wake/wake-loop.js";
@@ -78,7 +78,7 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
 
   /** Waits for `ms`, or until woken or stopped. */
   async function pause(ms: number): Promise<WakeEvent> {
-    if (!woken) await sleep(ms, AbortSignal.any([stopping.signal, interrupt.signal]));
+    if (!woken) await withAnyOf([stopping.signal, interrupt.signal], (signal) => sleep(ms, signal));
     if (!woken) return { type: "timeout" };
     return { type: "wake" };
   }
@@ -116,8 +116,7 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
         return pause(step.action.ms);
       case "reembed": {
         await markCaughtUp(context.pool, pipeline.id);
-        const idle = AbortSignal.any([stopping.signal, interrupt.signal]);
-        const more = await reembedding.step(idle);
+        const more = await withAnyOf([stopping.signal, interrupt.signal], (idle) => reembedding.step(idle));
         progressed();
         return { type: "reembedded", more };
       }

@@ -1,5 +1,6 @@
 import { setMaxListeners } from "node:events";
 import { EmbeddError } from "../../errors.js";
+import { withAnyOf } from "../../sleep.js";
 import type { EmbedOptions, Provider } from "../provider.js";
 import { requireAll } from "../failed-texts.js";
 import type { TextResult } from "../failed-texts.js";
@@ -105,11 +106,21 @@ interface Stages {
 async function embed(
   stages: Stages,
   texts: readonly string[],
-  { signal, dimensions: asked, meter, cutBefore }: EmbedOptions = {},
+  options: EmbedOptions = {},
 ): Promise<Float32Array[]> {
-  const { settings, sender, counter, partialResults, closing } = stages;
+  const { signal } = options;
+  const sources = signal === undefined ? [stages.closing] : [signal, stages.closing];
+  return withAnyOf(sources, (abort) => embedUntil(stages, texts, options, abort));
+}
+
+async function embedUntil(
+  stages: Stages,
+  texts: readonly string[],
+  { dimensions: asked, meter, cutBefore }: EmbedOptions,
+  abort: AbortSignal,
+): Promise<Float32Array[]> {
+  const { settings, sender, counter, partialResults } = stages;
   const dimensions = asked ?? settings.dimensions;
-  const abort = AbortSignal.any(signal === undefined ? [closing] : [signal, closing]);
   // Each request adds a listener, and a call can have many requests.
   setMaxListeners(0, abort);
   abort.throwIfAborted();

@@ -5,7 +5,7 @@ import type { Logger } from "../../logger.js";
 import { clientConfig, closeClient, sessionSettings } from "../../database/pool.js";
 import type { ConnectOptions } from "../../database/pool.js";
 import { backoffMs } from "../../backoff.js";
-import { sleep } from "../../sleep.js";
+import { sleep, withAnyOf } from "../../sleep.js";
 
 /** The only channel. Its payload is the id of a pipeline with work, `pipelines`, or a listener's own `ping`. */
 const CHANNEL = "embedd";
@@ -89,7 +89,7 @@ export async function openListener(options: ListenerOptions): Promise<Listener> 
       const { rows } = await which.query<{ sent: boolean }>("select embedd.notify($1) as sent", [payload]);
       // The server's queue of notifications is filling up. The answer proves the connection, and polls find the rows.
       if (rows[0]?.sent !== true) return;
-      const late = sleep(PROOF_TIMEOUT_MS, AbortSignal.any([deadline.signal, stopping.signal]));
+      const late = withAnyOf([deadline.signal, stopping.signal], (signal) => sleep(PROOF_TIMEOUT_MS, signal));
       if (!(await Promise.race([arrival, late.then(() => false)])) && !stopping.signal.aborted)
         throw new Error("deaf: its own notification did not arrive");
     } finally {
