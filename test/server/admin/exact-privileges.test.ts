@@ -154,7 +154,9 @@ describeServer("where nothing is granted to PUBLIC", () => {
       what: "the row edited after the switch",
     });
     await after.stop();
-    expect(warn.mock.calls).toEqual([]);
+    // The worker of the next model may take over the other columns, and says so.
+    const unexpected = warn.mock.calls.filter((call) => !String(call[1]).includes(" takes over "));
+    expect(unexpected).toEqual([]);
 
     await succeed(database.url, "unwatch", "app.halves");
     await succeed(database.url, "grant", role, "--revoke");

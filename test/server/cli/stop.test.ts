@@ -98,7 +98,7 @@ const COMMANDS: [string[], number][] = [
   [["reembed"], 1],
   [["switch-model", "docs", "--model", "m", "--dimensions", "3"], 1],
   [["switch-model", "--status"], 1],
-  [["doctor"], 1],
+  [["doctor"], 3],
   [["uninstall"], 1],
 ];
 

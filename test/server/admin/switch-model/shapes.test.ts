@@ -183,11 +183,13 @@ describeServer("switch-model of a table with", () => {
     );
     expect(rows).toEqual([
       { name: "body", privilege: "SELECT" },
+      { name: "ctid", privilege: "SELECT" },
       { name: "embedding", privilege: "SELECT" },
       { name: "embedding", privilege: "UPDATE" },
       { name: "embedding_model", privilege: "SELECT" },
       { name: "embedding_model", privilege: "UPDATE" },
       { name: "id", privilege: "SELECT" },
+      { name: "xmin", privilege: "SELECT" },
     ]);
     await Promise.all([old.stop(), next.stop()]);
     await withOwnerClient(db.url, (client) => revokeWorker(client, role));
