@@ -6,7 +6,7 @@ import type { WorkerSlot } from "./workers.js";
 /** By then another worker has the silent worker's rows, and the silent worker has reconnected. */
 const SILENT_MS = 15_000;
 /** Time to sweep, claim and write. */
-const SMALL_MS = 3_000;
+const SMALL_MS = 8_000;
 const ROWS = 20;
 
 describeFaults("a worker whose network", () => {

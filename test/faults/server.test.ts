@@ -5,7 +5,7 @@ import { describeFaults, useStage } from "./use-stage.js";
 import type { WorkerSlot } from "./workers.js";
 
 /** From the moment that the server takes connections again. */
-const RESTART_MS = 3_000;
+const RESTART_MS = 8_000;
 const ROWS = 20;
 
 describeFaults("a worker whose server", () => {

@@ -39,7 +39,7 @@ describeFaults("a worker that is stopped for longer than its lease", () => {
     const zombie = await stopped();
     const heir = await start(1);
     await edit("id % 2 = 0");
-    expect(await stage.embedded(10_000)).toBeLessThan(LEASE_MS + 2_000);
+    expect(await stage.embedded(10_000)).toBeLessThan(LEASE_MS + 8_000);
     expect(await heir.computed()).toBe(ROWS);
     await edit("id % 4 = 0");
     wake(zombie);
@@ -89,7 +89,7 @@ describeFaults("a worker that is stopped for longer than its lease", () => {
     zombie.signal("SIGSTOP");
     for (let i = 0; i < 5; i++) {
       await stage.write(1);
-      expect(await stage.embedded(5_000)).toBeLessThan(2_000);
+      expect(await stage.embedded(10_000)).toBeLessThan(8_000);
     }
     zombie.signal("SIGCONT");
     expect(await stage.check()).toMatchObject({ rows: 6, writes: 6 });

@@ -23,12 +23,13 @@ describeServer("a pause", () => {
         );
         return rows[0]?.free;
       },
-      { timeoutMs: 1_000, what: "the worker to release the gate" },
+      { timeoutMs: 10_000, what: "the worker to release the gate" },
     );
     await db.query("insert into pausing values (2, 'paused')");
     await db.query("update embedd.pipelines set paused = false where id = $1", [pipeline]);
     const started = Date.now();
     await expectVectors(db, "pausing", { 1: "running", 2: "paused" });
-    expect(Date.now() - started).toBeLessThan(1_000);
+    // The poll would take 30 s.
+    expect(Date.now() - started).toBeLessThan(10_000);
   });
 });
