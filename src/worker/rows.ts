@@ -1,3 +1,4 @@
+import type { ErrorCode } from "../error-codes.js";
 import type { Pipeline } from "../database/pipeline.js";
 
 /** A row as a claim leases it: its text has not been read yet. */
@@ -48,7 +49,7 @@ export interface EmbeddedRow extends RowVersion {
  * The code of a pending row that is nothing but white space. Its entry in embedd.failures keeps claims from taking it
  * again; it counts as blank, not as failed.
  */
-export const WHITE_SPACE = "white_space";
+export const WHITE_SPACE: ErrorCode = "white_space";
 
 /** A row that cannot be embedded or written as it is. */
 export interface RefusedRow {
