@@ -74,7 +74,9 @@ export function decide(pipeline: Candidate, world: World): Decision {
   if (misfit !== null) {
     // Workers that can serve it report what is wrong with it.
     if (byOthers) return { type: "wait", reason: servedReason(pipeline, model, by), yielded };
-    if (pipeline.unused) return { type: "ignore", yielded };
+    // embedd.chunks comes with embedd, for vectors of 384 dimensions.
+    if (pipeline.unused && dimensionMisfit(pipeline, world.provider) !== null)
+      return { type: "ignore", yielded };
     return { type: "unfit", reason: misfit, yielded };
   }
 

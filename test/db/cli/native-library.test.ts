@@ -22,7 +22,7 @@ it("run stops with the loader's words", async () => {
 
 it("doctor fails, and checks the rest", async () => {
   const { code, stdout } = await withDamage("doctor");
-  expect(code).toBe(1);
+  expect(code).toBe(3);
   expect(stdout).toMatch(/^FAIL {2}model: cannot load the native library of onnxruntime-node: /m);
   expect(stdout).toMatch(/^ok .*PostgreSQL/m);
 });

@@ -43,7 +43,7 @@ describeServer("a worker that cannot start leaves nothing open", () => {
   it("if no server listens at the address", async () => {
     const url = new URL(db.url);
     url.port = String(await freePort());
-    expect(await startInVain(url.toString())).toBe("ECONNREFUSED");
+    expect(await startInVain(url.toString())).toBe("database_unreachable");
   });
 
   it.each([
@@ -53,7 +53,7 @@ describeServer("a worker that cannot start leaves nothing open", () => {
     const { role, url } = await createRole(db);
     await db.query("select embedd.grant_worker($1)", [role]);
     await db.query(`alter role ${role} connection limit ${connections}`);
-    expect(await startInVain(url)).toBe("53300");
+    expect(await startInVain(url)).toBe("database_unavailable");
     await expectNoConnection();
   });
 

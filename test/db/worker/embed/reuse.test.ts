@@ -135,7 +135,9 @@ it("a fault of the vector cache fails no batch, and is logged once", async () =>
   } finally {
     await db.query("alter table embedd.vectors_away rename to vectors");
   }
-  expect(lines).toEqual(["the vector cache is unavailable, computing all texts"]);
+  // The worker may also say that it takes over the tables of other tests.
+  const ofCache = lines.filter((line) => line.includes("vector cache"));
+  expect(ofCache).toEqual(["the vector cache is unavailable, computing all texts"]);
 });
 
 it("an edit during the lookup in the vector cache is not lost", async () => {
