@@ -1,5 +1,5 @@
---! Previous: sha1:007d102c409f4b371e2378bd5d38d9014d4df84f
---! Hash: sha1:7b087aa05c00b5262a3fba13888ec2890f94ac93
+--! Previous: sha1:226b43e3dbaa5b7cae6a58bdf9871a8a0d3cd695
+--! Hash: sha1:d62a2e22f35ce61ada9bb16b1b764d5905989c33
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,

@@ -1,5 +1,5 @@
---! Previous: sha1:375aa58104119fa1871adaad7eba15c273aedd81
---! Hash: sha1:7ef061e822c12c9f97885d9d6588c5ba753b6a00
+--! Previous: sha1:275280ebec095d16251ec13e7ce596281aaf503e
+--! Hash: sha1:c4a61adf93a7bfa22e4cd2e775b082bfa7d0e8a3
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.

@@ -1,5 +1,5 @@
---! Previous: sha1:7ef061e822c12c9f97885d9d6588c5ba753b6a00
---! Hash: sha1:73f7d8fcc698e00c6aaf1ecbe171fe06119aa139
+--! Previous: sha1:c4a61adf93a7bfa22e4cd2e775b082bfa7d0e8a3
+--! Hash: sha1:5d36dc390e5f7a4fb2bea65c5a9841a628993d92
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
