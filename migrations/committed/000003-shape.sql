@@ -1,5 +1,5 @@
 --! Previous: sha1:9b72b3241802ae141e576c5f0b5b01cdbad7e5c9
---! Hash: sha1:226b43e3dbaa5b7cae6a58bdf9871a8a0d3cd695
+--! Hash: sha1:010bf70ce09f7478d376e771c85c3a8e9e4b9a99
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal
@@ -481,11 +481,11 @@ comment on function embedd.table_problem(embedd.pipelines) is
 
 create function embedd.trigger_events() returns text[]
 language sql immutable as $$
-  select array['after_insert', 'before_unread', 'before_update', 'before_save', 'before_save_unread', 'after_update']
+  select array['after_insert', 'before_edit', 'before_unread', 'before_save', 'before_save_unread', 'after_update']
 $$;
 comment on function embedd.trigger_events() is 'What the names of a pipeline''s triggers end with.';
 
--- ENABLE TRIGGER USER and pg_restore --disable-triggers enable before_unread and before_update for local changes only,
+-- ENABLE TRIGGER USER and pg_restore --disable-triggers enable before_edit and before_unread for local changes only,
 -- whereas embedd enables them ALWAYS. So they were disabled for a while, and nobody knows what was edited meanwhile. Each
 -- partition has its own clones.
 create function embedd.find_gap(pipeline embedd.pipelines) returns text
@@ -518,7 +518,7 @@ language sql stable as $$
         with ordinality as needed (event, position)
       join pg_trigger t on t.tgrelid = owner.relation
         and t.tgname = format('zzz_embedd_%s__%s', pipeline.id, needed.event)
-      where t.tgenabled in ('D', 'R') or (t.tgenabled = 'O' and needed.event in ('before_unread', 'before_update'))
+      where t.tgenabled in ('D', 'R') or (t.tgenabled = 'O' and needed.event in ('before_edit', 'before_unread'))
       having count(*) > 0))
 $$;
 comment on function embedd.find_gap(embedd.pipelines) is

@@ -1,5 +1,5 @@
---! Previous: sha1:226b43e3dbaa5b7cae6a58bdf9871a8a0d3cd695
---! Hash: sha1:d62a2e22f35ce61ada9bb16b1b764d5905989c33
+--! Previous: sha1:010bf70ce09f7478d376e771c85c3a8e9e4b9a99
+--! Hash: sha1:4f999bcc8bee14c4eba192ccb586f75ffa1dc1ba
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,

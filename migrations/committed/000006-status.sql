@@ -1,5 +1,5 @@
---! Previous: sha1:275280ebec095d16251ec13e7ce596281aaf503e
---! Hash: sha1:c4a61adf93a7bfa22e4cd2e775b082bfa7d0e8a3
+--! Previous: sha1:043ee69f853c41b24b4f83a9fd3748d6d86e177e
+--! Hash: sha1:e32f839efb0028559498a45681beab7d5667b8fd
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.

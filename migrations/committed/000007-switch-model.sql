@@ -1,5 +1,5 @@
---! Previous: sha1:c4a61adf93a7bfa22e4cd2e775b082bfa7d0e8a3
---! Hash: sha1:5d36dc390e5f7a4fb2bea65c5a9841a628993d92
+--! Previous: sha1:e32f839efb0028559498a45681beab7d5667b8fd
+--! Hash: sha1:e6bb6573f10c29bce6334c9c5671cbcd0c8a62e9
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
