@@ -1,5 +1,5 @@
 --! Previous: sha1:9b72b3241802ae141e576c5f0b5b01cdbad7e5c9
---! Hash: sha1:007d102c409f4b371e2378bd5d38d9014d4df84f
+--! Hash: sha1:010bf70ce09f7478d376e771c85c3a8e9e4b9a99
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal
@@ -481,11 +481,11 @@ comment on function embedd.table_problem(embedd.pipelines) is
 
 create function embedd.trigger_events() returns text[]
 language sql immutable as $$
-  select array['after_insert', 'before_unread', 'before_update', 'before_save', 'before_save_unread', 'after_update']
+  select array['after_insert', 'before_edit', 'before_unread', 'before_save', 'before_save_unread', 'after_update']
 $$;
 comment on function embedd.trigger_events() is 'What the names of a pipeline''s triggers end with.';
 
--- ENABLE TRIGGER USER and pg_restore --disable-triggers enable before_unread and before_update for local changes only,
+-- ENABLE TRIGGER USER and pg_restore --disable-triggers enable before_edit and before_unread for local changes only,
 -- whereas embedd enables them ALWAYS. So they were disabled for a while, and nobody knows what was edited meanwhile. Each
 -- partition has its own clones.
 create function embedd.find_gap(pipeline embedd.pipelines) returns text
@@ -518,7 +518,7 @@ language sql stable as $$
         with ordinality as needed (event, position)
       join pg_trigger t on t.tgrelid = owner.relation
         and t.tgname = format('zzz_embedd_%s__%s', pipeline.id, needed.event)
-      where t.tgenabled in ('D', 'R') or (t.tgenabled = 'O' and needed.event in ('before_unread', 'before_update'))
+      where t.tgenabled in ('D', 'R') or (t.tgenabled = 'O' and needed.event in ('before_edit', 'before_unread'))
       having count(*) > 0))
 $$;
 comment on function embedd.find_gap(embedd.pipelines) is
@@ -654,17 +654,22 @@ comment on function embedd.source_columns(regclass, text[]) is 'The ordinary col
 -- apart from its row, call no function that a user made, and need no right that a writer may lack. Sizes are known without
 -- reading: a text whose value is no larger than itself is compressed or stored apart. Bytes are compared, because equality
 -- of a type or collation can hide a change (citext, numeric 1.0 and 1.00), and some types have no equality (json).
+--
+-- They are short, because PostgreSQL parses the WHEN of each trigger in every statement: 3 us per kilobyte of the stored form.
 create function embedd.content_change(
   relation regclass,
   content_columns text[],
   out certain text,
   out unread text,
-  out resized text)
+  out stored text)
 language sql stable as $$
   with columns as (
     select quote_ident(a.attname) as name,
-      t.typlen > 0 as fixed,
-      embedd.size_of(t.oid, '') like 'octet%' as is_text,
+      case
+        when t.typlen > 0 then 'fixed'
+        when embedd.size_of(t.oid, '') like 'octet%' then 'text'
+        else 'other'
+      end as kind,
       embedd.size_of(t.oid, 'old.' || quote_ident(a.attname)) as old_size,
       embedd.size_of(t.oid, 'new.' || quote_ident(a.attname)) as new_size
     from unnest(embedd.source_columns(relation, content_columns)) as c
@@ -673,23 +678,29 @@ language sql stable as $$
   )
   select
     string_agg(format(
-      case
-        when fixed then 'row(old.%1$s)::record operator(pg_catalog.*<>) row(new.%1$s)::record'
-        when is_text then '%2$s is distinct from %3$s or pg_column_size(old.%1$s) > %2$s '
-          'and pg_column_size(new.%1$s) > %3$s and old.%1$s::text collate "C" <> new.%1$s::text collate "C"'
+      case kind
+        when 'fixed' then 'row(old.%1$s)::record operator(pg_catalog.*<>) row(new.%1$s)::record'
+        when 'text' then '%2$s is distinct from %3$s or least(pg_column_size(old.%1$s), pg_column_size(new.%1$s)) > %2$s '
+          'and old.%1$s::text <> new.%1$s::text collate "C"'
         else '(%2$s is null) <> (%3$s is null)'
       end, name, old_size, new_size), ' or '),
     coalesce(string_agg(format(
-      case when is_text then '%2$s = %3$s and (pg_column_size(old.%1$s) <= %2$s or pg_column_size(new.%1$s) <= %3$s)'
+      case kind
+        when 'text' then '%2$s = %3$s and least(pg_column_size(old.%1$s), pg_column_size(new.%1$s)) <= %2$s'
         else '%2$s is not null and %3$s is not null'
-      end, name, old_size, new_size), ' or ') filter (where not fixed), 'false'),
-    coalesce(string_agg(format('pg_column_size(old.%1$s) <> pg_column_size(new.%1$s)', name), ' or ')
-      filter (where not fixed), 'false')
+      end, name, old_size, new_size), ' or ') filter (where kind <> 'fixed'), 'false'),
+    string_agg(format(
+      case kind
+        when 'fixed' then 'row(old.%1$s)::record operator(pg_catalog.*<>) row(new.%1$s)::record'
+        when 'text' then 'pg_column_size(old.%1$s) is distinct from pg_column_size(new.%1$s) or pg_column_size(old.%1$s) > %2$s '
+          'and old.%1$s::text <> new.%1$s::text collate "C"'
+        else '%2$s is distinct from %3$s'
+      end, name, old_size, new_size), ' or ')
   from columns
 $$;
 comment on function embedd.content_change(regclass, text[]) is
   'SQL conditions for the WHEN of a trigger. certain: the UPDATE changed the text. unread: reading the text may show that '
-  'it did. resized: a value is stored in another size. Names are quoted.';
+  'it did. stored: a value is stored in another size, or the UPDATE changed a text that needs no reading. Names are quoted.';
 
 -- A policy for PUBLIC, such as one on a tenant setting, was not made for a worker: it may hide rows without a word. A
 -- permissive policy that names the role was. Restrictive policies for PUBLIC narrow even that one.

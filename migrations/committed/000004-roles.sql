@@ -1,5 +1,5 @@
---! Previous: sha1:007d102c409f4b371e2378bd5d38d9014d4df84f
---! Hash: sha1:7b087aa05c00b5262a3fba13888ec2890f94ac93
+--! Previous: sha1:010bf70ce09f7478d376e771c85c3a8e9e4b9a99
+--! Hash: sha1:4f999bcc8bee14c4eba192ccb586f75ffa1dc1ba
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,

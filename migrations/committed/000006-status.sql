@@ -1,5 +1,5 @@
---! Previous: sha1:375aa58104119fa1871adaad7eba15c273aedd81
---! Hash: sha1:7ef061e822c12c9f97885d9d6588c5ba753b6a00
+--! Previous: sha1:043ee69f853c41b24b4f83a9fd3748d6d86e177e
+--! Hash: sha1:e32f839efb0028559498a45681beab7d5667b8fd
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.

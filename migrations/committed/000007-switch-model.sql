@@ -1,5 +1,5 @@
---! Previous: sha1:7ef061e822c12c9f97885d9d6588c5ba753b6a00
---! Hash: sha1:73f7d8fcc698e00c6aaf1ecbe171fe06119aa139
+--! Previous: sha1:e32f839efb0028559498a45681beab7d5667b8fd
+--! Hash: sha1:e6bb6573f10c29bce6334c9c5671cbcd0c8a62e9
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one

@@ -59,15 +59,15 @@ describeServer("a table whose changes went unnoticed", () => {
     ["triggers disabled", "alter table NAME disable trigger user", "select", /triggers are disabled/],
     [
       "a trigger disabled for a moment",
-      "alter table NAME disable trigger zzz_embedd_ID__before_update",
-      "alter table NAME enable always trigger zzz_embedd_ID__before_update",
-      /triggers are disabled: before_update/,
+      "alter table NAME disable trigger zzz_embedd_ID__before_edit",
+      "alter table NAME enable always trigger zzz_embedd_ID__before_edit",
+      /triggers are disabled: before_edit/,
     ],
     [
       "triggers disabled and enabled between two looks",
       "begin; alter table NAME disable trigger user; alter table NAME enable trigger user; commit",
       "select",
-      /triggers were disabled: before_unread, before_update/,
+      /triggers were disabled: before_edit, before_unread/,
     ],
     [
       "a trigger dropped",
@@ -167,12 +167,10 @@ describeServer("a table whose changes went unnoticed", () => {
     await query("create table docs_2 partition of docs for values in (2)");
     expect(await run("status")).toMatch(/^0 /);
     await query("alter table docs_1_1 disable trigger user");
-    expect(await run("status")).toMatch(
-      /^3 [^]*triggers are disabled: .*before_update of partition docs_1_1/,
-    );
+    expect(await run("status")).toMatch(/^3 [^]*triggers are disabled: .*before_edit of partition docs_1_1/);
     await query("alter table docs_1_1 enable trigger user");
     expect(await run("status")).toMatch(
-      /^3 [^]*triggers were disabled: before_unread of partition docs_1_1, before_update of partition docs_1_1;/,
+      /^3 [^]*triggers were disabled: before_edit of partition docs_1_1, before_unread of partition docs_1_1;/,
     );
     expect(await run("repair", "docs", "--existing", "keep")).toMatch(/^0 /);
     expect(await run("status")).toMatch(/^0 /);

@@ -178,10 +178,10 @@ describeServer("a dump of one watched table", () => {
       [
         "after_insert",
         "after_update",
+        "before_edit",
         "before_save",
         "before_save_unread",
         "before_unread",
-        "before_update",
       ].map((event) => ({
         tgname: `zzz_embedd_${ids[0]?.id ?? 0}__${event}`,
       })),

@@ -228,7 +228,7 @@ describeServer("a trigger of embedd on a table that does not fit it", () => {
     await db.query(`do $$ begin create domain positive as text check (value <> 'x' and value is not null);
       exception when duplicate_object then null; end $$`);
     await db.query(`create table ${relation} (${columns});
-      create trigger zzz_embedd_999__before_update before update on ${relation}
+      create trigger zzz_embedd_999__before_edit before update on ${relation}
         for each row execute function embedd.tg_forget_vector__before_update(${names});
       create trigger zzz_embedd_999__after_update after update on ${relation}
         for each row execute function embedd.tg_wake__after_write(999)`);

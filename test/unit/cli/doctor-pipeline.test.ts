@@ -33,7 +33,7 @@ it("finds nothing wrong with a healthy pipeline", () => {
 });
 
 it("repairs triggers and asks about vectors that may belong to earlier texts", () => {
-  expect(fixes({ gap: "triggers are disabled: before_update" })).toEqual([
+  expect(fixes({ gap: "triggers are disabled: before_edit" })).toEqual([
     `embedd repair '"Some Docs"' --existing refresh  # or keep`,
   ]);
 });

@@ -129,6 +129,50 @@ describeServer("an application that writes to a row that PostgreSQL cannot read"
   });
 });
 
+describeServer("the triggers of a table with long texts", () => {
+  const chunks = async (relation: string) => {
+    const { rows } = await db.query<{ toast: string }>(
+      "select reltoastrelid::regclass::text as toast from pg_class where oid = $1::regclass",
+      [relation],
+    );
+    return (await db.query(`select ctid::text, chunk_id from ${rows[0]?.toast ?? ""} order by 1`)).rows;
+  };
+
+  it.each([
+    ["usual", "embedding vector(384), embedding_model text", ""],
+    ["other", "vec vector(384), vec_model text", ", embedding_column => 'vec'"],
+  ])("do not store an unchanged text again (%s names)", async (name, vectors, argument) => {
+    const relation = `stored_${name}`;
+    const embedding = name === "usual" ? "embedding" : "vec";
+    await db.query(`
+      create table ${relation} (id int primary key, body text, page text, views int default 0, ${vectors});
+      insert into ${relation} values (1, ${longText}, ${longText});
+      update ${relation} set ${embedding} = ${vector}, ${embedding}_model = 'hash';
+      select embedd.watch('${relation}', '{body}', existing => 'keep'${argument});
+      create function ${relation}() returns trigger language plpgsql as 'begin return new; end';
+      create trigger own before update on ${relation} for each row execute function ${relation}()`);
+    const before = await chunks(relation);
+    expect(before.length).toBeGreaterThan(1);
+    await db.query(`update ${relation} set views = 1`);
+    await db.query(`update ${relation} set body = body, page = page, ${embedding} = ${embedding}`);
+    expect(await chunks(relation)).toEqual(before);
+    expect((await db.query(`select from ${relation} where ${embedding} is null`)).rowCount).toBe(0);
+    await db.query(`drop table ${relation}; delete from embedd.pipelines where relation::text !~ 'chunks'`);
+  });
+
+  it("have short conditions, which PostgreSQL parses in every statement", async () => {
+    await db.query(`
+      create table conditions (id int primary key, title text, body text, ${columns});
+      select embedd.watch('conditions', '{title,body}')`);
+    const { rows } = await db.query<{ named: number; unnamed: number }>(`
+      select sum(length(tgqual))::int as named, sum(length(tgqual)) filter (where tgattr = '')::int as unnamed
+      from pg_trigger where tgrelid = 'conditions'::regclass`);
+    expect(rows[0]?.named).toBeLessThan(18_000);
+    expect(rows[0]?.unnamed).toBeLessThan(14_000);
+    await db.query("drop table conditions; delete from embedd.pipelines where relation::text !~ 'chunks'");
+  });
+});
+
 describeServer("a row that PostgreSQL cannot read", () => {
   it("stops neither watch nor repair nor switch-model", async () => {
     await damagedTable("kept", { embedded: false });
