@@ -1,5 +1,5 @@
---! Previous: sha1:375aa58104119fa1871adaad7eba15c273aedd81
---! Hash: sha1:7ef061e822c12c9f97885d9d6588c5ba753b6a00
+--! Previous: sha1:45408b32b6bb9d141bbb4f19aed8d360e9849f20
+--! Hash: sha1:bf7d276dfffb607769578143817f6b824b41ec8c
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.
@@ -218,7 +218,7 @@ begin
   if not found then
     perform embedd.refuse('not_watched',
       format('column %I of %s is not watched', embedding_column, target),
-      'embedd status');
+      'select * from embedd.status;', 'embedd status');
   end if;
 end $$;
 comment on function embedd.model_of is
