@@ -22,6 +22,7 @@ export const DEFAULTS = {
   reuse: true,
   reuseMaxMb: 1_024,
   takeoverMs: 30_000,
+  schemaGraceMs: 10_000,
   shutdownMs: 8_000,
 } as const;
 

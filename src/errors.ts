@@ -4,7 +4,7 @@ export interface EmbeddErrorOptions {
   kind: ErrorKind;
   /** A literal that scripts can compare, such as `"no_such_table"`; src/error-codes.ts explains each. */
   code: ErrorCode;
-  /** What to type, ready to paste into a shell or psql. Each line is a complete choice. */
+  /** What to type, ready to paste into a shell or psql. Each line is a complete choice. The command shows SQL as psql. */
   hint?: string;
   /** How long to wait before the next attempt, in milliseconds. */
   retryAfterMs?: number;

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:211408272ebddea94843036bd18227cc9726eae7
+--! Hash: sha1:d4381c1d204bf2bd1ee0d148d4cca8cc135cb806
 --! Message: tables
 
 -- Tables. embedd keeps its state here and writes only vectors and model names to a user's table: an UPDATE there
@@ -11,13 +11,22 @@ create schema embedd;
 comment on schema embedd is 'embedd, the embedding daemon: keeps the vectors of watched tables up to date.';
 
 -- The error's constraint field carries the code, so that scripts can compare it.
-create function embedd.refuse(code text, message text, hint text) returns void
+create function embedd.refuse(code text, message text, hint text, shell_hint text default null) returns void
 language plpgsql as $$
 begin
-  raise exception using errcode = 'EMBDD', constraint = code, message = message, hint = hint;
+  raise exception using errcode = 'EMBDD', constraint = code, message = message, hint = hint,
+    column = coalesce(shell_hint, '');
 end $$;
-comment on function embedd.refuse(text, text, text) is
-  'Raises an error with a literal code, a message and a hint that says what to type.';
+comment on function embedd.refuse(text, text, text, text) is
+  'Raises an error with a literal code, a message and a hint that says what to type in psql. shell_hint is what to type in a '
+  'shell instead, where that differs: the command shows it, and psql does not.';
+
+create function embedd.shell_word(word text) returns text
+language sql immutable as $$
+  select case when word ~ '^[A-Za-z0-9_./:@%+=-]+$' then word
+    else '''' || replace(word, '''', '''\''''') || '''' end
+$$;
+comment on function embedd.shell_word(text) is 'A word as a shell reads it.';
 
 create table embedd.pipelines (
   id integer generated always as identity primary key,

@@ -1,5 +1,5 @@
---! Previous: sha1:211408272ebddea94843036bd18227cc9726eae7
---! Hash: sha1:9b72b3241802ae141e576c5f0b5b01cdbad7e5c9
+--! Previous: sha1:d4381c1d204bf2bd1ee0d148d4cca8cc135cb806
+--! Hash: sha1:6cba83afccca928835a49dd0a73266cac865f063
 --! Message: wake and serve
 
 -- Locks. Any role that can connect can take any advisory lock and hold it for as long as it likes, so nothing waits for

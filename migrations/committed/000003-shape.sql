@@ -1,5 +1,5 @@
---! Previous: sha1:9b72b3241802ae141e576c5f0b5b01cdbad7e5c9
---! Hash: sha1:010bf70ce09f7478d376e771c85c3a8e9e4b9a99
+--! Previous: sha1:6cba83afccca928835a49dd0a73266cac865f063
+--! Hash: sha1:026d139c9a7987393bcf99b7e4d5d2efb910e7bb
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal
@@ -56,7 +56,7 @@ begin
     limit 1;
     perform embedd.refuse('no_such_table',
       format('there is no table %s', relation_name),
-      case when candidate is null then 'write schema.table; psql''s \dt *.* lists the tables'
+      case when candidate is null then 'select * from pg_tables;  -- then write schema.table'
       else format('did you mean %s?', candidate) end);
   end if;
   return found;
@@ -85,7 +85,8 @@ declare
 begin
   select * into c from pg_class where oid = relation;
   if not found then
-    perform embedd.refuse('no_such_table', format('table %s was dropped', relation), 'embedd status');
+    perform embedd.refuse('no_such_table', format('table %s was dropped', relation),
+      'select * from embedd.status;', 'embedd status');
   end if;
   kind := case c.relkind
     when 'v' then 'a view'
@@ -122,7 +123,8 @@ begin
 end $$;
 comment on function embedd.check_relation(regclass) is 'Refuses a relation that cannot be watched.';
 
-create function embedd.find_column(relation regclass, name text, hint text) returns pg_attribute
+create function embedd.find_column(relation regclass, name text, hint text, shell_hint text default null)
+returns pg_attribute
 language plpgsql stable as $$
 declare
   found pg_attribute;
@@ -131,16 +133,18 @@ begin
   from pg_attribute
   where attrelid = relation and attname = name and attnum > 0 and not attisdropped;
   if found.attnum is null then
-    perform embedd.refuse('no_such_column', format('table %s has no column %I', relation, name), hint);
+    perform embedd.refuse('no_such_column', format('table %s has no column %I', relation, name), hint, shell_hint);
   end if;
   return found;
 end $$;
-comment on function embedd.find_column(regclass, text, text) is 'A column of a table; refuses with the hint if there is none.';
+comment on function embedd.find_column(regclass, text, text, text) is
+  'A column of a table; refuses with the hint if there is none.';
 
 create function embedd.check_embedding_column(relation regclass, embedding_column text) returns void
 language plpgsql stable as $$
 declare
   a constant pg_attribute := embedd.find_column(relation, embedding_column,
+    format('ALTER TABLE %s ADD COLUMN %I vector(384);', relation, embedding_column),
     format('ALTER TABLE %s ADD COLUMN %I vector(384);  -- or add --create-columns to embedd watch', relation, embedding_column));
 begin
   if not exists (
@@ -172,11 +176,13 @@ create function embedd.check_model_column(relation regclass, model_column text) 
 language plpgsql stable as $$
 declare
   a constant pg_attribute := embedd.find_column(relation, model_column,
+    format('ALTER TABLE %s ADD COLUMN %I text;', relation, model_column),
     format('ALTER TABLE %s ADD COLUMN %I text;  -- or add --create-columns to embedd watch', relation, model_column));
 begin
   if a.atttypid not in ('text'::regtype, 'varchar'::regtype) or a.attgenerated <> '' or a.attnotnull then
     perform embedd.refuse('model_column',
       format('column %I of %s must be an ordinary, nullable text column', model_column, relation),
+      format('ALTER TABLE %s ADD COLUMN another_name text;  -- then name it as model_column', relation),
       format('ALTER TABLE %s ADD COLUMN another_name text;  -- then name it with --model-column', relation));
   end if;
 end $$;
@@ -188,7 +194,9 @@ declare
   name text;
 begin
   if coalesce(cardinality(content_columns), 0) = 0 then
-    perform embedd.refuse('no_content', 'name at least one content column', 'embedd watch docs --content body');
+    perform embedd.refuse('no_content', 'name at least one content column',
+      format('select embedd.watch(%L, array[''body'']);', relation),
+      format('embedd watch %s --content body', embedd.shell_word(relation::text)));
   end if;
   foreach name in array content_columns loop
     perform embedd.find_column(relation, name, format('its columns: %s', (
@@ -272,13 +280,6 @@ language sql stable as $$
 $$;
 comment on function embedd.pipeline_is_whole(embedd.pipelines) is
   'Whether the pipeline''s table and all its columns still exist under these names.';
-
-create function embedd.shell_word(word text) returns text
-language sql immutable as $$
-  select case when word ~ '^[A-Za-z0-9_./:@%+=-]+$' then word
-    else '''' || replace(word, '''', '''\''''') || '''' end
-$$;
-comment on function embedd.shell_word(text) is 'A word as a shell reads it.';
 
 create function embedd.missing_columns(pipeline embedd.pipelines) returns text
 language sql stable as $$

@@ -1,5 +1,5 @@
---! Previous: sha1:010bf70ce09f7478d376e771c85c3a8e9e4b9a99
---! Hash: sha1:4f999bcc8bee14c4eba192ccb586f75ffa1dc1ba
+--! Previous: sha1:026d139c9a7987393bcf99b7e4d5d2efb910e7bb
+--! Hash: sha1:8ecb75c1e671c81542d128a86d7d73dd5edc52c7
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,
@@ -78,8 +78,8 @@ language sql stable as $$
   where f.pronamespace = 'embedd'::regnamespace
     and f.prorettype <> 'trigger'::regtype
     and (not f.prosecdef
-      or (role_privileges.purpose = 'worker' and f.proname = 'follow_names')
-      or (role_privileges.purpose = 'owner' and f.proname in ('watch_for_owner', 'unwatch_for_owner')))
+      or f.proname = 'follow_names'
+      or (role_privileges.purpose = 'owner' and f.proname like '%\_for\_owner'))
   union all
   select 'schema', n.oid, quote_ident(n.nspname), null, 'USAGE'
   from pg_extension e
@@ -361,7 +361,7 @@ comment on function embedd.grant_worker is
 create function embedd.revoke_worker(role text) returns void
 language plpgsql as $$
 declare
-  target constant regrole := embedd.resolve_role(role, 'psql "$DATABASE_URL" -c "\du"');
+  target constant regrole := embedd.resolve_role(role, 'select rolname from pg_roles;');
   given embedd.grants;
 begin
   for given in
@@ -388,18 +388,46 @@ begin
   from embedd.role_privileges('owner') n;
 end $$;
 comment on function embedd.grant_owner(text) is
-  'Lets a role watch and unwatch the tables that it owns, where another role migrated the schema. revoke_worker revokes it.';
+  'Lets a role watch and unwatch the tables that it owns, repair, pause and re-embed them, and read and retry their failures, '
+  'where another role migrated the schema. revoke_worker revokes it.';
 
--- The role that logged in, because a function with its owner's rights does not see the current one.
-create function embedd.check_owner(relation regclass) returns void
+create function embedd.schema_owner() returns text
+language sql stable as $$
+  select quote_ident(pg_get_userbyid(n.nspowner)) from pg_namespace n where n.nspname = 'embedd'
+$$;
+comment on function embedd.schema_owner() is 'The role that migrated the schema, quoted.';
+
+create function embedd.check_may_manage() returns void
 language plpgsql stable as $$
 begin
   if not exists (
-    select from pg_class c where c.oid = relation and pg_has_role(session_user, c.relowner, 'MEMBER')) then
+    select from pg_proc f
+    where f.pronamespace = 'embedd'::regnamespace
+      and f.proname = 'watch_for_owner'
+      and has_function_privilege(f.oid, 'EXECUTE')) then
+    perform embedd.refuse('not_owner',
+      format('role %I may not manage watched tables: role %s migrated this schema', current_user, embedd.schema_owner()),
+      format('select embedd.grant_owner(%L);  -- as %s', current_user, embedd.schema_owner()),
+      format('embedd grant --owner %s  # as %s', embedd.shell_word(current_user), embedd.schema_owner()));
+  end if;
+end $$;
+comment on function embedd.check_may_manage() is 'Refuses a role that embedd.grant_owner was not called with.';
+
+-- The role that logged in, because a function with its owner's rights does not see the current one.
+create function embedd.is_own(relation regclass) returns boolean
+language sql stable as $$
+  select exists (select from pg_class c where c.oid = relation and pg_has_role(session_user, c.relowner, 'MEMBER'))
+$$;
+comment on function embedd.is_own(regclass) is 'Whether the session logged in as the table''s owner or a member of it.';
+
+create function embedd.check_owner(relation regclass) returns void
+language plpgsql stable as $$
+begin
+  if not embedd.is_own(relation) then
     perform embedd.refuse('not_owner',
       format('role %I does not own table %s', session_user, relation),
-      format('log in as %s', (
-        select pg_get_userbyid(c.relowner) from pg_class c where c.oid = relation)));
+      format('log in as %s', coalesce(
+        (select quote_ident(pg_get_userbyid(c.relowner)) from pg_class c where c.oid = relation), embedd.schema_owner())));
   end if;
 end $$;
 comment on function embedd.check_owner(regclass) is

@@ -1,5 +1,5 @@
---! Previous: sha1:4f999bcc8bee14c4eba192ccb586f75ffa1dc1ba
---! Hash: sha1:043ee69f853c41b24b4f83a9fd3748d6d86e177e
+--! Previous: sha1:8ecb75c1e671c81542d128a86d7d73dd5edc52c7
+--! Hash: sha1:8329d57dce7ab3f5447919c07a2b7d38fb82320c
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.
@@ -388,7 +388,8 @@ begin
     perform embedd.refuse('existing_vectors',
       format('column %I of %s has vectors, and embedd cannot know whether they belong to the texts as they are now',
         embedding_column, relation),
-      E'existing => ''refresh''  -- re-embeds their rows in the background\nexisting => ''keep''  -- trusts them');
+      E'existing => ''refresh''  -- re-embeds their rows in the background\nexisting => ''keep''  -- trusts them',
+      E'--existing refresh  # re-embeds their rows in the background\n--existing keep  # trusts them');
   end if;
 end $$;
 comment on function embedd.check_existing(regclass, text, text) is
@@ -412,7 +413,8 @@ begin
   if pipeline.shadow_of is not null or exists (select from embedd.pipelines p where p.shadow_of = pipeline.id) then
     perform embedd.refuse('switching',
       format('%s is being switched to another model', pipeline.relation),
-      format('embedd switch-model %s --status', pipeline.relation));
+      'select * from embedd.status;',
+      format('embedd switch-model %s --status', embedd.shell_word(pipeline.relation::text)));
   end if;
   perform embedd.check_existing(pipeline.relation, pipeline.embedding_column, existing);
   execute format('lock table %s in %s mode', pipeline.relation,
@@ -448,21 +450,6 @@ end $$;
 comment on function embedd.redefine is
   'Changes what the text of a pipeline is made of. Without create_index, the caller supplies the index of pending rows.';
 
-create function embedd.check_may_watch() returns void
-language plpgsql stable as $$
-begin
-  if not exists (
-    select from pg_proc f
-    where f.pronamespace = 'embedd'::regnamespace
-      and f.proname = 'watch_for_owner'
-      and has_function_privilege(f.oid, 'EXECUTE')) then
-    perform embedd.refuse('not_owner',
-      format('role %I may not watch tables: another role migrated this schema', current_user),
-      format('embedd grant --owner %I', current_user));
-  end if;
-end $$;
-comment on function embedd.check_may_watch() is 'Refuses a role that embedd.grant_owner was not called with.';
-
 create function embedd.watch(
   relation text,
   content_columns text[],
@@ -485,7 +472,7 @@ declare
   pipeline embedd.pipelines;
 begin
   if not has_table_privilege('embedd.pipelines', 'INSERT') then
-    perform embedd.check_may_watch();
+    perform embedd.check_may_manage();
     -- With the caller's own rights, because reading a table may run its owner's code.
     perform embedd.check_relation(target);
     perform embedd.check_embedding_column(target, embedding_column);
@@ -501,7 +488,12 @@ begin
     perform embedd.refuse('later_trigger',
       format('%s has a BEFORE UPDATE trigger that runs after embedd''s and could change the text without embedd noticing: %s',
         target, embedd.later_triggers(target)),
-      format('ALTER TRIGGER ... ON %s RENAME TO a_name_that_sorts_before_zzz_embedd;', target));
+      (
+        select string_agg(
+          format('ALTER TRIGGER %I ON %s RENAME TO %I;', t.tgname, target, left('a_' || t.tgname, 63)), ' ' order by t.tgname)
+        from pg_trigger t
+        where t.tgrelid = target
+          and quote_ident(t.tgname) = any (string_to_array(embedd.later_triggers(target), ', '))));
   end if;
   perform embedd.drop_ghosts(target);
   select * into watched
@@ -517,6 +509,7 @@ begin
        or coalesce(index_method, watched.index_method) is distinct from watched.index_method then
       perform embedd.refuse('already_watched',
         format('column %I of %s is already watched, by pipeline %s', embedding_column, target, watched.id),
+        format('select embedd.unwatch(%L);  -- or name another embedding_column', target),
         format('embedd unwatch %s  # or name another column with --embedding', embedd.shell_word(target::text)));
     end if;
     perform embedd.redefine(watched, content_columns, template, create_index, existing);
@@ -563,7 +556,7 @@ declare
   dropped integer := 0;
 begin
   if not has_table_privilege('embedd.pipelines', 'DELETE') then
-    perform embedd.check_may_watch();
+    perform embedd.check_may_manage();
     return embedd.unwatch_for_owner(target, embedding_column, drop_columns);
   end if;
   -- Unwatching either pipeline of a running switch aborts the switch.
@@ -599,13 +592,37 @@ begin
   if embedd.drop_strays(target) + dropped = 0 then
     perform embedd.refuse('not_watched',
       format('%s is not watched', target),
-      'embedd status');
+      'select * from embedd.status;', 'embedd status');
   end if;
   return dropped;
 end $$;
 comment on function embedd.unwatch is
   'Unwatches a table: drops embedd''s triggers and indexes and revokes its grants. The vectors stay, unless drop_columns. '
   'Returns the number of pipelines removed.';
+
+create function embedd.repair_pipeline(pipeline embedd.pipelines, target regclass, existing text) returns void
+language plpgsql as $$
+begin
+  if pipeline.relation <> target then
+    perform embedd.revoke_pipeline(pipeline);
+    perform embedd.drop_triggers(pipeline);
+    -- A refresh that runs starts again, because its ranges are of another table's keys.
+    delete from embedd.refresh_windows w where w.pipeline_id = pipeline.id;
+    update embedd.pipelines p set refresh_cursor = null, refreshed = 0 where p.id = pipeline.id;
+  end if;
+  update embedd.pipelines p
+  set relation = target, key_columns = embedd.primary_key(target), error = null
+  where p.id = pipeline.id
+  returning * into pipeline;
+  perform embedd.drop_triggers(pipeline);
+  perform embedd.create_triggers(pipeline);
+  perform embedd.grant_pipeline(pipeline, role) from embedd.worker_roles() as role;
+  perform embedd.resolve_gap(pipeline.id, existing);
+  -- Rows that became pending without triggers need not wait for the poll.
+  perform pg_notify('embedd', pipeline.id::text);
+end $$;
+comment on function embedd.repair_pipeline(embedd.pipelines, regclass, text) is
+  'Restores the triggers and privileges of one pipeline, and makes it the target''s. Reads no row.';
 
 -- The pipelines that a name means: those of the table that has it, otherwise those of the table that had it.
 create function embedd.repair(relation text, embedding_column text default null, existing text default null)
@@ -614,12 +631,16 @@ language plpgsql
 set lock_timeout = '10s'
 set client_min_messages = warning as $$
 declare
+  for_owner constant boolean := not has_table_privilege('embedd.pipelines', 'DELETE');
   target regclass;
   pipeline embedd.pipelines;
-  last_name text;
   problem text;
   filled boolean;
+  choice text;
 begin
+  if for_owner then
+    perform embedd.check_may_manage();
+  end if;
   perform embedd.follow_names();
   target := embedd.resolve(relation);
   for pipeline in
@@ -629,45 +650,41 @@ begin
       and p.embedding_column = coalesce(repair.embedding_column, p.embedding_column)
     order by p.id
   loop
-    last_name := format('%I.%I', pipeline.relation_schema, pipeline.relation_name);
     problem := coalesce(pipeline.gap, embedd.table_problem(pipeline), embedd.find_gap(pipeline));
     perform embedd.check_relation(target);
+    if for_owner then
+      perform embedd.check_owner(target);
+    end if;
     perform embedd.check_content_columns(target, pipeline.content_columns,
       array[pipeline.embedding_column, pipeline.model_column]);
     perform embedd.check_embedding_column(target, pipeline.embedding_column);
     perform embedd.check_model_column(target, pipeline.model_column);
+    -- With the caller's own rights, because reading a table may run its owner's code.
     execute format('select exists (select from %s where %I is not null)', target, pipeline.embedding_column) into filled;
     if problem is not null and filled and existing is null then
       perform embedd.refuse('existing_vectors',
         format('vectors of %s may belong to earlier texts: %s', target, problem),
         format(
+          E'select embedd.repair(%1$L, existing => ''refresh'');  -- re-embeds their rows\n'
+          'select embedd.repair(%1$L, existing => ''keep'');  -- trusts them',
+          target),
+        format(
           E'embedd repair %1$s --existing refresh  # re-embeds their rows\n'
           'embedd repair %1$s --existing keep  # trusts them',
           embedd.shell_word(target::text)));
     end if;
-    if pipeline.relation <> target then
-      perform embedd.revoke_pipeline(pipeline);
-      perform embedd.drop_triggers(pipeline);
-      -- A refresh that runs starts again, because its ranges are of another table's keys.
-      delete from embedd.refresh_windows w where w.pipeline_id = pipeline.id;
-      update embedd.pipelines p set refresh_cursor = null, refreshed = 0 where p.id = pipeline.id;
+    choice := case when filled and existing is not null then existing else 'keep' end;
+    if for_owner then
+      perform embedd.repair_for_owner(pipeline.id, target, choice);
+    else
+      perform embedd.repair_pipeline(pipeline, target, choice);
     end if;
-    update embedd.pipelines p
-    set relation = target, key_columns = embedd.primary_key(target), error = null
-    where p.id = pipeline.id
-    returning * into pipeline;
-    perform embedd.drop_triggers(pipeline);
-    perform embedd.create_triggers(pipeline);
-    perform embedd.grant_pipeline(pipeline, role) from embedd.worker_roles() as role;
-    perform embedd.resolve_gap(pipeline.id, case when filled and existing is not null then existing else 'keep' end);
-    -- Rows that became pending without triggers need not wait for the poll.
-    perform pg_notify('embedd', pipeline.id::text);
     return next pipeline.id;
   end loop;
   if not found then
     perform embedd.refuse('not_watched',
       format('%s is not watched', target),
-      'embedd status');
+      'select * from embedd.status;', 'embedd status');
   end if;
 end $$;
 comment on function embedd.repair(text, text, text) is
@@ -715,6 +732,225 @@ begin
 end $$;
 comment on function embedd.unwatch_for_owner is 'embedd.unwatch for a role that embedd.grant_owner was called with.';
 
-revoke execute on function embedd.watch_for_owner, embedd.unwatch_for_owner from public;
+create function embedd.repair_for_owner(pipeline_id integer, target regclass, existing text) returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp as $$
+declare
+  pipeline embedd.pipelines;
+begin
+  perform embedd.check_owner(target);
+  select * into strict pipeline from embedd.pipelines p where p.id = pipeline_id;
+  -- Whoever may create tables takes over the pipeline of a table that is gone, under its name, and of no other.
+  if exists (select from pg_class c where c.oid = pipeline.relation) then
+    perform embedd.check_owner(pipeline.relation);
+  elsif pipeline.relation is distinct from embedd.find_ghost(target::text) then
+    perform embedd.refuse('not_owner',
+      format('pipeline %s was not of a table called %s', pipeline_id, target),
+      'select * from embedd.status;', 'embedd status');
+  end if;
+  perform embedd.check_relation(target);
+  perform embedd.check_content_columns(target, pipeline.content_columns,
+    array[pipeline.embedding_column, pipeline.model_column]);
+  perform embedd.check_embedding_column(target, pipeline.embedding_column);
+  perform embedd.check_model_column(target, pipeline.model_column);
+  perform embedd.repair_pipeline(pipeline, target, existing);
+end $$;
+comment on function embedd.repair_for_owner is 'embedd.repair for a role that embedd.grant_owner was called with.';
+
+create function embedd.set_paused(relation text, embedding_column text, paused boolean) returns integer
+language plpgsql as $$
+declare
+  target constant regclass := embedd.resolve_watched(relation);
+  changed integer;
+begin
+  if not has_column_privilege('embedd.pipelines', 'paused', 'UPDATE') then
+    perform embedd.check_may_manage();
+    return embedd.set_paused_for_owner(target, embedding_column, paused);
+  end if;
+  update embedd.pipelines p
+  set paused = set_paused.paused
+  where p.relation = target
+    and p.embedding_column = coalesce(set_paused.embedding_column, p.embedding_column);
+  get diagnostics changed = row_count;
+  return changed;
+end $$;
+comment on function embedd.set_paused(text, text, boolean) is
+  'Pauses or resumes the pipelines of a table, or of one embedding column. Returns their number.';
+
+create function embedd.set_paused_for_owner(relation regclass, embedding_column text, paused boolean) returns integer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp as $$
+begin
+  perform embedd.check_owner(relation);
+  return embedd.set_paused(relation::text, embedding_column, paused);
+end $$;
+comment on function embedd.set_paused_for_owner is 'embedd.set_paused for a role that embedd.grant_owner was called with.';
+
+create function embedd.may_serve() returns boolean
+language sql stable as $$
+  select has_column_privilege('embedd.pipelines', 'reembed', 'UPDATE')
+$$;
+comment on function embedd.may_serve() is 'Whether the current role has the rights of a worker.';
+
+create function embedd.managed_pipelines(relation text default null) returns setof integer
+language plpgsql stable as $$
+begin
+  if not embedd.may_serve() then
+    perform embedd.check_may_manage();
+  end if;
+  return query
+    select p.id
+    from embedd.pipelines p
+    where case
+      when managed_pipelines.relation is null then embedd.may_serve() or embedd.is_own(p.relation)
+      else p.relation = embedd.resolve_watched(managed_pipelines.relation)
+    end
+    order by p.id;
+end $$;
+comment on function embedd.managed_pipelines(text) is
+  'The pipelines of a table; without one, all that the current role may manage.';
+
+create function embedd.visible_failures() returns setof embedd.failures
+language plpgsql stable as $$
+begin
+  if has_table_privilege('embedd.failures', 'SELECT') then
+    return query select * from embedd.failures;
+  else
+    perform embedd.check_may_manage();
+    return query select * from embedd.failures_for_owner();
+  end if;
+end $$;
+comment on function embedd.visible_failures() is 'The failures of all tables, or of those that the current role owns.';
+
+create function embedd.failures_for_owner() returns setof embedd.failures
+language sql stable
+security definer
+set search_path = pg_catalog, pg_temp as $$
+  select f.*
+  from embedd.failures f
+  join embedd.pipelines p on p.id = f.pipeline_id
+  where embedd.is_own(p.relation)
+$$;
+comment on function embedd.failures_for_owner() is
+  'embedd.failures for a role that embedd.grant_owner was called with.';
+
+-- Rows without a vector are found by that, so their failures are forgotten. Rows with an old vector are found by their
+-- failures; where no refresh runs, one begins that deals with those alone.
+create function embedd.retry(pipeline_ids integer[], key text default null) returns integer
+language plpgsql as $$
+declare
+  retried integer;
+  notified integer;
+begin
+  if not embedd.may_serve() then
+    perform embedd.check_may_manage();
+    return embedd.retry_for_owner(pipeline_ids, key);
+  end if;
+  with chosen as materialized (
+    select f.pipeline_id, f.key, f.stale
+    from embedd.failures f
+    where f.pipeline_id = any (pipeline_ids)
+      and (retry.key is null or f.key = retry.key)
+      and f.code <> 'white_space'
+  ), forgotten as (
+    delete from embedd.failures f
+    using chosen c
+    where f.pipeline_id = c.pipeline_id and f.key = c.key and not c.stale
+    returning f.pipeline_id
+  ), due as (
+    update embedd.failures f
+    set attempts = 0, dead = false, next_attempt_at = now()
+    from chosen c
+    where f.pipeline_id = c.pipeline_id and f.key = c.key and c.stale
+    returning f.pipeline_id
+  ), refreshing as (
+    update embedd.pipelines p
+    set refresh_started_at = now(), refresh_cursor = '{}'
+    where p.id in (select pipeline_id from due) and p.refresh_started_at is null
+  ), freed as (
+    select pipeline_id from forgotten
+    union all
+    select pipeline_id from due
+  ), woken as (
+    select embedd.notify(pipeline_id::text)
+    from freed
+    group by pipeline_id
+  )
+  select (select count(*) from freed), (select count(*) from woken) into retried, notified;
+  return retried;
+end $$;
+comment on function embedd.retry(integer[], text) is
+  'Retries the failed rows of these pipelines at once, dead ones too, or one by its key. Returns their number.';
+
+create function embedd.retry_for_owner(pipeline_ids integer[], key text) returns integer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp as $$
+begin
+  perform embedd.check_owner(p.relation) from embedd.pipelines p where p.id = any (pipeline_ids);
+  return embedd.retry(pipeline_ids, key);
+end $$;
+comment on function embedd.retry_for_owner is 'embedd.retry for a role that embedd.grant_owner was called with.';
+
+create function embedd.request_reembed(pipeline_ids integer[], request text)
+returns table (stopped text, was_refreshing boolean)
+language plpgsql as $$
+begin
+  if not embedd.may_serve() then
+    perform embedd.check_may_manage();
+    return query select * from embedd.request_reembed_for_owner(pipeline_ids, request);
+  elsif request = 'stale' then
+    update embedd.pipelines p set reembed = true where p.id = any (pipeline_ids) and not p.reembed;
+  elsif request = 'all' then
+    perform embedd.resolve_gap(id, 'refresh') from unnest(pipeline_ids) as id;
+  elsif request = 'none' then
+    return query
+      with running as materialized (
+        select p.id, p.relation::text as relation, p.refresh_started_at is not null as refreshing
+        from embedd.pipelines p
+        where p.id = any (pipeline_ids)
+          and (p.reembed or p.refresh_started_at is not null)
+        for update
+      ),
+      windows as (
+        delete from embedd.refresh_windows w
+        where w.pipeline_id in (select r.id from running r)
+      ),
+      ended as (
+        update embedd.pipelines p
+        set reembed = false,
+          gap = case when r.refreshing then coalesce(p.gap, 'a refresh was stopped before it had reached every row')
+            else p.gap end,
+          refresh_started_at = null,
+          refresh_cursor = null
+        from running r
+        where p.id = r.id
+      )
+      select r.relation, r.refreshing
+      from running r
+      order by r.id;
+  end if;
+end $$;
+comment on function embedd.request_reembed(integer[], text) is
+  'stale: asks the workers to re-embed stale rows. all: every row that has a vector; a refresh that runs starts again. '
+  'none: leaves the rows as they are, and where a refresh is cut short, the pipeline has a gap. Returns what none stopped.';
+
+create function embedd.request_reembed_for_owner(pipeline_ids integer[], request text)
+returns table (stopped text, was_refreshing boolean)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp as $$
+begin
+  perform embedd.check_owner(p.relation) from embedd.pipelines p where p.id = any (pipeline_ids);
+  return query select * from embedd.request_reembed(pipeline_ids, request);
+end $$;
+comment on function embedd.request_reembed_for_owner is
+  'embedd.request_reembed for a role that embedd.grant_owner was called with.';
+
+revoke execute on function embedd.watch_for_owner, embedd.unwatch_for_owner, embedd.repair_for_owner,
+  embedd.set_paused_for_owner, embedd.failures_for_owner, embedd.retry_for_owner, embedd.request_reembed_for_owner
+from public;
 
 select embedd.watch('embedd.chunks', array['content']);

@@ -1,5 +1,5 @@
---! Previous: sha1:043ee69f853c41b24b4f83a9fd3748d6d86e177e
---! Hash: sha1:e32f839efb0028559498a45681beab7d5667b8fd
+--! Previous: sha1:8329d57dce7ab3f5447919c07a2b7d38fb82320c
+--! Hash: sha1:b3dc0326550617b250121f14308139678ac53970
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.
@@ -218,7 +218,7 @@ begin
   if not found then
     perform embedd.refuse('not_watched',
       format('column %I of %s is not watched', embedding_column, target),
-      'embedd status');
+      'select * from embedd.status;', 'embedd status');
   end if;
 end $$;
 comment on function embedd.model_of is

@@ -1,5 +1,5 @@
---! Previous: sha1:e32f839efb0028559498a45681beab7d5667b8fd
---! Hash: sha1:e6bb6573f10c29bce6334c9c5671cbcd0c8a62e9
+--! Previous: sha1:b3dc0326550617b250121f14308139678ac53970
+--! Hash: sha1:b9b46d33d65548dbc07d6b9646bf9152f530a797
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
@@ -70,7 +70,8 @@ begin
   join pg_type t on t.oid = a.atttypid
   where a.attrelid = pipeline.relation and a.attname = pipeline.embedding_column and not a.attisdropped;
   if not embedd.pipeline_is_whole(pipeline) then
-    perform embedd.refuse('not_whole', format('a column that %s needs is gone', name), 'embedd status');
+    perform embedd.refuse('not_whole', format('a column that %s needs is gone', name),
+      'select * from embedd.status;', 'embedd status');
   elsif coalesce(pipeline.model, pipeline.served_model) is null then
     perform embedd.refuse('no_current_model',
       format('no worker has served %s yet, so its current model is unknown', name),
@@ -127,6 +128,7 @@ begin
     where p.relation = pipeline.relation and p.id <> pipeline.id and p.model_column = pipeline.model_column) then
     perform embedd.refuse('shared_model_column',
       format('two embedding columns share column %I of %s', pipeline.model_column, pipeline.relation),
+      'select * from embedd.status;  -- then unwatch one of them, and watch it again with its own model_column',
       'embedd status  # then unwatch one of them, and watch it again with its own --model-column');
   elsif embedd.column_dependents(pipeline.relation, array[pipeline.embedding_column, pipeline.model_column]) is not null then
     perform embedd.refuse('dependents',
@@ -163,11 +165,12 @@ begin
   if pipeline.id is null then
     perform embedd.refuse('not_watched',
       format('column %I of %s is not watched', embedding_column, target),
-      'embedd status');
+      'select * from embedd.status;', 'embedd status');
   elsif pipeline.shadow_of is not null or exists (select from embedd.pipelines p where p.shadow_of = pipeline.id) then
     perform embedd.refuse('switching',
       format('%s is being switched to another model', target),
-      format('embedd switch-model %s --status', target));
+      'select * from embedd.status;',
+      format('embedd switch-model %s --status', embedd.shell_word(target::text)));
   end if;
   perform embedd.check_switch(pipeline, to_model, to_dimensions, index_method, drop_old);
   next_model := embedd.with_suffix(pipeline.model_column, '_next');
@@ -397,6 +400,7 @@ begin
     perform embedd.refuse('dead_rows',
       format('%s rows of %s could not be embedded with %s and would lose their vector',
         counted.dead, shadow.relation, shadow.model),
+      'select * from embedd.failures where dead;',
       'embedd failures --dead  # then embedd retry, or embedd switch-model --force');
   elsif counted.behind - counted.dead > max_behind
      or counted.pending > embedd.most_pending(shadow_id, max_behind) then

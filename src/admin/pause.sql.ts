@@ -11,13 +11,10 @@ export async function setPaused(
   embedding: string | undefined,
   paused: boolean,
 ): Promise<number> {
-  const { rowCount } = await pool.query(
-    `
-update embedd.pipelines
-set paused = $3
-where relation = embedd.resolve_watched($1)
-  and embedding_column = coalesce($2, embedding_column)`,
-    [relation, embedding, paused],
-  );
-  return rowCount ?? 0;
+  const { rows } = await pool.query<{ count: number }>("select embedd.set_paused($1, $2, $3) as count", [
+    relation,
+    embedding,
+    paused,
+  ]);
+  return rows[0]?.count ?? 0;
 }

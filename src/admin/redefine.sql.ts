@@ -16,7 +16,7 @@ export async function findDefinition(
   { relation, embedding }: Pick<WatchOptions, "relation" | "embedding">,
 ): Promise<Definition | null> {
   await client.query(
-    "select embedd.check_may_watch() where not has_table_privilege('embedd.pipelines', 'SELECT')",
+    "select embedd.check_may_manage() where not has_table_privilege('embedd.pipelines', 'SELECT')",
   );
   const { rows } = await client.query<Definition>(
     `

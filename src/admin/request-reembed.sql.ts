@@ -1,33 +1,19 @@
 import type { ClientBase, Pool } from "pg";
 
-/** Lists a table's pipelines. @param relation as SQL names it; undefined: all tables */
+/** Lists a table's pipelines. @param relation as SQL names it; undefined: all that the role may manage */
 export async function pipelinesOf(db: Pool | ClientBase, relation: string | undefined): Promise<number[]> {
-  const { rows } = await db.query<{ id: number }>(
-    `
-select id
-from embedd.pipelines
-where $1::text is null or relation = embedd.resolve_watched($1)
-order by id`,
-    [relation],
-  );
+  const { rows } = await db.query<{ id: number }>("select embedd.managed_pipelines($1) as id", [relation]);
   return rows.map((row) => row.id);
 }
 
 /** Asks the workers to re-embed the stale rows of these pipelines. */
 export async function startReembedding(db: Pool | ClientBase, pipelineIds: readonly number[]): Promise<void> {
-  await db.query(
-    `
-update embedd.pipelines
-set reembed = true
-where id = any ($1)
-  and not reembed`,
-    [pipelineIds],
-  );
+  await db.query("select from embedd.request_reembed($1, 'stale')", [pipelineIds]);
 }
 
 /** Asks the workers to re-embed every row of these pipelines that has a vector; a refresh that runs starts again. */
 export async function startRefresh(db: Pool | ClientBase, pipelineIds: readonly number[]): Promise<void> {
-  await db.query("select embedd.resolve_gap(id, 'refresh') from unnest($1::integer[]) as id", [pipelineIds]);
+  await db.query("select from embedd.request_reembed($1, 'all')", [pipelineIds]);
 }
 
 /** Removes the cached vectors of the models that serve these pipelines. */
@@ -48,7 +34,7 @@ export async function countDeadWithVector(
   const { rows } = await db.query<{ count: number }>(
     `
 select count(*)::float8 as count
-from embedd.failures
+from embedd.visible_failures()
 where pipeline_id = any ($1)
   and dead
   and stale`,
@@ -56,9 +42,6 @@ where pipeline_id = any ($1)
   );
   return rows[0]?.count ?? 0;
 }
-
-/** The gap that a refresh leaves when it is stopped. */
-const STOPPED = "a refresh was stopped before it had reached every row";
 
 /**
  * Leaves the rows of these pipelines as they are. Where a refresh is cut short, the pipeline has a gap.
@@ -69,31 +52,8 @@ export async function stopReembedding(
   pipelineIds: readonly number[],
 ): Promise<{ relation: string; refreshing: boolean }[]> {
   const { rows } = await db.query<{ relation: string; refreshing: boolean }>(
-    `
-with running as materialized (
-  select p.id, p.relation::text as relation, p.refresh_started_at is not null as refreshing
-  from embedd.pipelines p
-  where p.id = any ($1)
-    and (p.reembed or p.refresh_started_at is not null)
-  for update
-),
-windows as (
-  delete from embedd.refresh_windows
-  where pipeline_id in (select id from running)
-),
-stopped as (
-  update embedd.pipelines p
-  set reembed = false,
-    gap = case when r.refreshing then coalesce(p.gap, $2) else p.gap end,
-    refresh_started_at = null,
-    refresh_cursor = null
-  from running r
-  where p.id = r.id
-)
-select relation, refreshing
-from running
-order by id`,
-    [pipelineIds, STOPPED],
+    `select stopped as relation, was_refreshing as refreshing from embedd.request_reembed($1, 'none')`,
+    [pipelineIds],
   );
   return rows;
 }

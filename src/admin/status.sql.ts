@@ -45,9 +45,16 @@ export interface PipelineStatus {
   mayCount: boolean;
 }
 
-/** Reads the status of every pipeline. Counts the rows of each watched table once. */
-export async function readStatus(db: Pool | ClientBase): Promise<PipelineStatus[]> {
-  const { rows } = await db.query<PipelineStatus>(`
+/**
+ * Reads the status of pipelines. Counts the rows of each of their tables once, and reads no other table.
+ * @param ids omitted: all
+ */
+export async function readStatus(
+  db: Pool | ClientBase,
+  ids: readonly number[] | null = null,
+): Promise<PipelineStatus[]> {
+  const { rows } = await db.query<PipelineStatus>(
+    `
 select pipeline_id as pipeline,
   relation,
   embedding_column as embedding,
@@ -78,7 +85,10 @@ select pipeline_id as pipeline,
   cut_texts_today::float8 as "cutTextsToday",
   may_count as "mayCount"
 from embedd.status
-order by pipeline_id`);
+where $1::integer[] is null or pipeline_id = any ($1)
+order by pipeline_id`,
+    [ids],
+  );
   return rows;
 }
 

@@ -9,6 +9,7 @@ import { createLogger } from "../logger.js";
 import type { Logger } from "../logger.js";
 import { migrate } from "../admin/migrate.js";
 import { explainConnectionError } from "../database/connection-error.js";
+import { explainDenied } from "../database/denied.sql.js";
 import { interrupt } from "../database/interrupt.js";
 import { clientsOf, createPool, withOwnerClient } from "../database/pool.js";
 import { atMost } from "../sleep.js";
@@ -140,7 +141,11 @@ export async function withContext<T>(
   try {
     return await (options.stopsItself === true ? work(context) : unlessStopped(work(context)));
   } catch (error) {
-    throw explainConnectionError(error, context.databaseUrl);
+    if (stopSignal.aborted) throw error;
+    throw explainConnectionError(
+      await explainDenied(context.pool, error, context.databaseUrl),
+      context.databaseUrl,
+    );
   } finally {
     await context.close();
   }

@@ -80,10 +80,11 @@ async function backlog(
   model: string,
   { table, stale = false }: EstimateFlags,
 ): Promise<{ pipeline: Pipeline; rows: number }[]> {
-  const status = new Map((await readStatus(pool)).map((s) => [s.pipeline, s]));
   const { pipelines } = await loadPipelines(pool);
   const named = pipelines.filter((p) => matchesTable(p.relation, table));
   if (named.length === 0 && table !== undefined) throw notWatched(table);
+  const ids = named.map(({ id }) => id);
+  const status = new Map((await readStatus(pool, ids)).map((s) => [s.pipeline, s]));
   return named.flatMap((pipeline) => {
     const { pending, doneByModel, error } = status.get(pipeline.id) ?? {};
     if (pending === null)

@@ -2,6 +2,7 @@ import pg from "pg";
 import { isSchemaMissing } from "../database/call-schema.js";
 import type { ErrorCode } from "../error-codes.js";
 import { EmbeddError, messageOf } from "../errors.js";
+import { forShell } from "./text.js";
 
 /** The exit codes, for scripts. `embedd --help`, README and docs/reference.md print them from here. */
 export const EXIT_CODES = [
@@ -40,7 +41,7 @@ const UNREACHABLE = new Set<ErrorCode>([
 export function reportError(error: unknown): number {
   if (error instanceof EmbeddError) {
     process.stderr.write(
-      `embedd: ${error.message}\n${error.hint === undefined ? "" : `  try: ${error.hint.replaceAll("\n", "\n  or:  ")}\n`}`,
+      `embedd: ${error.message}\n${error.hint === undefined ? "" : `  try: ${forShell(error.hint).replaceAll("\n", "\n  or:  ")}\n`}`,
     );
     if (UNREACHABLE.has(error.code)) return EXIT.unreachable;
     return error.kind === "configuration" ? EXIT.usage : EXIT.fault;

@@ -103,7 +103,7 @@ async function stop(pool: Pool, ids: readonly number[]): Promise<void> {
 
 /** @returns the pipelines that workers now re-embed */
 async function start(pool: Pool, ids: readonly number[], task: Task): Promise<PipelineStatus[]> {
-  const pipelines = await readThese(pool, ids);
+  const pipelines = await readStatus(pool, ids);
   for (const pipeline of pipelines) {
     const { relation, error } = pipeline;
     if (error === null || isServed(pipeline)) continue;
@@ -169,11 +169,7 @@ async function sumOf(
   ids: readonly number[],
   count: (pipeline: PipelineStatus) => number,
 ): Promise<number> {
-  return (await readThese(pool, ids)).reduce((sum, p) => sum + count(p), 0);
-}
-
-async function readThese(pool: Pool, ids: readonly number[]): Promise<PipelineStatus[]> {
-  return (await readStatus(pool)).filter((p) => ids.includes(p.pipeline));
+  return (await readStatus(pool, ids)).reduce((sum, p) => sum + count(p), 0);
 }
 
 /** Workers also serve a pipeline with a gap, although it is an error until it is resolved. */

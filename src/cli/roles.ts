@@ -6,7 +6,7 @@ export function addGrant(program: Command): void {
   program
     .command("grant <role>")
     .description("let a role that owns no table run the worker, on all tables that are or will be watched")
-    .option("--owner", "instead, let a role watch and unwatch the tables that it owns")
+    .option("--owner", "instead, let a role watch, repair, pause, retry and re-embed the tables that it owns")
     .option("--revoke", "revoke all rights that embedd granted to the role")
     .addHelpText("after", "\nExample:\n  embedd grant embedd_worker\n  embedd grant --owner app")
     .action(async (role: string, flags: { owner?: boolean; revoke?: boolean }, command: Command) => {

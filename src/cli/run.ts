@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import type { Command } from "commander";
 import type { Pool } from "pg";
 import { backoffMs } from "../backoff.js";
@@ -117,11 +118,12 @@ async function startPatiently(
   }
 }
 
-/** Starts a worker with the settings of the command line. */
+/** Starts a worker with the settings of the command line. `gone` is aborted if embedd's schema is dropped for good. */
 export function startWorker(
   { config, databaseUrl, log }: Context,
   provider: LoadedProvider,
   onRows: (written: number, failed: number) => void,
+  gone?: AbortController,
 ): Promise<Worker> {
   return createWorker({
     databaseUrl,
@@ -141,6 +143,9 @@ export function startWorker(
     retryDelayMs: config.retryDelayMs,
     reuse: config.reuse,
     reuseMaxMb: config.reuseMaxMb,
+    onGone: (error) => {
+      gone?.abort(error);
+    },
     onBatch: (_, outcome) => {
       onRows(outcome.written, outcome.failed);
     },
@@ -151,12 +156,12 @@ async function runUntilStopped(context: Context, provider: LoadedProvider): Prom
   const { log, config } = context;
   let rows = 0;
   let failed = 0;
-  const worker = await startPatiently(context, true, () =>
-    startWorker(context, provider, (w, f) => {
-      rows += w;
-      failed += f;
-    }),
-  );
+  const gone = new AbortController();
+  const count = (w: number, f: number): void => {
+    rows += w;
+    failed += f;
+  };
+  const worker = await startPatiently(context, true, () => startWorker(context, provider, count, gone));
   // At most one line per second, however fast rows arrive.
   const report = setInterval(() => {
     if (rows + failed === 0) return;
@@ -164,14 +169,15 @@ async function runUntilStopped(context: Context, provider: LoadedProvider): Prom
     rows = failed = 0;
   }, 1_000);
   log.info({ worker: worker.id, model: provider.model, dimensions: worker.dimensions() }, "ready");
-  await new Promise((resolve) => {
-    stopSignal.addEventListener("abort", resolve, { once: true });
-  });
-  log.info({ signal: (stopSignal.reason as Interrupted).signalName }, "stopping");
+  const end = AbortSignal.any([stopSignal, gone.signal]);
+  if (!end.aborted) await once(end, "abort");
+  const signal = stopSignal.aborted ? { signal: (stopSignal.reason as Interrupted).signalName } : {};
+  log.info(signal, "stopping");
   await worker.stop({ deadlineMs: workerDeadlineMs(config) });
-  process.exitCode = EXIT.ok;
   clearInterval(report);
   log.info({}, "stopped");
+  if (!stopSignal.aborted) gone.signal.throwIfAborted();
+  process.exitCode = EXIT.ok;
 }
 
 /** A worker's share of EMBEDD_SHUTDOWN_MS; the model and the command's own connections are closed in the rest. */
@@ -185,19 +191,22 @@ async function runOnce(context: Context, provider: LoadedProvider, wait: boolean
   );
   const progress = backlogProgress(total);
   try {
+    const gone = new AbortController();
+    const count = (written: number, failed: number): void => {
+      progress.add(written + failed);
+    };
     const worker = await startPatiently(context, wait, () =>
-      startWorker({ ...context, log: progress.above(context.log) }, provider, (written, failed) => {
-        progress.add(written + failed);
-      }),
+      startWorker({ ...context, log: progress.above(context.log) }, provider, count, gone),
     );
     progress.show();
     const stop = () => worker.stop({ deadlineMs: workerDeadlineMs(config) });
-    stopSignal.addEventListener("abort", () => void stop());
+    AbortSignal.any([stopSignal, gone.signal]).addEventListener("abort", () => void stop());
     const report = await worker.idle({ giveUp: !wait });
     await stop();
     progress.stop();
     process.stdout.write(`${counted(progress.rows(), "row")} in ${(progress.ms() / 1000).toFixed(1)} s\n`);
     stopSignal.throwIfAborted();
+    gone.signal.throwIfAborted();
     await unlessStopped(reportOnce(pool, report, worker.heldRows()));
   } finally {
     progress.stop();

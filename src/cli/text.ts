@@ -1,5 +1,6 @@
 import type { NotificationQueue } from "../admin/notification-queue.sql.js";
 import type { ForeignLock } from "../database/turns.sql.js";
+import { shellWord } from "../shell-word.js";
 
 /** Shortens a text to one line of at most `length` characters. */
 export function excerpt(text: string, length: number): string {
@@ -40,3 +41,18 @@ export function describeQueue({ usage, limit, holder }: NotificationQueue): stri
 /** What is wrong with a table that has triggers of embedd and no pipeline. */
 export const strayTable = (table: string): string =>
   `${table} has triggers of embedd, but is not watched: its rows get no vectors`;
+
+/** The statements that hints hold, with a remark behind them. */
+const STATEMENT = /^((?:ALTER|CREATE|DROP|GRANT|SELECT|UPDATE)\b.*;)(?: {2}-- (.*))?$/i;
+
+/** What to type in a shell: each line of a hint that is SQL becomes a call of psql. */
+export function forShell(hint: string): string {
+  return hint
+    .split("\n")
+    .map((line) => {
+      const [, sql, remark] = STATEMENT.exec(line) ?? [];
+      if (sql === undefined) return line;
+      return `psql "$DATABASE_URL" -c ${shellWord(sql)}${remark === undefined ? "" : `  # ${remark}`}`;
+    })
+    .join("\n");
+}

@@ -4,7 +4,8 @@ import { EmbeddError, configurationError } from "../errors.js";
 
 /**
  * Runs `work`, which calls embedd's SQL functions.
- * @throws EmbeddError of kind `configuration` if they refuse, or embedd's schema or a privilege is missing;
+ * @throws EmbeddError of kind `configuration` if they refuse, or embedd's schema or a privilege is missing, which
+ *   `explainDenied` explains;
  *   `database`/`locked` for a lock timeout
  */
 export async function callSchema<T>(work: () => Promise<T>): Promise<T> {
@@ -20,7 +21,8 @@ export function explainSchemaError(error: unknown): unknown {
   if (!(error instanceof pg.DatabaseError)) return error;
   if (error.code === "EMBDD") {
     const code = isErrorCode(error.constraint) ? error.constraint : "refused";
-    return configurationError(code, error.message, error.hint);
+    // embedd.refuse() puts what to type in a shell there, if it is not what to type in psql.
+    return configurationError(code, error.message, error.column || error.hint);
   }
   if (isSchemaMissing(error)) {
     return configurationError(
@@ -48,15 +50,16 @@ export function isSchemaMissing(error: pg.DatabaseError): boolean {
 }
 
 /** PostgreSQL's message names what is denied; only its English text tells ownership from a privilege. */
-function denied(error: pg.DatabaseError): EmbeddError {
-  if (/must be owner/.test(error.message)) {
-    return configurationError(
-      "not_owner",
-      `${error.message}: only the table's owner can do this`,
-      'psql -c "\\dt"',
-    );
-  }
-  return /\bembedd\b/.test(error.message)
-    ? configurationError("no_privilege", `${error.message}: connect as the role that ran embedd migrate`)
-    : configurationError("no_privilege", `${error.message}: grant it to this role`, 'psql -c "\\dn+"');
+function denied(cause: pg.DatabaseError): EmbeddError {
+  return /must be owner/.test(cause.message)
+    ? new EmbeddError(`${cause.message}: only the table's owner can do this`, {
+        kind: "configuration",
+        code: "not_owner",
+        cause,
+      })
+    : new EmbeddError(`${cause.message}: this role lacks the privilege`, {
+        kind: "configuration",
+        code: "no_privilege",
+        cause,
+      });
 }

@@ -134,6 +134,11 @@ function explain(error: unknown, to: Target): Explanation | null {
   return null;
 }
 
+/** What to type in a shell to become another role in the same database. */
+export function addressAs(databaseUrl: string, user: string): string {
+  return exportUrl({ ...targetOf(databaseUrl), user }, "");
+}
+
 function exportUrl({ user, host, port, database }: Target, query: string): string {
   const [u, d] = [user, database].map((part) => encodeURIComponent(part).replaceAll("'", "%27"));
   return `export DATABASE_URL='postgres://${u ?? ""}@${host}:${port}/${d ?? ""}${query}'`;

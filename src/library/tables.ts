@@ -16,8 +16,8 @@ import { readStatus } from "../admin/status.sql.js";
 import type { PipelineStatus } from "../admin/status.sql.js";
 import { unwatch as unwatchTable, watch as watchTable } from "../admin/watch.js";
 import { checkArguments, databaseAddress, wholeNumber } from "../check-arguments.js";
-import { callSchema } from "../database/call-schema.js";
 import { explainConnectionError } from "../database/connection-error.js";
+import { callSchemaAs } from "../database/denied.sql.js";
 import { createPool, withOwnerClient } from "../database/pool.js";
 import { DEFAULTS } from "../defaults.js";
 import { configurationError } from "../errors.js";
@@ -214,10 +214,10 @@ export function vectorToSql(vector: Float32Array | readonly number[]): string {
 /** @param caller is named in the error if the database is none */
 async function onPool<T>(caller: string, db: Database, work: (pool: Pool) => Promise<T>): Promise<T> {
   checkArguments(caller, z.object({ database }), { database: db });
-  if (typeof db !== "string") return callSchema(() => work(db));
+  if (typeof db !== "string") return callSchemaAs(db, undefined, () => work(db));
   const pool = createPool({ connectionString: db, applicationName: "embedd", max: 1 });
   try {
-    return await callSchema(() => work(pool));
+    return await callSchemaAs(pool, db, () => work(pool));
   } catch (error) {
     throw explainConnectionError(error, db);
   } finally {
@@ -233,14 +233,14 @@ async function onClient<T>(
   checkArguments(caller, z.object({ database }), { database: db });
   if (typeof db === "string") {
     try {
-      return await withOwnerClient(db, (client) => callSchema(() => work(client)));
+      return await withOwnerClient(db, (client) => callSchemaAs(client, db, () => work(client)));
     } catch (error) {
       throw explainConnectionError(error, db);
     }
   }
   const client = await db.connect();
   try {
-    return await callSchema(() => work(client));
+    return await callSchemaAs(client, undefined, () => work(client));
   } finally {
     client.release();
   }

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { checkArguments, databaseAddress, wholeNumber } from "../check-arguments.js";
 import { MIN_CONNECTIONS } from "../defaults.js";
+import { configurationError } from "../errors.js";
 import type { WorkerOptions } from "./worker-options.js";
 
 const DAY_MS = 86_400_000;
@@ -31,9 +32,17 @@ const schema = z.object({
   reuseMaxMb: wholeNumber(1, 1_048_576).optional(),
   takeoverMs: wholeNumber(0, DAY_MS).optional(),
   listenerProofMs: milliseconds,
+  schemaGraceMs: wholeNumber(0, DAY_MS).optional(),
 });
 
-/** @throws EmbeddError `configuration`/`argument` that names every invalid option */
+/** @throws EmbeddError `configuration`/`argument` that names every invalid option, or `configuration`/`unknown_price` */
 export function checkWorkerOptions(options: WorkerOptions): void {
   checkArguments("createWorker", schema, options);
+  const { provider, maxUsdPerDay } = options;
+  if (maxUsdPerDay === undefined || provider.usdPerMillionTokens !== null) return;
+  throw configurationError(
+    "unknown_price",
+    `the price of ${provider.model} is not known, so embedd cannot enforce a limit in dollars`,
+    "EMBEDD_USD_PER_MILLION_TOKENS=0.02 embedd run",
+  );
 }

@@ -2,6 +2,7 @@ import { DEFAULTS } from "../defaults.js";
 import { renewLeases } from "./claim/leases.sql.js";
 import { foreignLockReporter } from "./foreign-locks.js";
 import type { PipelineSet } from "./pipeline-set.js";
+import type { SchemaWatch } from "./schema-watch.js";
 import type { Base } from "./shut-down.js";
 import type { Listener } from "./wake/listener.js";
 import type { Presence } from "./wake/presence.js";
@@ -19,13 +20,14 @@ export interface Timed {
   presence: Presence;
   listener: Listener;
   pipelines: PipelineSet;
+  schema: SchemaWatch;
   leases: ReadonlySet<string>;
   sweepAll: () => void;
 }
 
 /** Starts what a worker does at intervals. The timers end with the stack. */
 export function startTimers(options: WorkerOptions, { log, pool, stack }: Base, timed: Timed): void {
-  const { presence, listener, pipelines, leases, sweepAll } = timed;
+  const { presence, listener, pipelines, schema, leases, sweepAll } = timed;
   const { leaseMs = DEFAULTS.leaseMs } = options;
   const every = (ms: number, work: () => void) => {
     const timer = setInterval(work, ms);
@@ -39,9 +41,10 @@ export function startTimers(options: WorkerOptions, { log, pool, stack }: Base, 
     presence
       .due(pipelines.ids())
       .then((due) => {
+        schema.found();
         for (const id of due) pipelines.wake(id);
       })
-      .catch(() => undefined);
+      .catch(schema.failed);
   });
   every(BEAT_MS, () => {
     presence.beat(listener.heardMsAgo()).catch(() => undefined);

@@ -1,4 +1,5 @@
 import type { Pipeline } from "../database/pipeline.js";
+import type { EmbeddError } from "../errors.js";
 import type { Logger } from "../logger.js";
 import type { Provider } from "../providers/provider.js";
 import type { BatchOutcome } from "./rows.js";
@@ -41,5 +42,9 @@ export interface WorkerOptions {
   listenerProofMs?: number | undefined;
   /** Ends the start, and has no effect on a worker that has started: that is what `stop` is for. */
   signal?: AbortSignal;
+  /** How long embedd's schema may be missing, as between `uninstall` and `migrate`, before `onGone`. @default 10000 */
+  schemaGraceMs?: number | undefined;
+  /** Called once if embedd's schema was dropped for good. The worker can only be stopped then. */
+  onGone?: (error: EmbeddError) => void;
   onBatch?: (pipeline: Pipeline, outcome: BatchOutcome) => void;
 }

@@ -15,6 +15,7 @@ import { createHeldRows } from "./write/held-rows.js";
 import type { HeldRows } from "./write/held-rows.js";
 import { createPipelineSet } from "./pipeline-set.js";
 import type { FailingPipeline, PipelineSet } from "./pipeline-set.js";
+import { createSchemaWatch } from "./schema-watch.js";
 import { runnerStarter } from "./runner-starter.js";
 import { shutDown } from "./shut-down.js";
 import type { Base } from "./shut-down.js";
@@ -70,7 +71,6 @@ export interface IdleReport {
  */
 export async function createWorker(options: WorkerOptions): Promise<Worker> {
   checkWorkerOptions(options);
-  checkPrice(options);
   const base = openBase(options);
   let parts: Parts;
   const onAbort = (): void => {
@@ -107,15 +107,6 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
       return { failing: pipelines.failing(), problems: pipelines.problems() };
     },
   };
-}
-
-function checkPrice({ provider, maxUsdPerDay }: WorkerOptions): void {
-  if (maxUsdPerDay === undefined || provider.usdPerMillionTokens !== null) return;
-  throw configurationError(
-    "unknown_price",
-    `the price of ${provider.model} is not known, so embedd cannot enforce a limit in dollars`,
-    "EMBEDD_USD_PER_MILLION_TOKENS=0.02 embedd run",
-  );
 }
 
 function openBase(options: WorkerOptions): Base {
@@ -167,6 +158,7 @@ async function openParts(options: WorkerOptions, base: Base): Promise<Parts> {
     renewPresence(error);
   });
   await requireSessions(options, pool);
+  const schema = createSchemaWatch(log, options);
   const sweepAll = () => {
     pipelines.refreshSoon();
     pipelines.wakeAll();
@@ -175,6 +167,7 @@ async function openParts(options: WorkerOptions, base: Base): Promise<Parts> {
     ...connectionOf(options, "presence"),
     log,
     onSilence: dropConnections,
+    onConnectError: schema.failed,
     onReconnect: (wasReadOnly) => {
       if (wasReadOnly) {
         dropConnections();
@@ -235,7 +228,7 @@ async function openParts(options: WorkerOptions, base: Base): Promise<Parts> {
   if (pipelines.ids().length === 0 && pipelines.problems().length > 0 && !pipelines.waits()) {
     throw configurationError("no_pipeline", pipelines.problems().join("; "), "embedd status");
   }
-  startTimers(options, base, { presence, listener, pipelines, leases, sweepAll });
+  startTimers(options, base, { presence, listener, pipelines, schema, leases, sweepAll });
   return { presence, pipelines, indexes, held };
 }
 

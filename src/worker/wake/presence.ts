@@ -49,6 +49,8 @@ export interface PresenceOptions extends ConnectOptions {
    * @param wasReadOnly the server takes writes again, but sessions that are older than this one may not
    */
   onReconnect: (wasReadOnly: boolean) => void;
+  /** Each attempt that fails to replace a lost connection. */
+  onConnectError: (error: unknown) => void;
 }
 
 /**
@@ -114,6 +116,7 @@ export async function openPresence(options: PresenceOptions): Promise<Presence> 
       } catch (error) {
         readOnly ||= isReadOnly(error);
         log.debug({ cause: messageOf(error) }, "could not connect");
+        options.onConnectError(error);
       }
     }
   }

@@ -3,9 +3,10 @@ import { createProvider } from "#embedd/providers/create-provider.js";
 import { loadPipelines } from "#embedd/database/load-pipelines.sql.js";
 import { estimateBacklog } from "#embedd/admin/estimate.js";
 import { startApiServer } from "../../helpers/api-server.js";
-import { useDatabase } from "../../helpers/database.js";
+import { itServer, useDatabase } from "../../helpers/database.js";
 import { spawnCli } from "../../helpers/cli.js";
 import { paidProvider } from "../../helpers/providers.js";
+import { waitFor } from "../../helpers/wait.js";
 
 const db = useDatabase();
 const meter = { reserve: () => Promise.resolve({ settle: () => undefined }) };
@@ -94,4 +95,34 @@ it("an estimate derives a worker's time with an API from one request", async () 
   expect(seconds).toBeGreaterThan(9);
   expect(seconds).toBeLessThan(99);
   expect(server.requests).toHaveLength(2);
+});
+
+itServer("embedd estimate --table reads only the table that it names", async () => {
+  const names = ["named", "other"];
+  for (const name of names) {
+    await db.query(`create table ${name} (id int primary key, body text, embedding vector(384), embedding_model text);
+      insert into ${name} values (1, 'a text');
+      select embedd.watch('${name}', '{body}');
+      select pg_stat_force_next_flush()`);
+  }
+  const scans = async (): Promise<number[]> => {
+    const { rows } = await db.query<{ scans: number }>(
+      `select (seq_scan + idx_scan)::float8 as scans
+       from unnest($1::text[]) with ordinality as name (name, position)
+       join pg_stat_user_tables on relname = name
+       order by position`,
+      [names],
+    );
+    return rows.map((row) => row.scans);
+  };
+  const [, otherBefore] = await scans();
+  const args = ["estimate", "--table", "named", "--json", "--trial", "0"];
+  const { stdout } = await spawnCli(args, { env: { DATABASE_URL: db.url } }).exited;
+  expect(JSON.parse(stdout)).toMatchObject([{ relation: "public.named", rows: 1 }]);
+  // A session's statistics count once it has ended.
+  await waitFor(async () => ((await scans())[0] ?? 0) > 1, {
+    timeoutMs: 20_000,
+    what: "the scans of the named table",
+  });
+  expect((await scans())[1]).toBe(otherBefore);
 });

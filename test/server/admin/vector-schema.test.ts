@@ -66,7 +66,7 @@ describeServer("a command that lacks something", () => {
     expect(await embedd(url, "watch", "owned", "--content", "body")).toMatchObject({
       code: 2,
       stderr: expect.stringContaining(
-        "permission denied for schema embedd: connect as the role that ran embedd migrate",
+        `permission denied for schema embedd\n  try: embedd grant --owner ${role}  # as `,
       ) as string,
     });
     await db.query(`grant usage on schema embedd to ${role};
@@ -74,7 +74,7 @@ describeServer("a command that lacks something", () => {
     expect(await embedd(url, "watch", "owned", "--content", "body")).toMatchObject({
       code: 2,
       stderr: expect.stringMatching(
-        /permission denied for table owned: grant it|must be owner of table owned: only/,
+        /: permission denied for table owned\n {2}try: psql .* 'GRANT SELECT ON owned|: must be owner of table owned\n {2}try: export/,
       ) as string,
     });
   });
