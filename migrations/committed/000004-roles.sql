@@ -1,5 +1,5 @@
---! Previous: sha1:007d102c409f4b371e2378bd5d38d9014d4df84f
---! Hash: sha1:7b087aa05c00b5262a3fba13888ec2890f94ac93
+--! Previous: sha1:72fe4db1514cdaea8f81a2a7fdc7b52f7987baea
+--! Hash: sha1:03ccaf92ee7eddd994af0c8146c901a3ebf4be5a
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,

@@ -1,5 +1,5 @@
---! Previous: sha1:7b087aa05c00b5262a3fba13888ec2890f94ac93
---! Hash: sha1:375aa58104119fa1871adaad7eba15c273aedd81
+--! Previous: sha1:03ccaf92ee7eddd994af0c8146c901a3ebf4be5a
+--! Hash: sha1:7c5320a6e287acf22060839fd8a5f72f2a417632
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.
@@ -252,6 +252,8 @@ begin
     join pg_class c on c.oid = drop_ghosts.relation and c.relname = p.relation_name
     join pg_namespace n on n.oid = c.relnamespace and n.nspname = p.relation_schema
     where not exists (select from pg_class live where live.oid = p.relation)
+      -- Its pipeline takes it along.
+      and p.shadow_of is null
   loop
     perform embedd.unwatch(ghost.relation::oid::text, ghost.embedding_column);
   end loop;

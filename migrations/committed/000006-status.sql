@@ -1,5 +1,5 @@
---! Previous: sha1:375aa58104119fa1871adaad7eba15c273aedd81
---! Hash: sha1:7ef061e822c12c9f97885d9d6588c5ba753b6a00
+--! Previous: sha1:7c5320a6e287acf22060839fd8a5f72f2a417632
+--! Hash: sha1:02f8f82382e9f52cefb4e41cbe5661d53b48be33
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.

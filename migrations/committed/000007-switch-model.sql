@@ -1,5 +1,5 @@
---! Previous: sha1:7ef061e822c12c9f97885d9d6588c5ba753b6a00
---! Hash: sha1:73f7d8fcc698e00c6aaf1ecbe171fe06119aa139
+--! Previous: sha1:02f8f82382e9f52cefb4e41cbe5661d53b48be33
+--! Hash: sha1:4ea542e0403b56e1f5c4e7d6d5d7e3812429ad4f
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one

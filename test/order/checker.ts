@@ -16,7 +16,8 @@ export interface Seen {
   model_column: string;
   pinned: string | null;
   current_model: string | null;
-  shadow: boolean;
+  /** Of a shadow: the column that is switched to another model. */
+  switched: string | null;
   paused: boolean;
   error: string | null;
   gap: string | null;
@@ -33,7 +34,8 @@ export async function readPipelines(world: World): Promise<Seen[]> {
   const { rows } = await world.stage.observer.query<Seen>(`
     select p.id, p.relation::text, s.relation as status_relation, c.oid is not null as relation_exists,
       p.content_columns, p.template,
-      p.embedding_column, p.model_column, p.model as pinned, s.current_model, p.shadow_of is not null as shadow,
+      p.embedding_column, p.model_column, p.model as pinned, s.current_model,
+      (select old.embedding_column from embedd.pipelines old where old.id = p.shadow_of) as switched,
       s.paused, s.error, s.gap, s.refreshing, s.reembed, s.pending::int, s.failed::int, s.dead::int, s.stale::int
     from embedd.pipelines p
     join embedd.status s on s.pipeline_id = p.id

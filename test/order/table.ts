@@ -80,11 +80,12 @@ export async function readRows(client: pg.Client, table: Table, where = "true"):
   return rows;
 }
 
-/** Few, so that rows often get a text that they or others had before. */
+/** Few, so that rows often get a text that they or others had before. Others are new, so that no cache has their vector. */
 const TEXTS = 12;
 
 export function newText(random: Random): string | null {
   const share = random();
   if (share < 0.08) return pick(random, [null, "", " \n"]);
-  return `text ${Math.floor(share * 1_000) % TEXTS}`;
+  const number = Math.floor(share * 1e9);
+  return `text ${share < 0.6 ? number % TEXTS : number}`;
 }

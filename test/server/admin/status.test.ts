@@ -169,7 +169,9 @@ describeServer("status without a worker", () => {
     expect(await errors("worn")).toEqual([null]);
     await db.query("drop table lost; alter table worn drop column embedding cascade");
     expect(await errors("lost")).toEqual(["its table is gone; embedd unwatch public.lost"]);
-    expect(await errors("worn")).toEqual(["a column that it needs is gone"]);
+    expect(await errors("worn")).toEqual([
+      "a column that it needs is gone: embedding; add it again, then: embedd repair public.worn",
+    ]);
     const { exited } = spawnCli(["status"], { env: { DATABASE_URL: db.url } });
     expect(await exited).toMatchObject({ code: 3 });
     await db.query("select embedd.unwatch('lost'), embedd.unwatch('worn')");
