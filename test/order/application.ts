@@ -38,11 +38,19 @@ const insert: Act = (world, random) => {
   );
 };
 
-const edit: Act = (world, random) => {
+/** Workers have the row in flight then, and the next edit meets it there. */
+const MOST_PAUSE_MS = 40;
+
+const edit: Act = async (world, random) => {
   const { table } = world;
   const column = random() < 0.7 ? table.body : table.title;
   const where = random() < 0.2 ? "true" : someRow(world, random);
-  return write(world, `update ${nameOf(table)} set ${quote(column)} = $1 where ${where}`, [newText(random)]);
+  const text = newText(random);
+  const answer = await write(world, `update ${nameOf(table)} set ${quote(column)} = $1 where ${where}`, [
+    text,
+  ]);
+  await sleep(random() * MOST_PAUSE_MS);
+  return answer;
 };
 
 const remove: Act = (world, random) =>
@@ -100,7 +108,21 @@ const ddl = async (world: World, statement: string): Promise<string> => {
   return statement;
 };
 
-const renameTable: Act = (world) => {
+/**
+ * A table that took the watched one's name and gives it up again, before anybody repaired that, was never watched:
+ * embedd follows the first one from then on.
+ */
+async function giveUpName(world: World): Promise<void> {
+  if (!world.installed) return;
+  const { rowCount } = await world.stage.observer.query(
+    "select from embedd.pipelines where relation = to_regclass($1)",
+    [nameOf(world.table)],
+  );
+  if (rowCount === 0) world.watched = false;
+}
+
+const renameTable: Act = async (world) => {
+  await giveUpName(world);
   const before = nameOf(world.table);
   world.table.name = `docs_${++world.names}`;
   return ddl(world, `alter table ${before} rename to ${quote(world.table.name)}`);
@@ -116,7 +138,8 @@ const renameColumn: Act = (world, random) => {
   );
 };
 
-const setSchema: Act = (world) => {
+const setSchema: Act = async (world) => {
+  await giveUpName(world);
   const before = nameOf(world.table);
   world.table.schema = world.table.schema === "public" ? "other" : "public";
   return ddl(world, `alter table ${before} set schema ${quote(world.table.schema)}`);

@@ -99,8 +99,8 @@ async function cure(world: World): Promise<void> {
   const random = seededRandom(world.lines.length);
   if (!world.granted) await grantWorker(stage.admin, stage.workerRole);
   world.granted = true;
-  for (const model of MODELS) await stage.startWorker(model);
   for (let attempt = 0; attempt < 8; attempt++) {
+    const started = await startWorkers(world);
     const seen = await check(world, SETTLE_MS);
     const ill = seen.filter(
       (pipeline) =>
@@ -109,13 +109,25 @@ async function cure(world: World): Promise<void> {
         excuse(pipeline) !== null ||
         (pipeline.stale ?? 0) > 0,
     );
-    if (ill.length === 0) return;
+    if (ill.length === 0 && started) return;
     for (const pipeline of ill.slice(0, 1)) {
       const answer = await runCommand(world, "cure", () => cureOne(world, pipeline), random);
       world.lines.push(`  cure of ${pipeline.status_relation}: ${excuse(pipeline) ?? ""}: ${answer}`);
     }
   }
   throw new Violation(`no cure: ${JSON.stringify(await check(world, SETTLE_MS), null, 1)}`);
+}
+
+/** A worker does not start if it could serve no table. Its error says what to type, as `status` does. */
+async function startWorkers({ stage, lines }: World): Promise<boolean> {
+  try {
+    for (const model of MODELS) await stage.startWorker(model);
+    return true;
+  } catch (error) {
+    if (!(error instanceof EmbeddError) || error.code !== "no_pipeline") throw error;
+    lines.push(`  no worker starts: ${error.message}`);
+    return false;
+  }
 }
 
 async function cureOne(world: World, pipeline: Seen): Promise<string> {

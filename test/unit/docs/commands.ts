@@ -57,6 +57,8 @@ export const NOT_RUN: Readonly<Record<string, string>> = {
   "npm run test:faults -- --faults 10000 --seed 1": FAULTS,
   "npm run test:soak -- --minutes 60 --seed 7": SOAK,
   "npm run test:soak -- --minutes 5 --keep": SOAK,
+  "TEST_DATABASE_URL=postgres://postgres@127.0.0.1:5432/postgres npm run test:order -- --runs 100 --seed 7":
+    "takes minutes; test/server/order-of-steps.test.ts is its short form",
 };
 
 /** Documents whose commands are not run one by one, and why. They are parsed like all others. */
