@@ -101,8 +101,9 @@ select
         p.embedding_column, p.id)
     when embedd.later_triggers(c.oid) is not null
       then format(
-        'a BEFORE UPDATE trigger runs after embedd''s and could change the text unseen: %s; rename it',
-        embedd.later_triggers(c.oid))
+        'a BEFORE UPDATE trigger runs after embedd''s and could change the text unseen: %s; '
+          'ALTER TRIGGER %s ON %I.%I RENAME TO a_name_that_sorts_before_zzz_embedd;',
+        embedd.later_triggers(c.oid), split_part(embedd.later_triggers(c.oid), ', ', 1), n.nspname, c.relname)
     else embedd.hidden_rows(c.oid)
   end as broken
 from embedd.pipelines p

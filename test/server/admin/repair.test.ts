@@ -319,6 +319,20 @@ describeServer("a table that", () => {
     ]);
   });
 
+  it("gets a trigger that runs after embedd's says what to type", async () => {
+    await startWorker();
+    const pipeline = await watchTable(db, { relation: "triggered" });
+    await db.query(`
+      create function unseen() returns trigger language plpgsql as 'begin return new; end';
+      create trigger zzzz before update on triggered for each row execute function unseen()`);
+    const advice = /ALTER TRIGGER zzzz ON public.triggered RENAME TO a_name_that_sorts_before_zzz_embedd;/;
+    await waitForError(pipeline, advice);
+    const { out } = await embedd("doctor");
+    expect(/triggered.embedding: .*\n {6}try: (.*)/.exec(out)?.[1]).toMatch(advice);
+    await db.query(advice.source);
+    await waitForError(pipeline, null);
+  });
+
   it("has an embedding column of another type says what to type", async () => {
     await startWorker();
     const pipeline = await watchTable(db, { relation: "retyped" });
