@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { between, pick } from "../faults/random.js";
 import type { Random } from "../faults/random.js";
-import { Violation, nameOf, newText, quote, readRows, trustKey } from "./table.js";
+import { Violation, nameOf, newText, quote, readRows, trust } from "./table.js";
 import type { World } from "./table.js";
 
 /** A step that the application or the table's owner takes without embedd. */
@@ -80,7 +80,7 @@ const save: Act = async (world, random) => {
   if (random() < 0.6) row.body = newText(random);
   // A writer that names another model than the current one brings its own vector.
   if (row.vector !== null && row.model !== null && !(await currentModels(world)).includes(row.model))
-    world.trusted.add(trustKey(row));
+    trust(world, row);
   return write(
     world,
     `update ${nameOf(table)} set ${quote(table.title)} = $2, ${quote(table.body)} = $3,

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { defaultTemplate, isBlank, parseTemplate, renderTemplate } from "#embedd/worker/embed/template.js";
 import { MODELS, vectorOf } from "./stage.js";
-import { Violation, nameOf, quote, trustKey } from "./table.js";
+import { Violation, isTrusted, nameOf, quote, trust } from "./table.js";
 import type { HeldRow, World } from "./table.js";
 
 /** A pipeline, and what `status` says about it. */
@@ -87,8 +87,7 @@ export async function trustMismatches(world: World): Promise<void> {
   for (const pipeline of await readPipelines(world)) {
     if (!pipeline.relation_exists) continue;
     const rows = await readContents(world, pipeline).catch(() => []);
-    for (const row of rows)
-      if (row.vector !== null && !matches(pipeline, row)) world.trusted.add(trustKey(row));
+    for (const row of rows) if (row.vector !== null && !matches(pipeline, row)) trust(world, row);
   }
 }
 
@@ -132,7 +131,8 @@ async function checkVectors(world: World, seen: readonly Seen[]): Promise<void> 
     if (excuse(pipeline) !== null) continue;
     const rows = await readContents(world, pipeline);
     const wrong = rows.filter(
-      (row) => row.vector !== null && !matches(pipeline, row) && !world.trusted.has(trustKey(row)),
+      (row) =>
+        row.vector !== null && !matches(pipeline, row) && !isTrusted(world, row, pipeline.content_columns),
     );
     if (wrong.length > 0)
       throw new Violation(
