@@ -1,5 +1,5 @@
 --! Previous: sha1:6cba83afccca928835a49dd0a73266cac865f063
---! Hash: sha1:026d139c9a7987393bcf99b7e4d5d2efb910e7bb
+--! Hash: sha1:da89a8e20309184897c2d9e8c558c9e107a9098c
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal
@@ -281,20 +281,6 @@ $$;
 comment on function embedd.pipeline_is_whole(embedd.pipelines) is
   'Whether the pipeline''s table and all its columns still exist under these names.';
 
-create function embedd.missing_columns(pipeline embedd.pipelines) returns text
-language sql stable as $$
-  select format('a column that it needs is gone: %s; add it again, then: embedd repair %s',
-    string_agg(quote_ident(needed.name), ', ' order by needed.position),
-    embedd.shell_word(format('%I.%I', pipeline.relation_schema, pipeline.relation_name)))
-  from unnest(pipeline.key_columns || pipeline.content_columns
-    || array[pipeline.embedding_column, pipeline.model_column]) with ordinality as needed (name, position)
-  where not exists (
-    select from pg_attribute a
-    where a.attrelid = pipeline.relation and a.attname = needed.name and a.attnum > 0 and not a.attisdropped)
-  having count(*) > 0
-$$;
-comment on function embedd.missing_columns(embedd.pipelines) is
-  'Names the pipeline''s columns that are gone, and says what to type; NULL if none is.';
 
 -- The numbers of columns mean something only in the table that they were read from, and a restored dump has others.
 create function embedd.table_identity(relation regclass) returns text
@@ -305,6 +291,31 @@ language sql stable as $$
     relation::oid)
 $$;
 comment on function embedd.table_identity(regclass) is 'Identifies a table among all servers, also after a restore.';
+
+create function embedd.missing_columns(pipeline embedd.pipelines) returns text
+language sql stable as $$
+  select format('a column that it needs is gone: %s; add it again, then: embedd repair %s',
+    coalesce(
+      string_agg(quote_ident(missing.name), ', ' order by missing.position) filter (where not missing.renamed),
+      string_agg(quote_ident(missing.name), ', ' order by missing.position)),
+    embedd.shell_word(format('%I.%I', pipeline.relation_schema, pipeline.relation_name)))
+  from (
+    select needed.name, needed.position,
+      exists (
+        select from pg_attribute a
+        where a.attrelid = pipeline.relation and a.attnum = needed.attnum and not a.attisdropped
+          and pipeline.relation_identity = embedd.table_identity(pipeline.relation)) as renamed
+    from unnest(
+      pipeline.key_columns || pipeline.content_columns || array[pipeline.embedding_column, pipeline.model_column],
+      pipeline.key_attnums || pipeline.content_attnums || array[pipeline.embedding_attnum, pipeline.model_attnum])
+      with ordinality as needed (name, attnum, position)
+    where not exists (
+      select from pg_attribute a
+      where a.attrelid = pipeline.relation and a.attname = needed.name and a.attnum > 0 and not a.attisdropped)) as missing
+  having count(*) > 0
+$$;
+comment on function embedd.missing_columns(embedd.pipelines) is
+  'Names the pipeline''s columns that are gone, and says what to type; NULL if none is.';
 
 create function embedd.attnums(relation regclass, names text[]) returns smallint[]
 language sql stable as $$
@@ -458,6 +469,10 @@ declare
   successor constant regclass := embedd.table_named(pipeline.relation_schema, pipeline.relation_name);
   known boolean;
   present_name text;
+  -- A command that names a watched successor would never reach this pipeline.
+  by_number constant text := (
+    select format('another table has its name and is watched too; embedd unwatch --pipeline %s', pipeline.id)
+    where exists (select from embedd.pipelines p where p.relation = successor));
 begin
   select format('%I.%I', n.nspname, c.relname) into present_name
   from pg_class c
@@ -465,11 +480,16 @@ begin
   where c.oid = pipeline.relation;
   known := pipeline.relation_identity is not distinct from embedd.table_identity(pipeline.relation);
   if present_name is null or (not known and present_name <> last_name) then
-    if successor is not null then
+    if by_number is not null then
+      return by_number;
+    elsif successor is not null then
       return format('another table has replaced it under the same name; embedd repair %s --existing refresh  # or keep',
         embedd.shell_word(last_name));
     end if;
     return format('its table is gone; embedd unwatch %s', embedd.shell_word(last_name));
+  elsif present_name <> last_name and by_number is not null then
+    return format('it is called %s now, and %s; to follow the old table: embedd repair %s --existing keep',
+      present_name, by_number, embedd.shell_word(present_name));
   elsif present_name <> last_name and successor is not null then
     return format('it is called %s now, and another table has its name; embedd repair %s --existing refresh  # or keep; '
       'to follow the old table: embedd repair %s --existing keep',

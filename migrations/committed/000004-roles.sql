@@ -1,5 +1,5 @@
---! Previous: sha1:026d139c9a7987393bcf99b7e4d5d2efb910e7bb
---! Hash: sha1:8ecb75c1e671c81542d128a86d7d73dd5edc52c7
+--! Previous: sha1:da89a8e20309184897c2d9e8c558c9e107a9098c
+--! Hash: sha1:0fb736e218ea12b2f5fbcf502645a6da6c2c7a06
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,

@@ -1,5 +1,5 @@
---! Previous: sha1:8ecb75c1e671c81542d128a86d7d73dd5edc52c7
---! Hash: sha1:8329d57dce7ab3f5447919c07a2b7d38fb82320c
+--! Previous: sha1:0fb736e218ea12b2f5fbcf502645a6da6c2c7a06
+--! Hash: sha1:5067cbccf2ed597d52633aebbca8628f99a813a7
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.
@@ -266,6 +266,8 @@ begin
     join pg_class c on c.oid = drop_ghosts.relation and c.relname = p.relation_name
     join pg_namespace n on n.oid = c.relnamespace and n.nspname = p.relation_schema
     where not exists (select from pg_class live where live.oid = p.relation)
+      -- Its pipeline takes it along.
+      and p.shadow_of is null
   loop
     perform embedd.unwatch(ghost.relation::oid::text, ghost.embedding_column);
   end loop;

@@ -1,5 +1,5 @@
---! Previous: sha1:8329d57dce7ab3f5447919c07a2b7d38fb82320c
---! Hash: sha1:b3dc0326550617b250121f14308139678ac53970
+--! Previous: sha1:5067cbccf2ed597d52633aebbca8628f99a813a7
+--! Hash: sha1:a359bb1059a23c53b539a649afcea5445304a6ec
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.

@@ -1,5 +1,5 @@
---! Previous: sha1:b3dc0326550617b250121f14308139678ac53970
---! Hash: sha1:b9b46d33d65548dbc07d6b9646bf9152f530a797
+--! Previous: sha1:a359bb1059a23c53b539a649afcea5445304a6ec
+--! Hash: sha1:96be4a7918d8ce91ae12f092968b8cbbec0794c1
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one

@@ -36,7 +36,7 @@ export function checkPipeline(
       fail(`${lacking} lacks USAGE on schema ${p.schema ?? "?"}`, `embedd grant ${shellWord(lacking)}`);
   } else if (broken !== null && !p.rowSecurity) {
     const [what, fix] = splitAdvice(broken);
-    if (fix.startsWith("embedd ")) fail(what, fix);
+    if (/^(embedd|ALTER) /.test(fix)) fail(what, fix);
     else fail(broken, watchCommand(p));
   }
   if (misfit !== null) fail(misfit.what, misfit.cure);

@@ -89,18 +89,21 @@ select
     when not embedd.pipeline_is_whole(p) then embedd.missing_columns(p)
     when key_index.oid is null
       then format(
-        '(%s) is no longer a unique key of NOT NULL columns: embedd repair %s',
+        '(%s) is no longer a unique key of NOT NULL columns; embedd repair %s',
         (select string_agg(quote_ident(name), ', ' order by ord) from unnest(p.key_columns) with ordinality u (name, ord)),
         embedd.shell_word(format('%I.%I', n.nspname, c.relname)))
     when e.atttypmod < 1
       or not exists (
         select from pg_type t
         where t.oid = e.atttypid and t.typname in ('vector', 'halfvec'))
-      then format('column %I is no longer vector(n) or halfvec(n)', p.embedding_column)
+      then format(
+        'column %I is no longer vector(n) or halfvec(n); embedd unwatch --pipeline %s  # or give it such a type again',
+        p.embedding_column, p.id)
     when embedd.later_triggers(c.oid) is not null
       then format(
-        'a BEFORE UPDATE trigger runs after embedd''s and could change the text unseen: %s; rename it',
-        embedd.later_triggers(c.oid))
+        'a BEFORE UPDATE trigger runs after embedd''s and could change the text unseen: %s; '
+          'ALTER TRIGGER %s ON %I.%I RENAME TO a_name_that_sorts_before_zzz_embedd;',
+        embedd.later_triggers(c.oid), split_part(embedd.later_triggers(c.oid), ', ', 1), n.nspname, c.relname)
     else embedd.hidden_rows(c.oid)
   end as broken
 from embedd.pipelines p

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { between, pick } from "../faults/random.js";
 import type { Random } from "../faults/random.js";
-import { Violation, nameOf, newText, quote, readRows, trustKey } from "./table.js";
+import { Violation, nameOf, newText, quote, readRows, trust } from "./table.js";
 import type { World } from "./table.js";
 
 /** A step that the application or the table's owner takes without embedd. */
@@ -38,11 +38,19 @@ const insert: Act = (world, random) => {
   );
 };
 
-const edit: Act = (world, random) => {
+/** Workers have the row in flight then, and the next edit meets it there. */
+const MOST_PAUSE_MS = 40;
+
+const edit: Act = async (world, random) => {
   const { table } = world;
   const column = random() < 0.7 ? table.body : table.title;
   const where = random() < 0.2 ? "true" : someRow(world, random);
-  return write(world, `update ${nameOf(table)} set ${quote(column)} = $1 where ${where}`, [newText(random)]);
+  const text = newText(random);
+  const answer = await write(world, `update ${nameOf(table)} set ${quote(column)} = $1 where ${where}`, [
+    text,
+  ]);
+  await sleep(random() * MOST_PAUSE_MS);
+  return answer;
 };
 
 const remove: Act = (world, random) =>
@@ -72,7 +80,7 @@ const save: Act = async (world, random) => {
   if (random() < 0.6) row.body = newText(random);
   // A writer that names another model than the current one brings its own vector.
   if (row.vector !== null && row.model !== null && !(await currentModels(world)).includes(row.model))
-    world.trusted.add(trustKey(row));
+    trust(world, row);
   return write(
     world,
     `update ${nameOf(table)} set ${quote(table.title)} = $2, ${quote(table.body)} = $3,
@@ -100,7 +108,21 @@ const ddl = async (world: World, statement: string): Promise<string> => {
   return statement;
 };
 
-const renameTable: Act = (world) => {
+/**
+ * A table that took the watched one's name and gives it up again, before anybody repaired that, was never watched:
+ * embedd follows the first one from then on.
+ */
+async function giveUpName(world: World): Promise<void> {
+  if (!world.installed) return;
+  const { rowCount } = await world.stage.observer.query(
+    "select from embedd.pipelines where relation = to_regclass($1)",
+    [nameOf(world.table)],
+  );
+  if (rowCount === 0) world.watched = false;
+}
+
+const renameTable: Act = async (world) => {
+  await giveUpName(world);
   const before = nameOf(world.table);
   world.table.name = `docs_${++world.names}`;
   return ddl(world, `alter table ${before} rename to ${quote(world.table.name)}`);
@@ -116,7 +138,8 @@ const renameColumn: Act = (world, random) => {
   );
 };
 
-const setSchema: Act = (world) => {
+const setSchema: Act = async (world) => {
+  await giveUpName(world);
   const before = nameOf(world.table);
   world.table.schema = world.table.schema === "public" ? "other" : "public";
   return ddl(world, `alter table ${before} set schema ${quote(world.table.schema)}`);

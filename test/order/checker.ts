@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { defaultTemplate, isBlank, parseTemplate, renderTemplate } from "#embedd/worker/embed/template.js";
 import { MODELS, vectorOf } from "./stage.js";
-import { Violation, nameOf, quote, trustKey } from "./table.js";
+import { Violation, isTrusted, nameOf, quote, trust } from "./table.js";
 import type { HeldRow, World } from "./table.js";
 
 /** A pipeline, and what `status` says about it. */
@@ -16,7 +16,8 @@ export interface Seen {
   model_column: string;
   pinned: string | null;
   current_model: string | null;
-  shadow: boolean;
+  /** Of a shadow: the column that is switched to another model. */
+  switched: string | null;
   paused: boolean;
   error: string | null;
   gap: string | null;
@@ -33,7 +34,8 @@ export async function readPipelines(world: World): Promise<Seen[]> {
   const { rows } = await world.stage.observer.query<Seen>(`
     select p.id, p.relation::text, s.relation as status_relation, c.oid is not null as relation_exists,
       p.content_columns, p.template,
-      p.embedding_column, p.model_column, p.model as pinned, s.current_model, p.shadow_of is not null as shadow,
+      p.embedding_column, p.model_column, p.model as pinned, s.current_model,
+      (select old.embedding_column from embedd.pipelines old where old.id = p.shadow_of) as switched,
       s.paused, s.error, s.gap, s.refreshing, s.reembed, s.pending::int, s.failed::int, s.dead::int, s.stale::int
     from embedd.pipelines p
     join embedd.status s on s.pipeline_id = p.id
@@ -85,8 +87,7 @@ export async function trustMismatches(world: World): Promise<void> {
   for (const pipeline of await readPipelines(world)) {
     if (!pipeline.relation_exists) continue;
     const rows = await readContents(world, pipeline).catch(() => []);
-    for (const row of rows)
-      if (row.vector !== null && !matches(pipeline, row)) world.trusted.add(trustKey(row));
+    for (const row of rows) if (row.vector !== null && !matches(pipeline, row)) trust(world, row);
   }
 }
 
@@ -130,7 +131,8 @@ async function checkVectors(world: World, seen: readonly Seen[]): Promise<void> 
     if (excuse(pipeline) !== null) continue;
     const rows = await readContents(world, pipeline);
     const wrong = rows.filter(
-      (row) => row.vector !== null && !matches(pipeline, row) && !world.trusted.has(trustKey(row)),
+      (row) =>
+        row.vector !== null && !matches(pipeline, row) && !isTrusted(world, row, pipeline.content_columns),
     );
     if (wrong.length > 0)
       throw new Violation(

@@ -3,17 +3,16 @@ import { setPaused } from "#embedd/admin/pause.sql.js";
 import { pipelinesOf, startReembedding, startRefresh } from "#embedd/admin/request-reembed.sql.js";
 import { grantWorker } from "#embedd/admin/roles.sql.js";
 import { abortSwitch } from "#embedd/admin/switch-model/abort.js";
-import { unwatch } from "#embedd/admin/watch.js";
+import { unwatch, unwatchPipeline } from "#embedd/admin/watch.js";
 import { createPool } from "#embedd/database/pool.js";
-import { messageOf } from "#embedd/errors.js";
+import { EmbeddError, messageOf } from "#embedd/errors.js";
 import { seededRandom } from "../faults/random.js";
-import type { Random } from "../faults/random.js";
 import { ACTS } from "./application.js";
 import { check, excuse } from "./checker.js";
 import type { Seen } from "./checker.js";
 import { COMMANDS, activity, runCommand } from "./commands.js";
 import { MODELS, install, openStage } from "./stage.js";
-import { Violation, nameOf, newWorld } from "./table.js";
+import { Violation, newWorld } from "./table.js";
 import type { World } from "./table.js";
 
 /** A step of a sequence; its seed decides the details. */
@@ -100,20 +99,35 @@ async function cure(world: World): Promise<void> {
   const random = seededRandom(world.lines.length);
   if (!world.granted) await grantWorker(stage.admin, stage.workerRole);
   world.granted = true;
-  for (const model of MODELS) await stage.startWorker(model);
   for (let attempt = 0; attempt < 8; attempt++) {
+    const started = await startWorkers(world);
     const seen = await check(world, SETTLE_MS);
     const ill = seen.filter(
       (pipeline) =>
-        pipeline.paused || pipeline.shadow || excuse(pipeline) !== null || (pipeline.stale ?? 0) > 0,
+        pipeline.paused ||
+        pipeline.switched !== null ||
+        excuse(pipeline) !== null ||
+        (pipeline.stale ?? 0) > 0,
     );
-    if (ill.length === 0) return;
+    if (ill.length === 0 && started) return;
     for (const pipeline of ill.slice(0, 1)) {
       const answer = await runCommand(world, "cure", () => cureOne(world, pipeline), random);
       world.lines.push(`  cure of ${pipeline.status_relation}: ${excuse(pipeline) ?? ""}: ${answer}`);
     }
   }
   throw new Violation(`no cure: ${JSON.stringify(await check(world, SETTLE_MS), null, 1)}`);
+}
+
+/** A worker does not start if it could serve no table. Its error says what to type, as `status` does. */
+async function startWorkers({ stage, lines }: World): Promise<boolean> {
+  try {
+    for (const model of MODELS) await stage.startWorker(model);
+    return true;
+  } catch (error) {
+    if (!(error instanceof EmbeddError) || error.code !== "no_pipeline") throw error;
+    lines.push(`  no worker starts: ${error.message}`);
+    return false;
+  }
 }
 
 async function cureOne(world: World, pipeline: Seen): Promise<string> {
@@ -123,9 +137,8 @@ async function cureOne(world: World, pipeline: Seen): Promise<string> {
   try {
     if (pipeline.paused) return `resume: ${await setPaused(pool, relation, undefined, false)}`;
     const advice = excuse(pipeline);
-    if (advice === null && pipeline.shadow) {
-      const embedding = pipeline.embedding_column.replace(/_next.*$/, "");
-      await abortSwitch(admin, { relation, embedding });
+    if (advice === null && pipeline.switched !== null) {
+      await abortSwitch(admin, { relation, embedding: pipeline.switched });
       return "switch-model --abort";
     }
     if (advice === null) {
@@ -134,6 +147,11 @@ async function cureOne(world: World, pipeline: Seen): Promise<string> {
     }
     const [, command = "", name = relation] = /embedd (\w+(?: --all)?)(?: ([^\s;]+))?/.exec(advice) ?? [];
     const target = name.replace(/,$/, "").replaceAll("'", "");
+    const number = /embedd unwatch --pipeline (\d+)/.exec(advice)?.[1];
+    if (number !== undefined) {
+      await unwatchPipeline(admin, Number(number));
+      return `unwatch --pipeline ${number}`;
+    }
     if (command === "unwatch") {
       await unwatch(admin, target);
       world.watched = false;
@@ -148,14 +166,7 @@ async function cureOne(world: World, pipeline: Seen): Promise<string> {
       return command;
     }
     if (command === "repair" || pipeline.gap !== null) {
-      await repair(admin, { relation: target, existing: "refresh" });
-      world.trusted.clear();
-      return `repair ${target}`;
-    }
-    if (world.table.exists && /is gone/.test(advice)) {
-      await unwatch(admin, relation);
-      world.watched = false;
-      return `unwatch ${relation} (${nameOf(world.table)})`;
+      return await repairOrUnwatch(world, pipeline, target);
     }
     throw new Violation(`status says no command to type: ${advice}`);
   } finally {
@@ -163,8 +174,17 @@ async function cureOne(world: World, pipeline: Seen): Promise<string> {
   }
 }
 
-export const randomSteps = (random: Random, length: number): Step[] =>
-  Array.from({ length }, () => ({
-    name: STEP_NAMES[Math.floor(random() * STEP_NAMES.length)] ?? SETTLE,
-    seed: Math.floor(random() * 2 ** 32),
-  }));
+/** A table that replaced the watched one may have other columns. Its owner gives the pipeline up then. */
+async function repairOrUnwatch(world: World, pipeline: Seen, target: string): Promise<string> {
+  const { admin } = world.stage;
+  try {
+    await repair(admin, { relation: target, existing: "refresh" });
+    world.trusted.clear();
+    return `repair ${target}`;
+  } catch (error) {
+    if (!(error instanceof EmbeddError) || error.code !== "no_such_column") throw error;
+    await unwatchPipeline(admin, pipeline.id);
+    world.watched = false;
+    return `repair ${target}: ${error.message}; unwatch --pipeline ${pipeline.id}`;
+  }
+}

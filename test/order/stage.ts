@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { migrate } from "#embedd/admin/migrate.js";
 import type { Logger } from "#embedd/logger.js";
@@ -23,6 +24,8 @@ const WRITER_TIMEOUT_MS = 8_000;
 /** So long that re-embedding, which yields to each sweep, gets its turn on a busy machine. */
 const POLL_MS = 1_000;
 const TAKEOVER_MS = 500;
+/** So long that edits meet rows in flight. */
+const MOST_EMBED_MS = 40;
 
 /** The vector of a text under a model. */
 export const vectorOf = (model: string, text: string): Float32Array =>
@@ -37,7 +40,10 @@ function provider(model: Model): Provider {
     usdPerMillionTokens: 0,
     supportsDimensions: (asked) => asked === DIMENSIONS,
     countTokens: (texts) => Promise.resolve(texts.map((text) => text.length)),
-    embed: (texts) => Promise.resolve(texts.map((text) => vectorOf(model, text))),
+    async embed(texts) {
+      await sleep(Math.random() * MOST_EMBED_MS);
+      return texts.map((text) => vectorOf(model, text));
+    },
     close: () => Promise.resolve(),
   };
 }

@@ -67,8 +67,22 @@ export const newWorld = (stage: Stage): World => ({
   lines: [],
 });
 
-export const trustKey = ({ id, title, body, vector }: HeldRow): string =>
-  JSON.stringify([id, title, body, vector]);
+type TextColumn = "title" | "body";
+
+const trustKey = (row: HeldRow, columns: readonly TextColumn[]): string =>
+  JSON.stringify([row.id, row.vector, columns.map((column) => [column, row[column]])]);
+
+/** The row's owner trusts its vector until its text changes, whichever columns the text is made of. */
+export function trust({ trusted }: World, row: HeldRow): void {
+  for (const columns of [["title"], ["body"], ["body", "title"]] as const)
+    trusted.add(trustKey(row, columns));
+}
+
+/** @param content the columns that the text is made of, as they are called now */
+export function isTrusted({ table, trusted }: World, row: HeldRow, content: readonly string[]): boolean {
+  const used = (["body", "title"] as const).filter((column) => content.includes(table[column]));
+  return trusted.has(trustKey(row, used.length === content.length ? used : ["body", "title"]));
+}
 
 export async function readRows(client: pg.Client, table: Table, where = "true"): Promise<HeldRow[]> {
   const { title, body, embedding, model } = table;
@@ -80,11 +94,12 @@ export async function readRows(client: pg.Client, table: Table, where = "true"):
   return rows;
 }
 
-/** Few, so that rows often get a text that they or others had before. */
+/** Few, so that rows often get a text that they or others had before. Others are new, so that no cache has their vector. */
 const TEXTS = 12;
 
 export function newText(random: Random): string | null {
   const share = random();
   if (share < 0.08) return pick(random, [null, "", " \n"]);
-  return `text ${Math.floor(share * 1_000) % TEXTS}`;
+  const number = Math.floor(share * 1e9);
+  return `text ${share < 0.6 ? number % TEXTS : number}`;
 }

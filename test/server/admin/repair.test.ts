@@ -1,4 +1,5 @@
 import { expect, it, onTestFinished } from "vitest";
+import { readStatus } from "#embedd/admin/status.sql.js";
 import { describeServer, useDatabase } from "../../helpers/database.js";
 import { spawnCli } from "../../helpers/cli.js";
 import { runProgram, temporaryFolder } from "../../helpers/programs.js";
@@ -272,6 +273,70 @@ describeServer("a table that", () => {
     await waitForError(pipeline, null);
     await db.query("insert into moved_away (id, body) values (2, 'two')");
     await expectVectors(db, "moved_away", { 1: "one", 2: "two" });
+  });
+
+  it.each([
+    ["renamed", "alter table ID rename to ID_old", /it is called public.\w+_old now, and another table/],
+    ["dropped", "drop table ID", /^another table/],
+  ])(
+    "was %s gives way by its pipeline's number if a watched table has its name",
+    async (how, ddl, problem) => {
+      const name = `${how}_away`;
+      await db.query(`
+      create table ${name} (id int primary key, body text, embedding vector(384), embedding_model text);
+      create table ${name}_next (like ${name} including all);
+      select embedd.watch('${name}', '{body}'), embedd.watch('${name}_next', '{body}')`);
+      const { rows } = await db.query<{ id: number }>(
+        "select id from embedd.pipelines where relation = $1::regclass",
+        [name],
+      );
+      const id = rows[0]?.id ?? 0;
+      await db.query(`${ddl.replaceAll("ID", name)}; alter table ${name}_next rename to ${name}`);
+      await waitForError(id, problem);
+      const advice = new RegExp(`has its name and is watched too; embedd unwatch --pipeline ${id}\\b`);
+      await waitForError(id, advice);
+      expect(await embedd("unwatch", "--pipeline", String(id))).toMatchObject({ code: 0 });
+      const status = await readStatus(db.pool);
+      expect(status.filter(({ relation }) => relation.startsWith(name))).toMatchObject([
+        { relation: name, error: null },
+      ]);
+    },
+  );
+
+  it("was swapped with a watched one can still be followed", async () => {
+    await db.query(`
+      create table kept (id int primary key, body text, embedding vector(384), embedding_model text);
+      create table kept_next (like kept including all);
+      select embedd.watch('kept', '{body}'), embedd.watch('kept_next', '{body}');
+      alter table kept rename to kept_old; alter table kept_next rename to kept`);
+    expect(await embedd("repair", "public.kept_old", "--existing", "keep")).toMatchObject({ code: 0 });
+    const status = await readStatus(db.pool);
+    expect(status.filter(({ relation }) => relation.startsWith("kept")).map(({ error }) => error)).toEqual([
+      null,
+      null,
+    ]);
+  });
+
+  it("gets a trigger that runs after embedd's says what to type", async () => {
+    await startWorker();
+    const pipeline = await watchTable(db, { relation: "triggered" });
+    await db.query(`
+      create function unseen() returns trigger language plpgsql as 'begin return new; end';
+      create trigger zzzz before update on triggered for each row execute function unseen()`);
+    const advice = /ALTER TRIGGER zzzz ON public.triggered RENAME TO a_name_that_sorts_before_zzz_embedd;/;
+    await waitForError(pipeline, advice);
+    const { out } = await embedd("doctor");
+    expect(/triggered.embedding: .*\n {6}try: (.*)/.exec(out)?.[1]).toMatch(advice);
+    await db.query(advice.source);
+    await waitForError(pipeline, null);
+  });
+
+  it("has an embedding column of another type says what to type", async () => {
+    await startWorker();
+    const pipeline = await watchTable(db, { relation: "retyped" });
+    await db.query("alter table retyped drop column embedding cascade, add column embedding real[]");
+    await waitForError(pipeline, new RegExp(`no longer vector.*; embedd unwatch --pipeline ${pipeline} `));
+    expect(await embedd("unwatch", "--pipeline", String(pipeline))).toMatchObject({ code: 0 });
   });
 
   it("moved to a schema that the worker may not use is reported, and embedd grant is the cure", async () => {

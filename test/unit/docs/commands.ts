@@ -58,7 +58,7 @@ export const NOT_RUN: Readonly<Record<string, string>> = {
   "npm run test:soak -- --minutes 60 --seed 7": SOAK,
   "npm run test:soak -- --minutes 5 --keep": SOAK,
   "TEST_DATABASE_URL=postgres://postgres@127.0.0.1:5432/postgres npm run test:order -- --runs 100 --seed 7":
-    "takes minutes; test/server/order-of-steps.test.ts runs the same program for a shorter time",
+    "takes minutes; test/server/order-of-steps.test.ts is its short form",
   "export DATABASE_URL='postgres://me@db.example.com:5432/app?sslmode=verify-full&sslrootcert=ca.pem'":
     "needs a server with TLS; test/faults/connect.test.ts connects like this to one of its own",
 };

@@ -19,4 +19,19 @@ describeServer("switch-model of a table that was dropped", () => {
       hint: "embedd status",
     });
   });
+
+  it("does not keep a table that is created again from being watched", async () => {
+    const create =
+      "create table again (id int primary key, body text, embedding vector(2), embedding_model text)";
+    await db.query(`${create};
+      select embedd.watch('again', '{body}', model => 'old');
+      select embedd.begin_switch('again', 'embedding', 'new', 2, null, true);
+      drop table again;
+      ${create};
+      select embedd.watch('again', '{body}')`);
+    const { rows } = await db.query(
+      "select embedding_column from embedd.pipelines where relation_name = 'again'",
+    );
+    expect(rows).toEqual([{ embedding_column: "embedding" }]);
+  });
 });
