@@ -24,7 +24,18 @@ export interface SessionHost {
 }
 
 export function startHost(model: ModelOptions): SessionHost {
+  disableTelemetry();
   return isMainThread ? startThread(model) : startProcess(model);
+}
+
+/**
+ * ONNX Runtime sends usage data to Microsoft, and stores a device identifier below HOME, unless this variable is set
+ * before its library starts. Its Node API has no switch. A value that is already set wins. In the main thread this sets
+ * the variable of the process, which the library reads; a child process inherits it.
+ */
+function disableTelemetry(): void {
+  // eslint-disable-next-line no-restricted-syntax -- not a setting of embedd: the native library reads it
+  process.env["ORT_DISABLE_TELEMETRY"] ||= "1";
 }
 
 const program = new URL("./session-thread.js", import.meta.url);
