@@ -3,7 +3,7 @@
 // to be had from the registry is skipped. `--quick` runs the cells that continuous integration runs.
 // Needs `npm ci`, `npm run build` and the registry; the cells of another user need root.
 import { spawnSync } from "node:child_process";
-import { chmodSync, chownSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -113,9 +113,6 @@ function install({ manager: name, how = "local" }, app, options) {
   const manager = MANAGERS[name];
   const program = join(programsOf(manager.package), manager.program);
   if (how === "local") {
-    writeFileSync(join(app, "package.json"), JSON.stringify({ name: "app", private: true, type: "module" }));
-    // Without this file Yarn looks for a project above the folder.
-    if (name === "Yarn 4") writeFileSync(join(app, "yarn.lock"), "");
     run([program, ...manager.add, name === "Yarn 4" ? `pg-embedd@file:${tarball}` : tarball], options);
     return join(app, "node_modules", ".bin");
   }
@@ -138,14 +135,18 @@ function check(cell) {
   chmodSync(dirname(app), 0o755);
   mkdirSync(app);
   const env = { ...ENVIRONMENT, PATH: [nodeFolder(node), process.env.PATH].join(delimiter) };
+  const options = { cwd: app, env };
   // A user who may not write where the package is has no HOME either.
   const user = as === undefined ? {} : { as, env: { ...env, HOME: readOnly ? "/nonexistent" : app } };
+  if (how === "local") {
+    writeFileSync(join(app, "package.json"), JSON.stringify({ name: "app", private: true, type: "module" }));
+    // Without this file Yarn looks for a project above the folder.
+    if (cell.manager === "Yarn 4") writeFileSync(join(app, "yarn.lock"), "");
+  }
   if (as !== undefined && !readOnly) {
-    const id = (flag) => Number(run(["id", flag, as], { cwd: work, env }));
-    chownSync(app, id("-u"), id("-g"));
+    run(["chown", "-R", as, app], options);
     user.env.npm_config_cache = join(app, "cache");
   }
-  const options = { cwd: app, env };
   const bin = install(cell, app, readOnly ? options : { ...options, ...user });
   if (readOnly) run(["chmod", "-R", "a-w,a+rX", app], options);
 
