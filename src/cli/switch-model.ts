@@ -53,7 +53,7 @@ export function addSwitchModel(program: Command): void {
     .option("--drop-old", "drop the old vectors in the swap (default: keep them as <column>_previous)")
     .option(
       "--max-behind <n>",
-      "swap once at most this many rows lack a new vector",
+      "swap once at most this many rows lack a new vector, if a worker of the new model is connected",
       wholeNumberOrZero,
       SWITCH_DEFAULTS.maxBehind,
     )

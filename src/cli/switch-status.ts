@@ -1,6 +1,7 @@
 import type { Pool } from "pg";
 import { countBehind, countTexts } from "../admin/switch-model/backlog.sql.js";
 import { switchCommand } from "../admin/switch-model/errors.js";
+import { isFilled } from "../admin/switch-model/fill.js";
 import { switchIndexes } from "../admin/switch-model/indexes.sql.js";
 import type { Switch, SwitchIndex } from "../admin/switch-model/switch.js";
 
@@ -28,7 +29,7 @@ export async function readProgress(
   const counts = await countBehind(pool, running.shadow);
   const texts = await countTexts(pool, running.shadow);
   const indexes = await switchIndexes(pool, running);
-  const filled = counts.behind - counts.dead <= maxBehind;
+  const filled = isFilled(running, counts, maxBehind);
   return {
     ...running,
     step: !filled ? "fill" : indexes.some(({ state }) => state !== "ready") ? "index" : "swap",

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { ClientBase } from "pg";
 import { countBehind, deadKeys, mostPending } from "./backlog.sql.js";
 import { deadRows, ended, notWhole } from "./errors.js";
-import type { Switch, SwitchListener, SwitchSettings } from "./switch.js";
+import type { Switch, SwitchCounts, SwitchListener, SwitchSettings } from "./switch.js";
 import { readSwitches } from "./switches.sql.js";
 
 /** At most a tenth of the time goes into counting, which reads the index of pending rows. */
@@ -12,7 +12,7 @@ const PAUSE_PER_COUNT = 10;
 const NAMED_KEYS = 10;
 
 /**
- * Waits until the worker of the new model is at most `maxBehind` rows behind.
+ * Waits until the worker of the new model is at most `maxBehind` rows behind, and connected unless none is left.
  * @param texts rows with a text when the switch began
  * @throws EmbeddError with code `dead_rows`, `not_whole` or `no_switch`; the signal's reason
  */
@@ -37,7 +37,7 @@ export async function fill(
       texts: Math.max(texts, counts.pending),
       mostPending: most,
     });
-    if (counts.behind - counts.dead <= maxBehind && counts.pending <= most) {
+    if (isFilled(running, counts, maxBehind) && counts.pending <= most) {
       if (counts.dead > 0 && !force) {
         throw deadRows(running, counts.dead, await deadKeys(client, shadow, NAMED_KEYS));
       }
@@ -46,6 +46,19 @@ export async function fill(
     }
     await pause(Math.max(pollMs, PAUSE_PER_COUNT * (performance.now() - started)), signal);
   }
+}
+
+/**
+ * Whether few enough rows lack a new vector. They lose their old one in the swap, so a worker must be connected that
+ * embeds them at once: otherwise a search in a small table would find nothing.
+ */
+export function isFilled(
+  { served }: Pick<Switch, "served">,
+  { behind, dead }: Pick<SwitchCounts, "behind" | "dead">,
+  maxBehind: number,
+): boolean {
+  const left = behind - dead;
+  return left <= maxBehind && (left <= 0 || served);
 }
 
 /** Waits. @throws the signal's reason */

@@ -85,7 +85,7 @@ describeServer("switch-model refuses, changing nothing:", () => {
       "a default vector of the old dimensions",
       "alter table docs alter embedding set default array_fill(1, array[16])::vector",
       ["docs", "--model", "new", "--dimensions", "8"],
-      /the default of docs.embedding is a vector of 16 dimensions[\s\S]*ALTER TABLE docs ALTER COLUMN embedding DROP DEFAULT;\n/,
+      /the default of docs.embedding is a vector of 16 dimensions[\s\S]*ALTER TABLE docs ALTER COLUMN embedding DROP DEFAULT;'\n/,
     ],
     [
       "a constraint",
@@ -153,7 +153,7 @@ describeServer("while a model is switched", () => {
       },
     ]);
     expect((await embedd("switch-model", "docs", "--status")).stdout).toMatch(
-      /step {6}index\n {2}rows {6}0 done, 30 left, 0 dead\n {2}worker {4}no worker of new is connected\n {2}index {5}embedd_next_\d+: queued/,
+      /step {6}fill\n {2}rows {6}0 done, 30 left, 0 dead\n {2}worker {4}no worker of new is connected\n {2}index {5}embedd_next_\d+: queued/,
     );
     expect(await embedd("search", "text 7", "--table", "docs")).toMatchObject({ code: 0 });
     const next = await startTestWorker(db, namedProvider("new", 8));
