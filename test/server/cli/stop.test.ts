@@ -98,7 +98,7 @@ const COMMANDS: [string[], number][] = [
   [["reembed"], 1],
   [["switch-model", "docs", "--model", "m", "--dimensions", "3"], 1],
   [["switch-model", "--status"], 1],
-  [["doctor"], 3],
+  [["doctor"], 1],
   [["uninstall"], 1],
 ];
 
@@ -294,7 +294,7 @@ describeServer("embedd run --once", () => {
 describeServer("a start that fails half way ends with an exit code", () => {
   it.each<[string[], number]>([
     [["run", "--once"], 4],
-    [["doctor"], 1],
+    [["doctor"], 3],
     [["status"], 0],
   ])("embedd %j, if its role may open one connection (exit code %i)", async (args, code) => {
     const docs = await createWatchedDocs(db, 3);
