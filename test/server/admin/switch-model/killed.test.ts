@@ -113,9 +113,9 @@ const moments: Record<string, Moment> = {
     async reach(_, startNew) {
       const command = start();
       await command.waitForLine(/no worker of new is connected/);
-      await startNew();
-      await command.waitForLine(/building the index own/);
+      // Before the worker starts, so that the swap cannot come first. It keeps no index from being built.
       const end = await openTransaction("begin", "lock table docs in access share mode");
+      await startNew();
       await command.waitForLine(/swapping/);
       await whenWaiting("lock table%access exclusive%");
       await kill(command);
