@@ -36,14 +36,20 @@ describe("stale rows", () => {
       { model: "a", n: 1 },
       { model: "b", n: 99 },
     ]);
-    // A dead row that has a vector hides no pending row.
-    await db.query("update embedd.pipelines set paused = true where relation = $1::regclass", [stale.table]);
-    await db.query(`insert into ${stale.table} values (1000, 'waits')`);
-    const { rows } = await db.query("select pending::int, dead::int from embedd.status where relation = $1", [
-      stale.table,
-    ]);
-    expect(rows).toEqual([{ pending: 1, dead: 1 }]);
-    await db.query("update embedd.pipelines set paused = false where relation = $1::regclass", [stale.table]);
+    // A dead row that has a vector hides no pending row. The worker cannot see the new one before the transaction ends.
+    const client = await db.pool.connect();
+    try {
+      await client.query("begin");
+      await client.query(`insert into ${stale.table} values (1000, 'waits')`);
+      const { rows } = await client.query(
+        "select pending::int, dead::int from embedd.status where relation = $1",
+        [stale.table],
+      );
+      expect(rows).toEqual([{ pending: 1, dead: 1 }]);
+      await client.query("commit");
+    } finally {
+      client.release();
+    }
     await waitFor(
       async () => (await db.query(`select from ${stale.table} where embedding is null`)).rowCount === 0,
       {
