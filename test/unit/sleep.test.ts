@@ -36,7 +36,7 @@ describe("work with a signal that follows others", () => {
     const users = readdirSync(src, { recursive: true, encoding: "utf8" })
       .filter((path) => path.endsWith(".ts"))
       .filter((path) => /AbortSignal\.any\(/.test(readFileSync(join(src, path), "utf8")));
-    // Once per pipeline that a worker begins to serve.
-    expect(users).toEqual([join("worker", "pipeline-runner.ts")]);
+    // Twice per process, and once per pipeline that a worker begins to serve.
+    expect(users).toEqual([join("cli", "run.ts"), join("worker", "pipeline-runner.ts")]);
   });
 });

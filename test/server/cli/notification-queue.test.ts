@@ -25,7 +25,7 @@ describeServer("where the server's queue of notifications is filling up", () => 
     expect((await embedd("status")).stdout).toMatch(says);
     const doctor = (await embedd("doctor")).stdout;
     expect(doctor).toMatch(says);
-    expect(doctor).toMatch(/try: SELECT pg_terminate_backend\(\d+\);/);
+    expect(doctor).toMatch(/try: psql .*SELECT pg_terminate_backend\(\d+\);/);
     await holder.query("rollback");
 
     await db.query("insert into docs values (1, 'one')");
