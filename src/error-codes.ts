@@ -101,7 +101,7 @@ export const ERROR_CODES = {
   switch_runs: { kind: "configuration", meaning: "Another `embedd switch-model` of the table is running, or was just killed.", fix: "Wait for it; `embedd switch-model … --status` shows its progress." },
   switching: { kind: "configuration", meaning: "The table is being switched to another model.", fix: "Wait for the switch, or end it with `embedd switch-model … --abort`." },
   system_table: { kind: "configuration", meaning: "The table belongs to PostgreSQL or to embedd.", fix: "Watch one of your own tables." },
-  template: { kind: "configuration", meaning: "The template has a lone brace, or names a column that is not a content column.", fix: "Write `{{` for a brace, or add the column with --content." },
+  template: { kind: "configuration", meaning: "The template has a lone brace, names no content column, or names another column.", fix: "Write `{title}` for a column and `{{` for a brace, or add the column with --content." },
   temporary_table: { kind: "configuration", meaning: "The table is temporary, so no worker can see it.", fix: "Watch a permanent table." },
   timeout: { kind: "provider", meaning: "The server did not answer in time.", fix: "Nothing, or raise EMBEDD_TIMEOUT_MS." },
   tls: { kind: "configuration", meaning: "The connection's encryption cannot be set up, or the server's certificate cannot be verified.", fix: "Set sslmode and sslrootcert in DATABASE_URL." },

@@ -3,6 +3,7 @@ import { configurationError } from "../errors.js";
 import { buildIndex } from "../database/build-index.sql.js";
 import { callSchema } from "../database/call-schema.js";
 import { withoutTimeLimits } from "../database/maintenance.sql.js";
+import { checkTemplate } from "../worker/embed/template.js";
 import { inClientTransaction } from "./client-transaction.js";
 import { lockingTable } from "./name-holders.js";
 import {
@@ -35,6 +36,7 @@ export function watch(
   onWait?: (holders: string) => void,
 ): Promise<number> {
   return withoutTimeLimits(client, async () => {
+    if (options.template !== undefined) checkTemplate(options.template, options.content);
     const definition = await callSchema(() => findDefinition(client, options));
     if (definition !== null) return redefine(client, definition, options, { onIndex, onWait });
     const id = await lockingTable(client, options.relation, () => attach(client, options), onWait);

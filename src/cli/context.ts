@@ -4,7 +4,7 @@ import type { Client, Pool } from "pg";
 import { loadConfig } from "../config.js";
 import type { Config } from "../config.js";
 import type { EmbeddedServer } from "../embedded/index.js";
-import { configurationError } from "../errors.js";
+import { EmbeddError, configurationError } from "../errors.js";
 import { createLogger } from "../logger.js";
 import type { Logger } from "../logger.js";
 import { migrate } from "../admin/migrate.js";
@@ -14,6 +14,7 @@ import { interrupt } from "../database/interrupt.js";
 import { clientsOf, createPool, withOwnerClient } from "../database/pool.js";
 import { atMost } from "../sleep.js";
 import { setShutdownMs, stopSignal, unlessStopped } from "./signals.js";
+import { forEmbedded, forShell } from "./text.js";
 
 export interface GlobalFlags {
   databaseUrl?: string;
@@ -33,6 +34,8 @@ export interface Context {
   /** Set when embedd started its own PostgreSQL. */
   embedded: EmbeddedServer | null;
   pool: Pool;
+  /** A hint as it is to be typed for this database. */
+  hintFor(hint: string): string;
   close(): Promise<void>;
 }
 
@@ -89,7 +92,8 @@ function addressOf({ databaseUrl }: Config, flags: GlobalFlags): string | null {
 async function openContext(command: Command, { migrated = true }: ContextOptions = {}): Promise<Context> {
   const config = readConfig(command);
   const log = createLogger({ level: config.logLevel, format: config.logFormat });
-  const address = addressOf(config, command.optsWithGlobals<GlobalFlags>());
+  const flags = command.optsWithGlobals<GlobalFlags>();
+  const address = addressOf(config, flags);
   const embedded = address === null ? await openOwn(config.dataDir) : null;
   const databaseUrl = address ?? embedded?.connectionString ?? "";
   try {
@@ -109,6 +113,7 @@ async function openContext(command: Command, { migrated = true }: ContextOptions
       databaseUrl,
       embedded,
       pool,
+      hintFor: (hint) => (embedded === null ? forShell(hint) : forEmbedded(hint, databaseUrl, flags.dataDir)),
       async close() {
         // Other programs use the one session of embedded PostgreSQL, and stopping it ends every statement.
         if (stopSignal.aborted && embedded === null) clients.forEach(interrupt);
@@ -142,10 +147,14 @@ export async function withContext<T>(
     return await (options.stopsItself === true ? work(context) : unlessStopped(work(context)));
   } catch (error) {
     if (stopSignal.aborted) throw error;
-    throw explainConnectionError(
+    const explained = explainConnectionError(
       await explainDenied(context.pool, error, context.databaseUrl),
       context.databaseUrl,
     );
+    if (context.embedded === null || !(explained instanceof EmbeddError)) throw explained;
+    const { kind, code, message, hint } = explained;
+    if (kind !== "configuration" || hint === undefined) throw explained;
+    throw configurationError(code, message, context.hintFor(hint));
   } finally {
     await context.close();
   }

@@ -24,7 +24,7 @@ import { checkCutTexts, checkPipeline } from "./doctor-pipeline.js";
 import type { Finding } from "./doctor-pipeline.js";
 import { EXIT } from "./exit.js";
 import { stopSignal } from "./signals.js";
-import { counted, describeForeignLock, describeQueue, forShell, strayTable } from "./text.js";
+import { counted, describeForeignLock, describeQueue, strayTable } from "./text.js";
 
 export function addDoctor(program: Command): void {
   program
@@ -36,7 +36,7 @@ export function addDoctor(program: Command): void {
         let failed = false;
         for await (const finding of diagnose(context)) {
           failed ||= finding.state === "FAIL";
-          const fix = finding.try === undefined ? "" : `\n      try: ${forShell(finding.try)}`;
+          const fix = finding.try === undefined ? "" : `\n      try: ${context.hintFor(finding.try)}`;
           process.stdout.write(`${finding.state.padEnd(4)}  ${finding.what}${fix}\n`);
         }
         if (failed) process.exitCode = EXIT.no;

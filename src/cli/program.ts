@@ -83,5 +83,8 @@ Example:
     addUninstall,
   ])
     add(program);
+  // After a mistake in a command's arguments, its own help is what one needs.
+  for (const command of program.commands)
+    command.showHelpAfterError(`(embedd ${command.name()} --help shows its arguments and options)`);
   return program;
 }

@@ -45,6 +45,16 @@ export const strayTable = (table: string): string =>
 /** The statements that hints hold, with a remark behind them. */
 const STATEMENT = /^((?:ALTER|CREATE|DROP|GRANT|SELECT|UPDATE)\b.*;)(?: {2}-- (.*))?$/i;
 
+/** The same hint for a command that used embedded PostgreSQL, whose address is in no variable. */
+export function forEmbedded(hint: string, databaseUrl: string, dataDir: string | undefined): string {
+  const flags = dataDir === undefined ? "--embedded" : `--embedded --data-dir ${shellWord(dataDir)}`;
+  return forShell(hint)
+    .replaceAll('"$DATABASE_URL"', `"${databaseUrl}"`)
+    .replace(/(^|# or: )(embedd [a-z]+(?:-[a-z]+)*)/gm, (_, before: string, command: string) => {
+      return `${before}${command} ${flags}`;
+    });
+}
+
 /** What to type in a shell: each line of a hint that is SQL becomes a call of psql. */
 export function forShell(hint: string): string {
   return hint

@@ -103,7 +103,7 @@ async function watchTable(client: Client, table: string, flags: WatchFlags): Pro
   process.stdout.write(
     before === null
       ? `watching ${table} (pipeline ${id})\n`
-      : `${table} is embedded from ${describe(options)} now, before from ${describe(before)} (pipeline ${id})\n`,
+      : `${table} (pipeline ${id}) is now embedded from ${describe(options)}; before, from ${describe(before)}\n`,
   );
   if (flags.existing === "refresh") {
     process.stdout.write(

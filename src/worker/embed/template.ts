@@ -43,6 +43,20 @@ export function parseTemplate(template: string, columns: readonly string[]): Tem
   return { parts, suffix: literal + template.slice(last) };
 }
 
+/**
+ * Checks a template before it is stored.
+ * @throws EmbeddError of kind `configuration` if it is invalid, or would make every text blank
+ */
+export function checkTemplate(template: string, columns: readonly string[]): void {
+  const [column] = columns;
+  if (column === undefined || parseTemplate(template, columns).parts.length > 0) return;
+  throw configurationError(
+    "template",
+    `the template ${template} names no content column, so every text would be blank`,
+    `write {${column}} for the column's text`,
+  );
+}
+
 /** Without a template: each column on its own line. */
 export function defaultTemplate(columns: number): Template {
   return {

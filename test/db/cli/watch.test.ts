@@ -36,7 +36,7 @@ it("embedd watch asks what becomes of vectors, and changes a definition in place
     "{title}: {body}",
   );
   expect(changed).toMatchObject({ code: 0 });
-  expect(changed.stdout).toMatch(/from title, body by the template '.*' now, before from body \(/);
+  expect(changed.stdout).toMatch(/from title, body by the template '.*'; before, from body$/m);
   await expectRefreshed();
   await expectVectors(
     db,

@@ -1,5 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { defaultTemplate, isBlank, parseTemplate, renderTemplate } from "#embedd/worker/embed/template.js";
+import {
+  checkTemplate,
+  defaultTemplate,
+  isBlank,
+  parseTemplate,
+  renderTemplate,
+} from "#embedd/worker/embed/template.js";
 
 describe("a template", () => {
   const columns = ["title", "body"];
@@ -28,6 +34,15 @@ describe("a template", () => {
   it("refuses an unknown column and a lone brace, by name", () => {
     expect(() => parseTemplate("{titel}", columns)).toThrow(/\{titel\}.*title, body/);
     expect(() => parseTemplate("{title", columns)).toThrow(/lone \{/);
+  });
+
+  it("is refused before it is stored if it names no column", () => {
+    const check = (template: string) => () => {
+      checkTemplate(template, columns);
+    };
+    expect(check("{{title}}: {{body}}")).toThrow(/names no content column/);
+    expect(check("{titel}")).toThrow(/\{titel\}/);
+    expect(check("about {body}")).not.toThrow();
   });
 
   it("is not needed: the columns are then joined line by line", () => {
