@@ -18,7 +18,8 @@ export default defineConfig({
     include: ["test/{unit,db,server,faults}/**/*.test.ts"],
     globalSetup: ["test/helpers/global-setup.ts"],
     pool: "forks",
-    maxWorkers: 2,
+    // One more than two processors: many tests wait for a server, a time or a process.
+    maxWorkers: 3,
     allowOnly: false,
     // Inference on two busy cores and a database's start take seconds, and nothing should wait longer.
     testTimeout: 60_000,
