@@ -1,6 +1,6 @@
 // Installs the package in many ways, each into an empty folder, and uses it there: the command, the library and the local
 // model; in some cells also the demo. Prints a table and fails if a cell fails. A cell whose package manager or Node is not
-// to be had from the registry is skipped. `--quick` runs the cells that continuous integration runs.
+// to be had from the registry is skipped. `--quick` runs three of the cells.
 // Needs `npm ci`, `npm run build` and the registry; the cells of another user need root.
 import { spawnSync } from "node:child_process";
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";

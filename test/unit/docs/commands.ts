@@ -33,7 +33,7 @@ export const NOT_RUN: Readonly<Record<string, string>> = {
   "npm ci && npm test": IS_THE_TESTS,
   "npm test": IS_THE_TESTS,
   "npm run build": "compiles to dist, which the running tests import",
-  "npm run build && node .ci/install-matrix.mjs": "installs from the registry; .ci/run does a part of it",
+  "npm run build && node .ci/install-matrix.mjs": "installs from the registry, in twelve ways; minutes",
   "npm run build && node .ci/package.mjs": "installs from the registry; .ci/run does it",
   "npm run demo": "embeds 360 texts with the model, half a minute on a busy machine",
   "npx vitest run --config test/vitest.config.ts test/unit/config.test.ts": IS_THE_TESTS,
