@@ -1,5 +1,5 @@
 import pg from "pg";
-import { expect, it, onTestFinished } from "vitest";
+import { it, onTestFinished } from "vitest";
 import { migrate } from "#embedd/admin/migrate.js";
 import { createWorker } from "#embedd/worker/worker.js";
 import { hashProvider } from "../helpers/providers.js";
@@ -70,6 +70,9 @@ describeFaults("after a switchover to the standby", () => {
       async () => (await after.query("select from embedd.chunks where embedding is null")).rowCount === 0,
       { timeoutMs: 60_000, what: "every vector" },
     );
-    expect((await after.query("select from embedd.workers where state = 'live'")).rowCount).toBe(1);
+    await waitFor(
+      async () => (await after.query("select from embedd.workers where state = 'live'")).rowCount === 1,
+      { timeoutMs: 60_000, what: "the worker to be the only one" },
+    );
   });
 });
