@@ -11,7 +11,7 @@ import { configurationError } from "../errors.js";
 import type { EmbeddError } from "../errors.js";
 import { shellWord } from "../shell-word.js";
 import { ownFile } from "../own-file.js";
-import { explainConnectionError } from "../database/connection-error.js";
+import { explainConnectionError, targetOf } from "../database/connection-error.js";
 import { refusePooler } from "../database/inspect-connection.js";
 import { readTimeLimits, withoutTimeLimits } from "../database/maintenance.sql.js";
 import { clientConfig, explicitSslMode } from "../database/pool.js";
@@ -74,14 +74,13 @@ export async function migrate(connectionString: string): Promise<string[]> {
 /** What another role has to type first; null: no right is missing. */
 function lacksRight(error: unknown, connectionString: string): EmbeddError | null {
   if (!(error instanceof pg.DatabaseError) || error.code !== "42501") return null;
-  const { hostname, port, pathname, username } = new URL(connectionString);
-  const database = decodeURIComponent(pathname.slice(1));
-  const psql = `psql -h ${hostname || "localhost"} -p ${port || "5432"} -U postgres -d ${shellWord(database)}`;
-  const role = `"${decodeURIComponent(username).replaceAll('"', '""')}"`;
+  const { host, port, database, user } = targetOf(connectionString);
+  const psql = `psql -h ${shellWord(host)} -p ${port} -U postgres -d ${shellWord(database)}`;
+  const role = pg.escapeIdentifier(user);
   const extension = /create extension/.test(error.message);
   const statement = extension
     ? "create extension vector"
-    : `grant create on database "${database.replaceAll('"', '""')}" to ${role}`;
+    : `grant create on database ${pg.escapeIdentifier(database)} to ${role}`;
   return configurationError(
     "no_privilege",
     `${error.message}. ${extension ? "A superuser" : "The database's owner"}, or the admin of a managed service, gives it once`,

@@ -145,7 +145,7 @@ function exportUrl({ user, host, port, database }: Target, query: string): strin
 }
 
 /** The parts of an address that a user can type again. */
-function targetOf(databaseUrl: string): Target {
+export function targetOf(databaseUrl: string): Target {
   const url = URL.canParse(databaseUrl) ? new URL(databaseUrl) : null;
   const user = decoded(url?.username) || userInfo().username;
   return {

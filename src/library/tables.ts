@@ -3,7 +3,7 @@ import type { ClientBase } from "pg";
 import { z } from "zod";
 import { listFailures, retryFailures } from "../admin/failures.sql.js";
 import type { FailureEntry } from "../admin/failures.sql.js";
-import { matchesTable } from "../admin/pick-pipeline.js";
+import { matchesTable, notWatched } from "../admin/pick-pipeline.js";
 import {
   pipelinesOf,
   startReembedding,
@@ -150,8 +150,7 @@ export async function reembed(
   const act = { stale: startReembedding, all: startRefresh, none: stopReembedding }[which];
   return onPool("reembed", db, async (pool) => {
     const ids = await pipelinesOf(pool, table);
-    if (ids.length === 0)
-      throw configurationError("not_watched", "no table is watched", "embedd watch --help");
+    if (ids.length === 0) throw notWatched(table);
     await act(pool, ids);
     return ids;
   });
