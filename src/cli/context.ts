@@ -34,7 +34,7 @@ export interface Context {
   /** Set when embedd started its own PostgreSQL. */
   embedded: EmbeddedServer | null;
   pool: Pool;
-  /** A hint as it is to be typed for this database. */
+  /** The hint with what to type for this database. */
   hintFor(hint: string): string;
   close(): Promise<void>;
 }

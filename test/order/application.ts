@@ -193,7 +193,7 @@ const recreate: Act = (world) => {
   );
 };
 
-/** A migration that builds the table anew and swaps the names. */
+/** A migration that rebuilds the table and swaps the names. */
 const swap: Act = (world, random) => {
   const name = nameOf(world.table);
   const old = `old_${++world.names}`;

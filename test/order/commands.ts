@@ -48,7 +48,7 @@ async function withPool<T>(world: World, work: (pool: pg.Pool) => Promise<T>): P
   }
 }
 
-/** After a command with this choice, the owner trusts whatever does not match. */
+/** After a command with this choice, the owner trusts vectors that do not match. */
 async function chosen(world: World, existing: Existing): Promise<void> {
   if (existing === "refresh") world.trusted.clear();
   if (existing === "keep") await trustMismatches(world);

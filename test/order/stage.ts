@@ -56,7 +56,7 @@ export interface Stage {
   url: string;
   /** Superuser: the owner and administrator. */
   admin: pg.Client;
-  /** A second connection of the administrator, for what goes on next to a command. */
+  /** A second connection of the administrator, for what happens while a command runs. */
   observer: pg.Client;
   /** The application. */
   writer: pg.Client;

@@ -24,7 +24,7 @@ describeServer("a worker whose schema is dropped", () => {
     );
   });
 
-  it("goes on if the schema returns in time, as after a restore", async () => {
+  it("continues if the schema returns in time, as after a restore", async () => {
     const { url, query } = await db.createDatabase();
     const env = { DATABASE_URL: url };
     expect(await spawnCli(["migrate"], { env }).exited).toMatchObject({ code: 0 });

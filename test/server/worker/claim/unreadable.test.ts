@@ -6,6 +6,7 @@ import { loadPipelines } from "#embedd/database/load-pipelines.sql.js";
 import type { Pipeline } from "#embedd/database/pipeline.js";
 import { createWorker } from "#embedd/worker/worker.js";
 import { describeServer, useDatabase } from "../../../helpers/database.js";
+import { destroyLongValues } from "../../../helpers/damage.js";
 import type { Database } from "../../../helpers/database.js";
 import { hashProvider, hashVector } from "../../../helpers/providers.js";
 import { waitFor } from "../../../helpers/wait.js";
@@ -43,17 +44,6 @@ const untilDead = (relation: string, count: number) =>
       ).rowCount === count,
     { timeoutMs: 20_000, what: "the unreadable rows to be dead" },
   );
-
-/** Destroys the stored parts of the only long value of a table's column. */
-async function damage(relation: string): Promise<void> {
-  await db.query("create extension if not exists pg_surgery");
-  const { rows } = await db.query<{ toast: string }>(
-    "select reltoastrelid::regclass::text as toast from pg_class where oid = $1::regclass",
-    [relation],
-  );
-  const toast = rows[0]?.toast ?? "";
-  await db.query(`select heap_force_kill('${toast}'::regclass, array(select ctid from ${toast}))`);
-}
 
 /** Too random to be compressed, so it is stored apart from its row. */
 const longText = "(select string_agg(md5(i::text), ' ') from generate_series(1, 1000) i)";
@@ -131,7 +121,7 @@ describeServer("a row that PostgreSQL cannot read", () => {
       alter table damaged alter column body set storage external;
       insert into damaged values (1, 'one'), (2, ${longText}), (3, 'three');
       select embedd.watch('damaged', '{body}')`);
-    await damage("damaged");
+    await destroyLongValues(db, "damaged");
     await expect(db.query("select count(md5(body)) from damaged")).rejects.toMatchObject({ code: "XX001" });
 
     const estimate = await estimateBacklog(db.pool, await pipelineOf("damaged"), hashProvider(), {
@@ -166,7 +156,7 @@ describeServer("a row that PostgreSQL cannot read", () => {
       insert into embedd.failures (pipeline_id, key, content_hash, code, error, next_attempt_at, dead)
       select id, '2', '\\x00', 'refused_input', 'refused', now(), true
       from embedd.pipelines where relation = 'refused'::regclass`);
-    await damage("refused");
+    await destroyLongValues(db, "refused");
     await startTestWorker(db, hashProvider());
     await expectVectors(db, "refused", { 1: "one", 2: null, 3: "three" });
     await waitFor(async () => (await failuresOf("refused"))[0]?.["unreadable"] === true, {
@@ -188,7 +178,7 @@ describeServer("a row that PostgreSQL cannot read", () => {
       what: "the vectors",
     });
     await first.stop();
-    await damage("found");
+    await destroyLongValues(db, "found");
     const found = await searchRows(db.pool, await pipelineOf("found"), "a", hashVector("one"), {
       limit: 10,
       maxChars: 100,

@@ -5,6 +5,7 @@ import { switchModel } from "#embedd/admin/switch-model/switch-model.js";
 import { watch } from "#embedd/admin/watch.js";
 import { withOwnerClient } from "#embedd/database/pool.js";
 import { describeServer, useDatabase } from "../../../helpers/database.js";
+import { destroyLongValues } from "../../../helpers/damage.js";
 import type { Database } from "../../../helpers/database.js";
 import { hashProvider } from "../../../helpers/providers.js";
 import { waitFor } from "../../../helpers/wait.js";
@@ -19,13 +20,7 @@ const longText = "(select string_agg(md5(i::text), ' ') from generate_series(1, 
 
 /** Destroys the stored parts of all long values of a table. */
 async function damage(relation: string): Promise<void> {
-  await db.query("create extension if not exists pg_surgery");
-  const { rows } = await db.query<{ toast: string }>(
-    "select reltoastrelid::regclass::text as toast from pg_class where oid = $1::regclass",
-    [relation],
-  );
-  const toast = rows[0]?.toast ?? "";
-  await db.query(`select heap_force_kill('${toast}'::regclass, array(select ctid from ${toast}))`);
+  await destroyLongValues(db, relation);
   await expect(db.query(`select count(md5(body)) from ${relation}`)).rejects.toMatchObject({ code: "XX001" });
 }
 
