@@ -10,6 +10,7 @@ import { between, seededRandom } from "./random.js";
 import { WORKER_ROLE } from "./schema.js";
 import { openStage } from "./stage.js";
 import type { Stage } from "./stage.js";
+import { LEASE_MS, WORKER_UNDER_FAULTS } from "./workers.js";
 import type { WorkerSettings, WorkerSlot } from "./workers.js";
 import { startWriters } from "./writers.js";
 import type { Writers } from "./writers.js";
@@ -40,7 +41,6 @@ export interface Summary {
   seconds: number;
 }
 
-const LEASE_MS = 1_000;
 const FAULTS_PER_ROUND = 100;
 /** Concurrent faults. */
 const MAX_CONCURRENT_FAULTS = 5;
@@ -65,12 +65,7 @@ function workerSettings(real: boolean): WorkerSettings {
     latencyMs: 60,
     shutdownMs: SHUTDOWN_MS,
     worker: {
-      leaseMs: LEASE_MS,
-      // So long that no test passes because of polling.
-      pollIntervalMs: 3_600_000,
-      maxBatchRows: 64,
-      maxAttempts: 3,
-      retryDelayMs: 200,
+      ...WORKER_UNDER_FAULTS,
     },
   };
 }

@@ -13,6 +13,19 @@ import { WORKER_ROLE } from "./schema.js";
 /** A point at which a call of the hashing provider can be held. */
 export type Phase = "claimed" | "tokenizing" | "inferring" | "computed";
 
+/** Short, so that a frozen worker's rows are soon free. */
+export const LEASE_MS = 1_000;
+
+/** The options of a worker under random faults. */
+export const WORKER_UNDER_FAULTS = {
+  leaseMs: LEASE_MS,
+  // So long that no row is found only by polling.
+  pollIntervalMs: 3_600_000,
+  maxBatchRows: 64,
+  maxAttempts: 3,
+  retryDelayMs: 200,
+};
+
 export interface WorkerSettings {
   /** `hash` runs worker-program.mjs; `local` runs `embedd run` with the built-in model. */
   provider: "hash" | "local";

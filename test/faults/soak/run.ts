@@ -10,7 +10,7 @@ import { endWorkers } from "../run.js";
 import { WORKER_ROLE } from "../schema.js";
 import { openStage } from "../stage.js";
 import type { Stage } from "../stage.js";
-import { createSlot } from "../workers.js";
+import { LEASE_MS, WORKER_UNDER_FAULTS, createSlot } from "../workers.js";
 import type { WorkerSettings, WorkerSlot } from "../workers.js";
 import { startWriters } from "../writers.js";
 import type { Writers } from "../writers.js";
@@ -49,7 +49,6 @@ export interface Progress {
 
 /** From the worker's name to its model. Faults never kill the first worker of a model. */
 const WORKERS = { a0: "soak-a", a1: "soak-a", b0: "soak-b", b1: "soak-b" } as const;
-const LEASE_MS = 1_000;
 const SHUTDOWN_MS = 2_000;
 /** Longer than a worker needs to detect dead connections on its own. */
 const SETTLE_MS = 40_000;
@@ -65,12 +64,7 @@ const settingsOf = (model: Model): WorkerSettings => ({
   latencyMs: 60,
   shutdownMs: SHUTDOWN_MS,
   worker: {
-    leaseMs: LEASE_MS,
-    // So long that nothing is found only by polling.
-    pollIntervalMs: 3_600_000,
-    maxBatchRows: 64,
-    maxAttempts: 3,
-    retryDelayMs: 200,
+    ...WORKER_UNDER_FAULTS,
     // Small enough that the cache is full within minutes.
     reuseMaxMb: 1,
   },
