@@ -10,12 +10,13 @@ const report = process.env["TEST_REPORT_PATH"];
  *   unit    no database, except as the subject of unit/embedded and for the documentation's commands
  *   db      a database: the server of TEST_DATABASE_URL, otherwise embedded PostgreSQL
  *   server  needs that server; server/conformance has the tables and writers of docs/tables.md
+ *   security  attacks; those on roles and databases need that server
  *   faults  faults of processes, network and server; starts servers of its own
  */
 export default defineConfig({
   root: fileURLToPath(new URL("..", import.meta.url)),
   test: {
-    include: ["test/{unit,db,server,faults}/**/*.test.ts"],
+    include: ["test/{unit,db,server,security,faults}/**/*.test.ts"],
     globalSetup: ["test/helpers/global-setup.ts"],
     pool: "forks",
     // One more than two processors: many tests wait for a server, a time or a process.

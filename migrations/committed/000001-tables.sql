@@ -1,18 +1,20 @@
 --! Previous: -
---! Hash: sha1:d4381c1d204bf2bd1ee0d148d4cca8cc135cb806
+--! Hash: sha1:e6b5d63d64e693c8ff12c55e14fa620615963c78
 --! Message: tables
 
 -- Tables. embedd keeps its state here and writes only vectors and model names to a user's table: an UPDATE there
 -- adds an entry to every index, and HNSW entries are expensive.
 
 create extension if not exists vector;
+set local search_path = pg_catalog, pg_temp;
 
 create schema embedd;
 comment on schema embedd is 'embedd, the embedding daemon: keeps the vectors of watched tables up to date.';
 
 -- The error's constraint field carries the code, so that scripts can compare it.
 create function embedd.refuse(code text, message text, hint text, shell_hint text default null) returns void
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 begin
   raise exception using errcode = 'EMBDD', constraint = code, message = message, hint = hint,
     column = coalesce(shell_hint, '');
@@ -22,11 +24,65 @@ comment on function embedd.refuse(text, text, text, text) is
   'shell instead, where that differs: the command shows it, and psql does not.';
 
 create function embedd.shell_word(word text) returns text
-language sql immutable as $$
+language sql immutable
+set search_path = pg_catalog, pg_temp as $$
   select case when word ~ '^[A-Za-z0-9_./:@%+=-]+$' then word
     else '''' || replace(word, '''', '''\''''') || '''' end
 $$;
 comment on function embedd.shell_word(text) is 'A word as a shell reads it.';
+
+-- A role that may create objects in a schema of the caller's search path could put functions and operators there that PostgreSQL
+-- prefers to its own. So every function has a path of its own, but for the next, and what a caller names is looked up in the
+-- caller's path.
+create function embedd.caller_path() returns text
+language sql stable as $$
+  select coalesce(pg_catalog.current_setting('embedd.search_path', true), pg_catalog.current_setting('search_path'))
+$$;
+comment on function embedd.caller_path() is
+  'The search path of the caller. embedd''s own sessions have a fixed one, and keep the role''s in embedd.search_path.';
+
+create function embedd.session_path() returns text
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select coalesce(
+    current_setting('embedd.search_path', true),
+    (select s.reset_val from pg_settings s where s.name = 'search_path'))
+$$;
+comment on function embedd.session_path() is 'The search path with which the session began.';
+
+create function embedd.name_of(relation regclass) returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+declare
+  name text;
+begin
+  perform set_config('search_path', embedd.session_path(), true);
+  name := relation;
+  return name;
+end $$;
+comment on function embedd.name_of(regclass) is
+  'A table''s name as the role writes it: with its schema if that is not in the path with which the session began.';
+
+create function embedd.type_name(type oid, modifier integer) returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+begin
+  perform set_config('search_path', embedd.session_path(), true);
+  return pg_catalog.format_type(type, modifier);
+end $$;
+comment on function embedd.type_name(oid, integer) is
+  'A type''s name as the role writes it: with its schema if that is not in the path with which the session began.';
+
+create function embedd.routine_named(signature text, out routine regprocedure, out name text)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+begin
+  perform set_config('search_path', embedd.session_path(), true);
+  routine := pg_catalog.to_regprocedure(signature);
+  name := routine;
+end $$;
+comment on function embedd.routine_named(text) is
+  'The function that this signature means in the path with which the session began, and its name there.';
 
 create table embedd.pipelines (
   id integer generated always as identity primary key,

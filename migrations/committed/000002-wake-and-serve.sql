@@ -1,6 +1,8 @@
---! Previous: sha1:d4381c1d204bf2bd1ee0d148d4cca8cc135cb806
---! Hash: sha1:6cba83afccca928835a49dd0a73266cac865f063
+--! Previous: sha1:e6b5d63d64e693c8ff12c55e14fa620615963c78
+--! Hash: sha1:6918c6dcdbbe1bed8a39c337fc0c9cdf86a5e010
 --! Message: wake and serve
+
+set local search_path = pg_catalog, pg_temp;
 
 -- Locks. Any role that can connect can take any advisory lock and hold it for as long as it likes, so nothing waits for
 -- one. Whoever needs a turn locks a row of embedd.locks, which takes a privilege. Three things must last as long as a
@@ -11,7 +13,8 @@
 -- The first half of an advisory lock is its class, the bytes of four letters; the second half is the id of a pipeline
 -- or a worker, or a job's random number.
 create function embedd.lock_class(name text) returns integer
-language sql immutable parallel safe as $$
+language sql immutable parallel safe
+set search_path = pg_catalog, pg_temp as $$
   select case name
     when 'gate' then 1701667431 /* 'embg' */
     when 'presence' then 1701667440 /* 'embp' */
@@ -22,7 +25,8 @@ $$;
 comment on function embedd.lock_class(text) is 'The class of an advisory lock, by name.';
 
 create function embedd.may_work(role oid) returns boolean
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select coalesce(has_table_privilege(role, 'embedd.locks', 'INSERT'), false)
     or exists (
       select from pg_roles r
@@ -61,7 +65,8 @@ comment on column embedd.locks.job is 'The number of the advisory lock that the 
 
 create function embedd.take_turn(pipeline_id integer, name text) returns void
 language plpgsql
-set lock_timeout = '5s' as $$
+set lock_timeout = '5s'
+set search_path = pg_catalog, pg_temp as $$
 begin
   perform from embedd.locks l
   where l.pipeline_id = take_turn.pipeline_id and l.name = take_turn.name
@@ -79,7 +84,8 @@ end $$;
 comment on function embedd.take_turn is 'Holds a row of embedd.locks until the transaction ends.';
 
 create function embedd.job_holder(pipeline_id integer, name text) returns integer
-language sql as $$
+language sql
+set search_path = pg_catalog, pg_temp as $$
   select l.pid
   from embedd.locks k
   join embedd.advisory_locks l on l.class = k.name and l.id = k.job
@@ -93,7 +99,8 @@ $$;
 comment on function embedd.job_holder is 'The process that builds a pipeline''s index, or switches its model; NULL: none.';
 
 create function embedd.take_job(pipeline_id integer, name text) returns boolean
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 declare
   number integer;
 begin
@@ -117,7 +124,8 @@ end $$;
 comment on function embedd.take_job is 'Gives the session a job (index or switch) until it ends, unless another session has it.';
 
 create function embedd.end_job(pipeline_id integer, name text) returns void
-language sql as $$
+language sql
+set search_path = pg_catalog, pg_temp as $$
   select pg_advisory_unlock(embedd.lock_class(k.name), k.job)
   from embedd.locks k
   where k.pipeline_id = end_job.pipeline_id
@@ -129,7 +137,8 @@ comment on function embedd.end_job is 'Ends a job of this session.';
 -- A foreign key would make a deleted pipeline wait for claims. A job that is still held keeps its row, so that it can
 -- be ended; the next deletion removes that one.
 create function embedd.tg_pipelines__after_delete() returns trigger
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 begin
   delete from embedd.locks l
   using (
@@ -155,14 +164,16 @@ after delete on embedd.pipelines for each statement execute function embedd.tg_p
 -- A full queue of notifications fails a writer at COMMIT, which no trigger can catch. A session that listens and stays in
 -- a transaction fills it, also one of another database. So embedd stops notifying long before, and polls find the rows.
 create function embedd.notify_limit() returns float8
-language sql immutable as $$
+language sql immutable
+set search_path = pg_catalog, pg_temp as $$
   select 0.5::float8
 $$;
 comment on function embedd.notify_limit() is
   'How full the server''s queue of notifications may be, from 0 to 1, for embedd to notify.';
 
 create function embedd.notify(payload text) returns boolean
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 begin
   if pg_catalog.pg_notification_queue_usage() >= embedd.notify_limit() then
     return false;
@@ -181,7 +192,8 @@ create function embedd.notification_queue(
   out role text,
   out database text,
   out since timestamptz)
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select pg_notification_queue_usage(), a.pid, a.usename::text, a.datname::text, a.xact_start
   from (select) as one
   left join lateral (
@@ -220,7 +232,8 @@ comment on function embedd.tg_wake__after_write() is
   'Wakes the sleeping workers of the pipeline in its argument. Reads and writes no table.';
 
 create function embedd.tg_pipelines__after_write() returns trigger
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 begin
   perform embedd.notify('pipelines');
   return null;
@@ -268,7 +281,8 @@ comment on column embedd.workers.heard_at is 'When a notification last reached t
 comment on column embedd.workers.pid is 'The server process of the connection that proves its presence.';
 
 create function embedd.beat(worker integer, heard_ms_ago float8) returns void
-language sql as $$
+language sql
+set search_path = pg_catalog, pg_temp as $$
   insert into embedd.heartbeats as h (worker, heard_at)
   values (worker, now() - heard_ms_ago * interval '1 ms')
   on conflict (worker) do update set seen_at = now(), heard_at = excluded.heard_at
@@ -276,7 +290,8 @@ $$;
 comment on function embedd.beat is 'Says that a worker is alive, and when a notification last reached it.';
 
 create function embedd.announce_worker() returns integer
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 declare
   id integer := nextval('embedd.worker_ids');
 begin
@@ -300,7 +315,8 @@ comment on function embedd.announce_worker() is 'Takes a new worker id and its p
 -- A frozen worker still serves: its vectors must not meet another model's when it thaws. The view takes longer to plan
 -- than to read, and PL/pgSQL keeps the plan.
 create function embedd.is_served(pipeline_id integer, by_others boolean default false) returns boolean
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 begin
   return exists (
     select from embedd.heartbeats h
@@ -320,7 +336,8 @@ create function embedd.serve(
   out by_model text,
   out by_worker integer)
 language plpgsql
-set lock_timeout = '2s' as $$
+set lock_timeout = '2s'
+set search_path = pg_catalog, pg_temp as $$
 declare
   pipeline embedd.pipelines;
   single constant boolean not null := coalesce(current_setting('embedd.single_session', true), '') = 'on';
@@ -361,7 +378,8 @@ comment on function embedd.serve is
   'If refused, says which model and worker serve it. Call it in the session that holds the worker''s presence lock.';
 
 create function embedd.unserve(pipeline_id integer, worker integer) returns void
-language sql as $$
+language sql
+set search_path = pg_catalog, pg_temp as $$
   update embedd.heartbeats h
   set serves = array_remove(h.serves, pipeline_id)
   where h.worker = unserve.worker

@@ -1,13 +1,16 @@
---! Previous: sha1:6cba83afccca928835a49dd0a73266cac865f063
---! Hash: sha1:da89a8e20309184897c2d9e8c558c9e107a9098c
+--! Previous: sha1:6918c6dcdbbe1bed8a39c337fc0c9cdf86a5e010
+--! Hash: sha1:39d241fc0b88f0964e837bbe1b04084e4c330fe0
 --! Message: shape
+
+set local search_path = pg_catalog, pg_temp;
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal
 -- says what to type.
 
 -- A table that was dropped is known by its last name, or by the OID that PostgreSQL prints in its place.
 create function embedd.find_ghost(relation_name text) returns regclass
-language plpgsql stable as $$
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
 declare
   names text[];
   found regclass;
@@ -30,17 +33,20 @@ end $$;
 comment on function embedd.find_ghost(text) is
   'The watched table that last had this name and no longer has it; NULL if there is none.';
 
-create function embedd.resolve(relation_name text) returns regclass
-language plpgsql stable as $$
+create function embedd.resolve(relation_name text, path text default embedd.caller_path()) returns regclass
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
 declare
   found regclass;
   candidate text;
 begin
   begin
-    found := to_regclass(relation_name);
+    perform set_config('search_path', path, true);
+    found := pg_catalog.to_regclass(relation_name);
   exception when invalid_name or syntax_error then
     found := null;
   end;
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   if found is null or not exists (select from pg_class c where c.oid = found) then
     found := embedd.find_ghost(relation_name);
   end if;
@@ -61,31 +67,33 @@ begin
   end if;
   return found;
 end $$;
-comment on function embedd.resolve(text) is
+comment on function embedd.resolve is
   'The table with this name, or the watched table that last had it; refuses with a suggestion if there is none.';
 
-create function embedd.resolve_watched(relation_name text) returns regclass
-language plpgsql stable as $$
+create function embedd.resolve_watched(relation_name text, path text default embedd.caller_path()) returns regclass
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
 declare
-  found regclass := embedd.resolve(relation_name);
+  found regclass := embedd.resolve(relation_name, path);
 begin
   if exists (select from embedd.pipelines p where p.relation = found) then
     return found;
   end if;
   return coalesce(embedd.find_ghost(relation_name), found);
 end $$;
-comment on function embedd.resolve_watched(text) is
+comment on function embedd.resolve_watched is
   'The watched table with this name. If the table was replaced, the one that had the name before.';
 
 create function embedd.check_relation(relation regclass) returns void
-language plpgsql stable as $$
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
 declare
   c pg_class;
   kind text;
 begin
   select * into c from pg_class where oid = relation;
   if not found then
-    perform embedd.refuse('no_such_table', format('table %s was dropped', relation),
+    perform embedd.refuse('no_such_table', format('table %s was dropped', embedd.name_of(relation)),
       'select * from embedd.status;', 'embedd status');
   end if;
   kind := case c.relkind
@@ -98,26 +106,26 @@ begin
     when 'I' then 'an index' end;
   if kind is not null then
     perform embedd.refuse('not_a_table',
-      format('%s is %s, and triggers can only wake embedd from a table', relation, kind),
+      format('%s is %s, and triggers can only wake embedd from a table', embedd.name_of(relation), kind),
       case when c.relkind in ('v', 'm') then 'watch the table it reads from'
       when c.relkind = 'f' then 'watch it on the server where it lives' end);
   elsif c.relpersistence = 't' then
     perform embedd.refuse('temporary_table',
-      format('%s is temporary, and no other connection can see it', relation),
+      format('%s is temporary, and no other connection can see it', embedd.name_of(relation)),
       'watch a permanent table');
   elsif c.relnamespace = 'pg_catalog'::regnamespace
      or (c.relnamespace = 'embedd'::regnamespace and c.relname <> 'chunks') then
     perform embedd.refuse('system_table',
-      format('%s belongs to the system', relation),
+      format('%s belongs to the system', embedd.name_of(relation)),
       'watch one of your own tables');
   elsif c.relispartition then
     perform embedd.refuse('partition',
-      format('%s is a partition', relation),
-      format('watch %s', (select inhparent::regclass from pg_inherits where inhrelid = relation)));
+      format('%s is a partition', embedd.name_of(relation)),
+      format('watch %s', (select embedd.name_of(inhparent) from pg_inherits where inhrelid = relation)));
   elsif exists (select from pg_inherits where inhrelid = relation)
      or (c.relkind = 'r' and exists (select from pg_inherits where inhparent = relation)) then
     perform embedd.refuse('inheritance',
-      format('%s takes part in table inheritance, where a primary key does not identify a row', relation),
+      format('%s takes part in table inheritance, where a primary key does not identify a row', embedd.name_of(relation)),
       'use declarative partitioning, or ALTER TABLE ... NO INHERIT');
   end if;
 end $$;
@@ -125,7 +133,8 @@ comment on function embedd.check_relation(regclass) is 'Refuses a relation that 
 
 create function embedd.find_column(relation regclass, name text, hint text, shell_hint text default null)
 returns pg_attribute
-language plpgsql stable as $$
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
 declare
   found pg_attribute;
 begin
@@ -133,7 +142,8 @@ begin
   from pg_attribute
   where attrelid = relation and attname = name and attnum > 0 and not attisdropped;
   if found.attnum is null then
-    perform embedd.refuse('no_such_column', format('table %s has no column %I', relation, name), hint, shell_hint);
+    perform embedd.refuse('no_such_column',
+      format('table %s has no column %I', embedd.name_of(relation), name), hint, shell_hint);
   end if;
   return found;
 end $$;
@@ -141,11 +151,13 @@ comment on function embedd.find_column(regclass, text, text, text) is
   'A column of a table; refuses with the hint if there is none.';
 
 create function embedd.check_embedding_column(relation regclass, embedding_column text) returns void
-language plpgsql stable as $$
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
 declare
   a constant pg_attribute := embedd.find_column(relation, embedding_column,
-    format('ALTER TABLE %s ADD COLUMN %I vector(384);', relation, embedding_column),
-    format('ALTER TABLE %s ADD COLUMN %I vector(384);  -- or add --create-columns to embedd watch', relation, embedding_column));
+    format('ALTER TABLE %s ADD COLUMN %I vector(384);', embedd.name_of(relation), embedding_column),
+    format('ALTER TABLE %s ADD COLUMN %I vector(384);  -- or add --create-columns to embedd watch',
+      embedd.name_of(relation), embedding_column));
 begin
   if not exists (
     select from pg_type t
@@ -154,49 +166,53 @@ begin
     where t.oid = a.atttypid and t.typname in ('vector', 'halfvec')) then
     perform embedd.refuse('embedding_type',
       format('column %I of %s is of type %s, not vector(n) or halfvec(n)',
-        embedding_column, relation, format_type(a.atttypid, a.atttypmod)),
-      format('ALTER TABLE %s ADD COLUMN another_name vector(384);  -- then watch that column', relation));
+        embedding_column, embedd.name_of(relation), embedd.type_name(a.atttypid, a.atttypmod)),
+      format('ALTER TABLE %s ADD COLUMN another_name vector(384);  -- then watch that column', embedd.name_of(relation)));
   elsif a.atttypmod < 1 then
     perform embedd.refuse('no_dimension',
-      format('column %I of %s has no fixed dimension', embedding_column, relation),
-      format('ALTER TABLE %s ALTER COLUMN %I TYPE %s(384);', relation, embedding_column, format_type(a.atttypid, null)));
+      format('column %I of %s has no fixed dimension', embedding_column, embedd.name_of(relation)),
+      format('ALTER TABLE %s ALTER COLUMN %I TYPE %s(384);',
+        embedd.name_of(relation), embedding_column, embedd.type_name(a.atttypid, null)));
   elsif a.attgenerated <> '' then
     perform embedd.refuse('generated_column',
-      format('column %I of %s is generated and cannot be written', embedding_column, relation),
+      format('column %I of %s is generated and cannot be written', embedding_column, embedd.name_of(relation)),
       'watch an ordinary column');
   elsif a.attnotnull then
     perform embedd.refuse('not_null',
-      format('column %I of %s is NOT NULL, but a pending row has NULL in it', embedding_column, relation),
-      format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL;', relation, embedding_column));
+      format('column %I of %s is NOT NULL, but a pending row has NULL in it', embedding_column, embedd.name_of(relation)),
+      format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL;', embedd.name_of(relation), embedding_column));
   end if;
 end $$;
 comment on function embedd.check_embedding_column(regclass, text) is 'Refuses a column that cannot hold embeddings.';
 
 create function embedd.check_model_column(relation regclass, model_column text) returns void
-language plpgsql stable as $$
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
 declare
   a constant pg_attribute := embedd.find_column(relation, model_column,
-    format('ALTER TABLE %s ADD COLUMN %I text;', relation, model_column),
-    format('ALTER TABLE %s ADD COLUMN %I text;  -- or add --create-columns to embedd watch', relation, model_column));
+    format('ALTER TABLE %s ADD COLUMN %I text;', embedd.name_of(relation), model_column),
+    format('ALTER TABLE %s ADD COLUMN %I text;  -- or add --create-columns to embedd watch',
+      embedd.name_of(relation), model_column));
 begin
   if a.atttypid not in ('text'::regtype, 'varchar'::regtype) or a.attgenerated <> '' or a.attnotnull then
     perform embedd.refuse('model_column',
-      format('column %I of %s must be an ordinary, nullable text column', model_column, relation),
-      format('ALTER TABLE %s ADD COLUMN another_name text;  -- then name it as model_column', relation),
-      format('ALTER TABLE %s ADD COLUMN another_name text;  -- then name it with --model-column', relation));
+      format('column %I of %s must be an ordinary, nullable text column', model_column, embedd.name_of(relation)),
+      format('ALTER TABLE %s ADD COLUMN another_name text;  -- then name it as model_column', embedd.name_of(relation)),
+      format('ALTER TABLE %s ADD COLUMN another_name text;  -- then name it with --model-column', embedd.name_of(relation)));
   end if;
 end $$;
 comment on function embedd.check_model_column(regclass, text) is 'Refuses a column that cannot hold the model name.';
 
 create function embedd.check_content_columns(relation regclass, content_columns text[], taken text[]) returns void
-language plpgsql stable as $$
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
 declare
   name text;
 begin
   if coalesce(cardinality(content_columns), 0) = 0 then
     perform embedd.refuse('no_content', 'name at least one content column',
-      format('select embedd.watch(%L, array[''body'']);', relation),
-      format('embedd watch %s --content body', embedd.shell_word(relation::text)));
+      format('select embedd.watch(%L, array[''body'']);', embedd.name_of(relation)),
+      format('embedd watch %s --content body', embedd.shell_word(embedd.name_of(relation))));
   end if;
   foreach name in array content_columns loop
     perform embedd.find_column(relation, name, format('its columns: %s', (
@@ -205,7 +221,7 @@ begin
       where attrelid = relation and attnum > 0 and not attisdropped)));
     if name = any (taken) then
       perform embedd.refuse('content_column',
-        format('column %I of %s is written by embedd, so it cannot be a content column', name, relation),
+        format('column %I of %s is written by embedd, so it cannot be a content column', name, embedd.name_of(relation)),
         'name the columns that hold the text');
     end if;
   end loop;
@@ -217,7 +233,8 @@ comment on function embedd.check_content_columns(regclass, text[], text[]) is
   'Refuses content columns that are missing, repeated or taken by embedd.';
 
 create function embedd.primary_key(relation regclass) returns text[]
-language plpgsql stable as $$
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
 declare
   keys text[];
 begin
@@ -228,11 +245,11 @@ begin
   where i.indrelid = relation and i.indisprimary and k.ordinality <= i.indnkeyatts;
   if keys is null then
     perform embedd.refuse('no_primary_key',
-      format('table %s has no primary key', relation),
+      format('table %s has no primary key', embedd.name_of(relation)),
       format(case when embedd.attnums(relation, '{id}') = '{NULL}'
           then 'ALTER TABLE %s ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY;  -- or ADD PRIMARY KEY (a, b)'
           else 'ALTER TABLE %s ADD PRIMARY KEY (id);  -- or other columns that identify a row' end,
-        relation));
+        embedd.name_of(relation)));
   end if;
   return keys;
 end $$;
@@ -240,7 +257,8 @@ comment on function embedd.primary_key(regclass) is
   'The columns of the primary key, in order; refuses a table without one.';
 
 create function embedd.key_operators(key_index oid) returns table (attnum smallint, operator oid)
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select u.attnum, ao.amopopr
   from pg_index i
   cross join lateral unnest(i.indkey::smallint[], i.indclass::oid[]) as u (attnum, opclass)
@@ -255,7 +273,8 @@ comment on function embedd.key_operators(oid) is 'The equality operator of each 
 
 -- Triggers for one event run in byte order of their names, and embedd's must see the row as the others leave it.
 create function embedd.later_triggers(relation regclass) returns text
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select string_agg(quote_ident(t.tgname), ', ' order by t.tgname)
   from pg_trigger t
   where t.tgrelid = relation
@@ -268,7 +287,8 @@ comment on function embedd.later_triggers(regclass) is
   'BEFORE UPDATE triggers that run after embedd''s and could change the text without it noticing.';
 
 create function embedd.pipeline_is_whole(pipeline embedd.pipelines) returns boolean
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select exists (select from pg_class where oid = pipeline.relation)
     and not exists (
       select
@@ -284,7 +304,8 @@ comment on function embedd.pipeline_is_whole(embedd.pipelines) is
 
 -- The numbers of columns mean something only in the table that they were read from, and a restored dump has others.
 create function embedd.table_identity(relation regclass) returns text
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select format('%s/%s/%s',
     (select system_identifier from pg_control_system()),
     (select oid from pg_database where datname = current_database()),
@@ -293,7 +314,8 @@ $$;
 comment on function embedd.table_identity(regclass) is 'Identifies a table among all servers, also after a restore.';
 
 create function embedd.missing_columns(pipeline embedd.pipelines) returns text
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select format('a column that it needs is gone: %s; add it again, then: embedd repair %s',
     coalesce(
       string_agg(quote_ident(missing.name), ', ' order by missing.position) filter (where not missing.renamed),
@@ -318,7 +340,8 @@ comment on function embedd.missing_columns(embedd.pipelines) is
   'Names the pipeline''s columns that are gone, and says what to type; NULL if none is.';
 
 create function embedd.attnums(relation regclass, names text[]) returns smallint[]
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select array_agg(a.attnum order by u.position)
   from unnest(names) with ordinality as u (name, position)
   left join pg_attribute a on a.attrelid = relation and a.attname = u.name and a.attnum > 0 and not a.attisdropped
@@ -326,7 +349,8 @@ $$;
 comment on function embedd.attnums(regclass, text[]) is 'The numbers of a table''s columns; NULL for a missing one.';
 
 create function embedd.remember(pipeline embedd.pipelines) returns embedd.pipelines
-language plpgsql stable as $$
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
 declare
   columns smallint[] := embedd.attnums(pipeline.relation, array[pipeline.embedding_column, pipeline.model_column]);
 begin
@@ -345,7 +369,8 @@ comment on function embedd.remember(embedd.pipelines) is
   'The pipeline with the present name of its table and the present numbers of its columns.';
 
 create function embedd.tg_pipelines__before_write() returns trigger
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 begin
   return embedd.remember(new);
 end $$;
@@ -357,7 +382,8 @@ create trigger pipelines__before_write
   execute function embedd.tg_pipelines__before_write();
 
 create function embedd.column_names(relation regclass, attnums smallint[]) returns text[]
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select case when count(*) = count(a.attname) then array_agg(a.attname::text order by u.position) end
   from unnest(attnums) with ordinality as u (attnum, position)
   left join pg_attribute a on a.attrelid = relation and a.attnum = u.attnum and not a.attisdropped
@@ -367,7 +393,8 @@ comment on function embedd.column_names(regclass, smallint[]) is
 
 -- Unlike to_regclass(), needs no privilege on the schema.
 create function embedd.table_named(schema_name text, table_name text) returns regclass
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select c.oid::regclass
   from pg_class c
   join pg_namespace n on n.oid = c.relnamespace
@@ -452,10 +479,11 @@ comment on function embedd.follow_names() is
   'Follows renamed tables and columns, unless another table has taken the old name. Returns their pipelines.';
 
 create function embedd.relation_text(pipeline embedd.pipelines) returns text
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select case
     when pipeline.relation_name is null or exists (select from pg_class c where c.oid = pipeline.relation)
-      then pipeline.relation::text
+      then embedd.name_of(pipeline.relation)
     else format('%I.%I', pipeline.relation_schema, pipeline.relation_name)
   end
 $$;
@@ -463,7 +491,8 @@ comment on function embedd.relation_text(embedd.pipelines) is 'The table as SQL 
 
 -- What to type stands after the semicolon.
 create function embedd.table_problem(pipeline embedd.pipelines) returns text
-language plpgsql stable as $$
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
 declare
   last_name constant text := format('%I.%I', pipeline.relation_schema, pipeline.relation_name);
   successor constant regclass := embedd.table_named(pipeline.relation_schema, pipeline.relation_name);
@@ -501,7 +530,8 @@ comment on function embedd.table_problem(embedd.pipelines) is
   'Says that the table is gone, was replaced or swapped, and what to type; NULL if it is the one that was watched.';
 
 create function embedd.trigger_events() returns text[]
-language sql immutable as $$
+language sql immutable
+set search_path = pg_catalog, pg_temp as $$
   select array['after_insert', 'before_edit', 'before_unread', 'before_save', 'before_save_unread', 'after_update']
 $$;
 comment on function embedd.trigger_events() is 'What the names of a pipeline''s triggers end with.';
@@ -510,7 +540,8 @@ comment on function embedd.trigger_events() is 'What the names of a pipeline''s 
 -- whereas embedd enables them ALWAYS. So they were disabled for a while, and nobody knows what was edited meanwhile. Each
 -- partition has its own clones.
 create function embedd.find_gap(pipeline embedd.pipelines) returns text
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select coalesce(
     (select format('column %s was dropped and added again', string_agg(quote_ident(u.name), ', '))
       from unnest(
@@ -532,7 +563,7 @@ language sql stable as $$
       from (
         select pipeline.relation::oid, ''
         union
-        select tree.relid, format(' of partition %s', tree.relid::regclass)
+        select tree.relid, format(' of partition %s', embedd.name_of(tree.relid))
         from pg_partition_tree(pipeline.relation) tree
         where tree.level > 0) as owner (relation, suffix)
       cross join unnest(embedd.trigger_events())
@@ -546,14 +577,16 @@ comment on function embedd.find_gap(embedd.pipelines) is
   'Why an edit may now keep the vector of its old text; NULL if all triggers and columns are there.';
 
 create function embedd.pending_index_name(pipeline_id integer) returns text
-language sql immutable as $$
+language sql immutable
+set search_path = pg_catalog, pg_temp as $$
   select format('embedd_%s_pending', pipeline_id)
 $$;
 comment on function embedd.pending_index_name(integer) is 'The name of the index of pending rows.';
 
 -- An index that is being built is no flaw.
 create function embedd.find_flaw(pipeline embedd.pipelines) returns text
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select format('the index of pending rows is %s', case when i.indexrelid is null then 'missing' else 'invalid' end)
   from (select) as one
   left join (
@@ -568,7 +601,8 @@ comment on function embedd.find_flaw(embedd.pipelines) is
 
 -- The index of a switch's new column is the switch's business.
 create function embedd.repairable_problem(pipeline embedd.pipelines) returns text
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select coalesce(
     'vectors may belong to earlier texts: ' || coalesce(embedd.find_gap(pipeline), pipeline.gap)
       || format('; embedd repair %s --existing refresh  # or keep', embedd.shell_word(own.name)),
@@ -582,7 +616,8 @@ comment on function embedd.repairable_problem(embedd.pipelines) is
 -- Escapes name characters by the server's own codes: Unicode only in UTF8. Other encodings get the characters that they
 -- have; bytes of SQL_ASCII have no meaning.
 create function embedd.not_white_space() returns text
-language plpgsql stable as $$
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
 declare
   class text := '\s';
   bytes text;
@@ -605,7 +640,8 @@ comment on function embedd.not_white_space() is
 
 -- octet_length does not read a long value of these types.
 create function embedd.size_of(type oid, expression text) returns text
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select format(
     case
       when coalesce(nullif(t.typbasetype, 0), t.oid) = 'bpchar'::regtype then 'octet_length(%s)'
@@ -621,7 +657,8 @@ comment on function embedd.size_of(oid, text) is
 
 -- The first thousand characters nearly always decide, without reading all of a large text.
 create function embedd.text_predicate(relation regclass, content_columns text[]) returns text
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select string_agg(
     case when embedd.size_of(a.atttypid, '') like 'octet%'
       then format($f$(left(%1$I::text, 1000) collate "C" ~ %2$L or %1$I::text collate "C" ~ %2$L)$f$,
@@ -638,7 +675,8 @@ comment on function embedd.text_predicate(regclass, text[]) is
 -- too much memory as a regular expression reads it. So one of more than 200 bytes counts as not blank, by its size
 -- alone, and the worker finds out: it records the row as white space.
 create function embedd.pending_predicate(relation regclass, content_columns text[], embedding_column text) returns text
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select format('%I is null and (%s)', embedding_column, string_agg(
     case when embedd.size_of(a.atttypid, '') like 'octet%'
       then format($f$(%1$s > 200 or %2$I::text collate "C" ~ %3$L)$f$,
@@ -654,7 +692,8 @@ comment on function embedd.pending_predicate(regclass, text[], text) is
 -- A generated column is not computed yet when BEFORE triggers run, and counts as updated in every statement, so its
 -- source columns stand for it.
 create function embedd.source_columns(relation regclass, content_columns text[]) returns text[]
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select array_agg(distinct a.attname::text)
   from pg_attribute c
   join pg_attribute a on a.attrelid = relation and (
@@ -683,7 +722,8 @@ create function embedd.content_change(
   out certain text,
   out unread text,
   out stored text)
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   with columns as (
     select quote_ident(a.attname) as name,
       case
@@ -726,14 +766,15 @@ comment on function embedd.content_change(regclass, text[]) is
 -- A policy for PUBLIC, such as one on a tenant setting, was not made for a worker: it may hide rows without a word. A
 -- permissive policy that names the role was. Restrictive policies for PUBLIC narrow even that one.
 create function embedd.hidden_rows(relation regclass) returns text
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select format('%s from role %I: ALTER ROLE %2$I BYPASSRLS;  -- or create a policy for it: '
       'CREATE POLICY %3$I ON %4$s TO %2$I USING (true);',
     case
       when policies.public > 0 then 'a row-level security policy for PUBLIC may hide its rows'
       else 'row-level security hides its rows'
     end,
-    current_user, 'embedd_' || current_user, relation)
+    current_user, 'embedd_' || current_user, embedd.name_of(relation))
   from pg_class c
   cross join lateral (
     select

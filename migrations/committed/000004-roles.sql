@@ -1,13 +1,16 @@
---! Previous: sha1:da89a8e20309184897c2d9e8c558c9e107a9098c
---! Hash: sha1:0fb736e218ea12b2f5fbcf502645a6da6c2c7a06
+--! Previous: sha1:39d241fc0b88f0964e837bbe1b04084e4c330fe0
+--! Hash: sha1:6858f03dc8e66dc9e2b05ea94ad259ca952db860
 --! Message: roles
+
+set local search_path = pg_catalog, pg_temp;
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,
 -- embedding and model columns, and UPDATE on the last two. The system columns xmin and ctid tell it that a row was edited
 -- whose text it cannot read, and where the rows written last are.
 
 create function embedd.worker_roles() returns setof regrole
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select distinct acl.grantee::regrole
   from pg_class c, aclexplode(c.relacl) as acl
   where c.oid = 'embedd.leases'::regclass
@@ -18,7 +21,8 @@ $$;
 comment on function embedd.worker_roles() is 'The roles that embedd.grant_worker was called with.';
 
 create function embedd.owner_roles() returns setof regrole
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select distinct acl.grantee::regrole
   from pg_proc f, aclexplode(f.proacl) as acl
   where f.pronamespace = 'embedd'::regnamespace
@@ -32,7 +36,8 @@ comment on function embedd.owner_roles() is 'The roles that embedd.grant_owner w
 -- rights of their caller, so EXECUTE on them gives no right. Of the few that do not, workers need only follow_names.
 create function embedd.role_privileges(purpose text)
 returns table (kind text, object oid, name text, columns text, privilege text)
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   with types as (
     select t.oid, t.typsend
     from pg_extension e
@@ -105,7 +110,8 @@ comment on function embedd.role_privileges(text) is
 
 create function embedd.pipeline_privileges(pipeline embedd.pipelines)
 returns table (kind text, object oid, name text, columns text, privilege text)
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   with columns as (
     select a.attname, coalesce(nullif(t.typbasetype, 0), t.oid) as type, t.typnamespace, u.role
     from (
@@ -161,7 +167,8 @@ $$;
 comment on function embedd.pipeline_privileges(embedd.pipelines) is 'The privileges that a worker needs on one watched table.';
 
 create function embedd.has_privilege(role oid, kind text, object oid, columns text, privilege text) returns boolean
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select case
     when kind = 'schema' then has_schema_privilege(role, object, privilege)
     when kind = 'routine' then has_function_privilege(role, object, privilege)
@@ -178,7 +185,8 @@ comment on function embedd.has_privilege(oid, text, oid, text, text) is
   'Whether a role has one of the privileges that role_privileges and pipeline_privileges list.';
 
 create function embedd.missing_privileges(purpose text) returns setof text
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select format('%s%s on %s %s', n.privilege, ' (' || n.columns || ')', n.kind, n.name)
   from embedd.role_privileges(purpose) n
   join pg_roles r on r.rolname = current_user
@@ -187,7 +195,8 @@ $$;
 comment on function embedd.missing_privileges(text) is 'What the current role lacks of embedd.role_privileges.';
 
 create function embedd.give(role regrole, kind text, object oid, name text, columns text, privilege text) returns void
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 begin
   if embedd.has_privilege(role, kind, object, columns, privilege) then
     return;
@@ -209,7 +218,8 @@ comment on function embedd.give is
   'Grants what a role does not have yet, and records it in embedd.shared_grants if it is on an object of others.';
 
 create function embedd.take_back_unneeded() returns void
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 declare
   given record;
 begin
@@ -244,7 +254,8 @@ comment on function embedd.take_back_unneeded() is
   'Revokes what embedd.shared_grants records and no worker, owner or pipeline needs any more.';
 
 create function embedd.grant_pipeline(pipeline embedd.pipelines, role regrole) returns void
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 declare
   schema_id oid := (select relnamespace from pg_class where oid = pipeline.relation);
   needed record;
@@ -269,7 +280,8 @@ comment on function embedd.grant_pipeline(embedd.pipelines, regrole) is
 
 -- The table, the column, the schema or the role may be gone; PostgreSQL has then revoked the privilege.
 create function embedd.undo_grant(given embedd.grants) returns void
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 declare
   statement text;
 begin
@@ -294,7 +306,8 @@ end $$;
 comment on function embedd.undo_grant(embedd.grants) is 'Revokes one privilege that embedd granted.';
 
 create function embedd.revoke_pipeline(pipeline embedd.pipelines) returns void
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 declare
   given embedd.grants;
   heir integer;
@@ -332,7 +345,8 @@ comment on function embedd.revoke_pipeline(embedd.pipelines) is
   'Revokes what embedd.grants records for a pipeline, unless another pipeline needs it.';
 
 create function embedd.resolve_role(role text, hint text) returns regrole
-language plpgsql stable as $$
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
 declare
   found constant regrole := to_regrole(quote_ident(role));
 begin
@@ -344,7 +358,8 @@ end $$;
 comment on function embedd.resolve_role(text, text) is 'The role with this name; refuses with the hint if there is none.';
 
 create function embedd.grant_worker(role text) returns void
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 declare
   target constant regrole := embedd.resolve_role(role, format('CREATE ROLE %I LOGIN;', role));
 begin
@@ -359,7 +374,8 @@ comment on function embedd.grant_worker is
   'SELECT on the key, content, embedding and model columns, xmin and ctid; UPDATE on the embedding and model columns.';
 
 create function embedd.revoke_worker(role text) returns void
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 declare
   target constant regrole := embedd.resolve_role(role, 'select rolname from pg_roles;');
   given embedd.grants;
@@ -380,7 +396,8 @@ end $$;
 comment on function embedd.revoke_worker is 'Revokes what embedd.grant_worker granted.';
 
 create function embedd.grant_owner(role text) returns void
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 declare
   target constant regrole := embedd.resolve_role(role, format('CREATE ROLE %I LOGIN;', role));
 begin
@@ -392,13 +409,15 @@ comment on function embedd.grant_owner(text) is
   'where another role migrated the schema. revoke_worker revokes it.';
 
 create function embedd.schema_owner() returns text
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select quote_ident(pg_get_userbyid(n.nspowner)) from pg_namespace n where n.nspname = 'embedd'
 $$;
 comment on function embedd.schema_owner() is 'The role that migrated the schema, quoted.';
 
 create function embedd.check_may_manage() returns void
-language plpgsql stable as $$
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
 begin
   if not exists (
     select from pg_proc f
@@ -415,17 +434,19 @@ comment on function embedd.check_may_manage() is 'Refuses a role that embedd.gra
 
 -- The role that logged in, because a function with its owner's rights does not see the current one.
 create function embedd.is_own(relation regclass) returns boolean
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select exists (select from pg_class c where c.oid = relation and pg_has_role(session_user, c.relowner, 'MEMBER'))
 $$;
 comment on function embedd.is_own(regclass) is 'Whether the session logged in as the table''s owner or a member of it.';
 
 create function embedd.check_owner(relation regclass) returns void
-language plpgsql stable as $$
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
 begin
   if not embedd.is_own(relation) then
     perform embedd.refuse('not_owner',
-      format('role %I does not own table %s', session_user, relation),
+      format('role %I does not own table %s', session_user, embedd.name_of(relation)),
       format('log in as %s', coalesce(
         (select quote_ident(pg_get_userbyid(c.relowner)) from pg_class c where c.oid = relation), embedd.schema_owner())));
   end if;

@@ -1,6 +1,8 @@
---! Previous: sha1:0fb736e218ea12b2f5fbcf502645a6da6c2c7a06
---! Hash: sha1:5067cbccf2ed597d52633aebbca8628f99a813a7
+--! Previous: sha1:6858f03dc8e66dc9e2b05ea94ad259ca952db860
+--! Hash: sha1:56923ce96591f14b10723a1a0c1ec10aed80fb93
 --! Message: watch
+
+set local search_path = pg_catalog, pg_temp;
 
 -- Watching and unwatching a table. Every check runs before the first change.
 
@@ -157,7 +159,8 @@ comment on function embedd.tg_forget_vector__before_update() is
   'Sets the columns in its first two arguments to NULL, unless the writer names a model that embedd has never used here.';
 
 create function embedd.create_triggers(pipeline embedd.pipelines) returns void
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 declare
   change record;
   partitioned boolean := (select relkind = 'p' from pg_class where oid = pipeline.relation);
@@ -207,7 +210,8 @@ comment on function embedd.create_triggers(embedd.pipelines) is
   'Creates the triggers that wake workers and drop outdated vectors.';
 
 create function embedd.stray_triggers() returns table (relation regclass, trigger_name name)
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select t.tgrelid::regclass, t.tgname
   from pg_trigger t
   join pg_proc f on f.oid = t.tgfoid
@@ -223,7 +227,8 @@ comment on function embedd.stray_triggers() is
   'Triggers of embedd that belong to no pipeline, such as those of a table restored from another database.';
 
 create function embedd.drop_strays(relation regclass) returns integer
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 declare
   stray text;
   dropped integer := 0;
@@ -256,7 +261,8 @@ comment on function embedd.drop_strays(regclass) is
   'tables that took the name of one of its indexes from a dump. Returns their number.';
 
 create function embedd.drop_ghosts(relation regclass) returns void
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 declare
   ghost embedd.pipelines;
 begin
@@ -275,7 +281,8 @@ end $$;
 comment on function embedd.drop_ghosts(regclass) is 'Drops the pipelines of a dropped table that had this table''s name.';
 
 create function embedd.drop_triggers(pipeline embedd.pipelines) returns void
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 declare
   trigger_name name;
 begin
@@ -293,7 +300,8 @@ comment on function embedd.drop_triggers(embedd.pipelines) is 'Drops the trigger
 
 -- Builds that were cut off leave indexes of the next definition, and of partitions that are not attached yet.
 create function embedd.drop_indexes(pipeline embedd.pipelines) returns void
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 declare
   index_name text;
 begin
@@ -313,7 +321,8 @@ comment on function embedd.drop_indexes(embedd.pipelines) is
   'Drops the indexes of a pipeline on its table and on the partitions, finished or not.';
 
 create function embedd.pending_index_definition(pipeline embedd.pipelines) returns text
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select format('(%s) where %s',
     (select string_agg(quote_ident(k), ', ' order by ordinality)
       from unnest(pipeline.key_columns) with ordinality u (k, ordinality)),
@@ -323,13 +332,15 @@ comment on function embedd.pending_index_definition(embedd.pipelines) is
   'The part after ON table in CREATE INDEX, for the index of pending rows.';
 
 create function embedd.vector_index_name(pipeline_id integer) returns text
-language sql immutable as $$
+language sql immutable
+set search_path = pg_catalog, pg_temp as $$
   select format('embedd_%s_vector', pipeline_id)
 $$;
 comment on function embedd.vector_index_name(integer) is 'The name of the vector index that a worker builds.';
 
 create function embedd.vector_index_definition(pipeline embedd.pipelines) returns text
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select format('using %I (%I %I.%I)',
     pipeline.index_method, pipeline.embedding_column, n.nspname, t.typname || '_cosine_ops')
   from pg_attribute a
@@ -340,11 +351,18 @@ $$;
 comment on function embedd.vector_index_definition(embedd.pipelines) is
   'The part after ON table in CREATE INDEX, for cosine search.';
 
-create function embedd.add_columns(relation text, embedding_column text, model_column text, dimensions integer) returns void
+create function embedd.add_columns(
+  relation text,
+  embedding_column text,
+  model_column text,
+  dimensions integer,
+  path text default embedd.caller_path()
+) returns void
 language plpgsql
-set lock_timeout = '10s' as $$
+set lock_timeout = '10s'
+set search_path = pg_catalog, pg_temp as $$
 declare
-  target regclass := embedd.resolve(relation);
+  target regclass := embedd.resolve(relation, path);
   vector_schema name := (select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace
     where e.extname = 'vector');
 begin
@@ -356,7 +374,8 @@ comment on function embedd.add_columns is
   'Adds the embedding and model columns if they are missing. Rewrites no row.';
 
 create function embedd.resolve_gap(pipeline_id integer, existing text) returns void
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 begin
   if existing is null or existing not in ('keep', 'refresh') then
     perform embedd.refuse('existing_vectors',
@@ -378,7 +397,8 @@ comment on function embedd.resolve_gap(integer, text) is
   'vector, after all pending rows; old vectors serve until new ones replace them. A refresh that runs starts again.';
 
 create function embedd.check_existing(relation regclass, embedding_column text, existing text) returns void
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 declare
   found boolean;
 begin
@@ -389,7 +409,7 @@ begin
   if found then
     perform embedd.refuse('existing_vectors',
       format('column %I of %s has vectors, and embedd cannot know whether they belong to the texts as they are now',
-        embedding_column, relation),
+        embedding_column, embedd.name_of(relation)),
       E'existing => ''refresh''  -- re-embeds their rows in the background\nexisting => ''keep''  -- trusts them',
       E'--existing refresh  # re-embeds their rows in the background\n--existing keep  # trusts them');
   end if;
@@ -407,16 +427,17 @@ create function embedd.redefine(
 ) returns void
 language plpgsql
 set lock_timeout = '10s'
-set client_min_messages = warning as $$
+set client_min_messages = warning
+set search_path = pg_catalog, pg_temp as $$
 declare
   columns_change constant boolean := content_columns <> pipeline.content_columns;
   schema_name name;
 begin
   if pipeline.shadow_of is not null or exists (select from embedd.pipelines p where p.shadow_of = pipeline.id) then
     perform embedd.refuse('switching',
-      format('%s is being switched to another model', pipeline.relation),
+      format('%s is being switched to another model', embedd.name_of(pipeline.relation)),
       'select * from embedd.status;',
-      format('embedd switch-model %s --status', embedd.shell_word(pipeline.relation::text)));
+      format('embedd switch-model %s --status', embedd.shell_word(embedd.name_of(pipeline.relation))));
   end if;
   perform embedd.check_existing(pipeline.relation, pipeline.embedding_column, existing);
   execute format('lock table %s in %s mode', pipeline.relation,
@@ -461,13 +482,15 @@ create function embedd.watch(
   model text default null,
   index_method text default null,
   create_index boolean default true,
-  existing text default null
+  existing text default null,
+  path text default embedd.caller_path()
 ) returns integer
 language plpgsql
 set lock_timeout = '10s'
-set client_min_messages = warning as $$
+set client_min_messages = warning
+set search_path = pg_catalog, pg_temp as $$
 declare
-  target regclass := embedd.resolve(relation);
+  target regclass := embedd.resolve(relation, path);
   -- named after the embedding column by default
   model_name_column text := coalesce(model_column, embedding_column || '_model');
   watched embedd.pipelines;
@@ -489,10 +512,11 @@ begin
   if embedd.later_triggers(target) is not null then
     perform embedd.refuse('later_trigger',
       format('%s has a BEFORE UPDATE trigger that runs after embedd''s and could change the text without embedd noticing: %s',
-        target, embedd.later_triggers(target)),
+        embedd.name_of(target), embedd.later_triggers(target)),
       (
         select string_agg(
-          format('ALTER TRIGGER %I ON %s RENAME TO %I;', t.tgname, target, left('a_' || t.tgname, 63)), ' ' order by t.tgname)
+          format('ALTER TRIGGER %I ON %s RENAME TO %I;', t.tgname, embedd.name_of(target), left('a_' || t.tgname, 63)),
+          ' ' order by t.tgname)
         from pg_trigger t
         where t.tgrelid = target
           and quote_ident(t.tgname) = any (string_to_array(embedd.later_triggers(target), ', '))));
@@ -510,9 +534,9 @@ begin
        or coalesce(model, watched.model) is distinct from watched.model
        or coalesce(index_method, watched.index_method) is distinct from watched.index_method then
       perform embedd.refuse('already_watched',
-        format('column %I of %s is already watched, by pipeline %s', embedding_column, target, watched.id),
-        format('select embedd.unwatch(%L);  -- or name another embedding_column', target),
-        format('embedd unwatch %s  # or name another column with --embedding', embedd.shell_word(target::text)));
+        format('column %I of %s is already watched, by pipeline %s', embedding_column, embedd.name_of(target), watched.id),
+        format('select embedd.unwatch(%L);  -- or name another embedding_column', embedd.name_of(target)),
+        format('embedd unwatch %s  # or name another column with --embedding', embedd.shell_word(embedd.name_of(target))));
     end if;
     perform embedd.redefine(watched, content_columns, template, create_index, existing);
     return watched.id;
@@ -541,13 +565,18 @@ comment on function embedd.watch is
   'create_index builds the index under a lock that blocks writers; '
   'the command "embedd watch" builds it CONCURRENTLY instead.';
 
-create function embedd.unwatch(relation text, embedding_column text default null, drop_columns boolean default false)
-returns integer
+create function embedd.unwatch(
+  relation text,
+  embedding_column text default null,
+  drop_columns boolean default false,
+  path text default embedd.caller_path()
+) returns integer
 language plpgsql
 set lock_timeout = '10s'
-set client_min_messages = warning as $$
+set client_min_messages = warning
+set search_path = pg_catalog, pg_temp as $$
 declare
-  target regclass := embedd.resolve_watched(relation);
+  target regclass := embedd.resolve_watched(relation, path);
   schema_name name := (
     select n.nspname
     from pg_class c
@@ -593,7 +622,7 @@ begin
   perform embedd.take_back_unneeded();
   if embedd.drop_strays(target) + dropped = 0 then
     perform embedd.refuse('not_watched',
-      format('%s is not watched', target),
+      format('%s is not watched', embedd.name_of(target)),
       'select * from embedd.status;', 'embedd status');
   end if;
   return dropped;
@@ -603,7 +632,8 @@ comment on function embedd.unwatch is
   'Returns the number of pipelines removed.';
 
 create function embedd.repair_pipeline(pipeline embedd.pipelines, target regclass, existing text) returns void
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 begin
   if pipeline.relation <> target then
     perform embedd.revoke_pipeline(pipeline);
@@ -627,11 +657,16 @@ comment on function embedd.repair_pipeline(embedd.pipelines, regclass, text) is
   'Restores the triggers and privileges of one pipeline, and makes it the target''s. Reads no row.';
 
 -- The pipelines that a name means: those of the table that has it, otherwise those of the table that had it.
-create function embedd.repair(relation text, embedding_column text default null, existing text default null)
-returns setof integer
+create function embedd.repair(
+  relation text,
+  embedding_column text default null,
+  existing text default null,
+  path text default embedd.caller_path()
+) returns setof integer
 language plpgsql
 set lock_timeout = '10s'
-set client_min_messages = warning as $$
+set client_min_messages = warning
+set search_path = pg_catalog, pg_temp as $$
 declare
   for_owner constant boolean := not has_table_privilege('embedd.pipelines', 'DELETE');
   target regclass;
@@ -644,11 +679,11 @@ begin
     perform embedd.check_may_manage();
   end if;
   perform embedd.follow_names();
-  target := embedd.resolve(relation);
+  target := embedd.resolve(relation, path);
   for pipeline in
     select *
     from embedd.pipelines p
-    where p.relation = embedd.resolve_watched(repair.relation)
+    where p.relation = embedd.resolve_watched(repair.relation, path)
       and p.embedding_column = coalesce(repair.embedding_column, p.embedding_column)
     order by p.id
   loop
@@ -665,15 +700,15 @@ begin
     execute format('select exists (select from %s where %I is not null)', target, pipeline.embedding_column) into filled;
     if problem is not null and filled and existing is null then
       perform embedd.refuse('existing_vectors',
-        format('vectors of %s may belong to earlier texts: %s', target, problem),
+        format('vectors of %s may belong to earlier texts: %s', embedd.name_of(target), problem),
         format(
           E'select embedd.repair(%1$L, existing => ''refresh'');  -- re-embeds their rows\n'
           'select embedd.repair(%1$L, existing => ''keep'');  -- trusts them',
-          target),
+          embedd.name_of(target)),
         format(
           E'embedd repair %1$s --existing refresh  # re-embeds their rows\n'
           'embedd repair %1$s --existing keep  # trusts them',
-          embedd.shell_word(target::text)));
+          embedd.shell_word(embedd.name_of(target))));
     end if;
     choice := case when filled and existing is not null then existing else 'keep' end;
     if for_owner then
@@ -685,11 +720,11 @@ begin
   end loop;
   if not found then
     perform embedd.refuse('not_watched',
-      format('%s is not watched', target),
+      format('%s is not watched', embedd.name_of(target)),
       'select * from embedd.status;', 'embedd status');
   end if;
 end $$;
-comment on function embedd.repair(text, text, text) is
+comment on function embedd.repair is
   'Restores the triggers and privileges of a watched table, also after it was replaced by another with the same name. '
   'Where vectors exist after a gap, existing is required: keep trusts them, refresh re-embeds their rows. '
   'Returns the pipelines, whose indexes "embedd repair" builds.';
@@ -715,7 +750,8 @@ begin
   -- To look for vectors would read the table with embedd's rights, which may run its owner's code.
   if existing is null then
     perform embedd.refuse('existing_vectors',
-      format('embedd.watch_for_owner does not look whether column %I of %s has vectors', embedding_column, relation),
+      format('embedd.watch_for_owner does not look whether column %I of %s has vectors',
+        embedding_column, embedd.name_of(relation)),
       'call embedd.watch, which does; or existing => ''refresh''; or existing => ''keep''');
   end if;
   return embedd.watch(relation::text, content_columns, embedding_column, model_column, template, model, index_method,
@@ -748,7 +784,7 @@ begin
     perform embedd.check_owner(pipeline.relation);
   elsif pipeline.relation is distinct from embedd.find_ghost(target::text) then
     perform embedd.refuse('not_owner',
-      format('pipeline %s was not of a table called %s', pipeline_id, target),
+      format('pipeline %s was not of a table called %s', pipeline_id, embedd.name_of(target)),
       'select * from embedd.status;', 'embedd status');
   end if;
   perform embedd.check_relation(target);
@@ -760,10 +796,16 @@ begin
 end $$;
 comment on function embedd.repair_for_owner is 'embedd.repair for a role that embedd.grant_owner was called with.';
 
-create function embedd.set_paused(relation text, embedding_column text, paused boolean) returns integer
-language plpgsql as $$
+create function embedd.set_paused(
+  relation text,
+  embedding_column text,
+  paused boolean,
+  path text default embedd.caller_path()
+) returns integer
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 declare
-  target constant regclass := embedd.resolve_watched(relation);
+  target constant regclass := embedd.resolve_watched(relation, path);
   changed integer;
 begin
   if not has_column_privilege('embedd.pipelines', 'paused', 'UPDATE') then
@@ -777,7 +819,7 @@ begin
   get diagnostics changed = row_count;
   return changed;
 end $$;
-comment on function embedd.set_paused(text, text, boolean) is
+comment on function embedd.set_paused is
   'Pauses or resumes the pipelines of a table, or of one embedding column. Returns their number.';
 
 create function embedd.set_paused_for_owner(relation regclass, embedding_column text, paused boolean) returns integer
@@ -791,13 +833,16 @@ end $$;
 comment on function embedd.set_paused_for_owner is 'embedd.set_paused for a role that embedd.grant_owner was called with.';
 
 create function embedd.may_serve() returns boolean
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select has_column_privilege('embedd.pipelines', 'reembed', 'UPDATE')
 $$;
 comment on function embedd.may_serve() is 'Whether the current role has the rights of a worker.';
 
-create function embedd.managed_pipelines(relation text default null) returns setof integer
-language plpgsql stable as $$
+create function embedd.managed_pipelines(relation text default null, path text default embedd.caller_path())
+returns setof integer
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
 begin
   if not embedd.may_serve() then
     perform embedd.check_may_manage();
@@ -807,15 +852,16 @@ begin
     from embedd.pipelines p
     where case
       when managed_pipelines.relation is null then embedd.may_serve() or embedd.is_own(p.relation)
-      else p.relation = embedd.resolve_watched(managed_pipelines.relation)
+      else p.relation = embedd.resolve_watched(managed_pipelines.relation, path)
     end
     order by p.id;
 end $$;
-comment on function embedd.managed_pipelines(text) is
+comment on function embedd.managed_pipelines is
   'The pipelines of a table; without one, all that the current role may manage.';
 
 create function embedd.visible_failures() returns setof embedd.failures
-language plpgsql stable as $$
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
 begin
   if has_table_privilege('embedd.failures', 'SELECT') then
     return query select * from embedd.failures;
@@ -841,7 +887,8 @@ comment on function embedd.failures_for_owner() is
 -- Rows without a vector are found by that, so their failures are forgotten. Rows with an old vector are found by their
 -- failures; where no refresh runs, one begins that deals with those alone.
 create function embedd.retry(pipeline_ids integer[], key text default null) returns integer
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 declare
   retried integer;
   notified integer;
@@ -898,7 +945,8 @@ comment on function embedd.retry_for_owner is 'embedd.retry for a role that embe
 
 create function embedd.request_reembed(pipeline_ids integer[], request text)
 returns table (stopped text, was_refreshing boolean)
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 begin
   if not embedd.may_serve() then
     perform embedd.check_may_manage();
@@ -910,7 +958,7 @@ begin
   elsif request = 'none' then
     return query
       with running as materialized (
-        select p.id, p.relation::text as relation, p.refresh_started_at is not null as refreshing
+        select p.id, embedd.name_of(p.relation) as relation, p.refresh_started_at is not null as refreshing
         from embedd.pipelines p
         where p.id = any (pipeline_ids)
           and (p.reembed or p.refresh_started_at is not null)

@@ -1,13 +1,16 @@
---! Previous: sha1:5067cbccf2ed597d52633aebbca8628f99a813a7
---! Hash: sha1:a359bb1059a23c53b539a649afcea5445304a6ec
+--! Previous: sha1:56923ce96591f14b10723a1a0c1ec10aed80fb93
+--! Hash: sha1:7a23781512d4aca1eb1c7f14f013cc70d2d9bdcb
 --! Message: status
+
+set local search_path = pg_catalog, pg_temp;
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.
 
 create function embedd.count_pending(pipeline embedd.pipelines) returns bigint
 language plpgsql stable
 set enable_seqscan = off
-set enable_bitmapscan = off as $$
+set enable_bitmapscan = off
+set search_path = pg_catalog, pg_temp as $$
 declare
   counted bigint;
 begin
@@ -21,7 +24,8 @@ comment on function embedd.count_pending(embedd.pipelines) is
   'Counts pending rows in their index, which reads no text.';
 
 create function embedd.may_count(pipeline embedd.pipelines) returns boolean
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select has_table_privilege('embedd.leases', 'INSERT') or coalesce((
     select has_schema_privilege(c.relnamespace, 'USAGE') and bool_and(has_column_privilege(c.oid, a.attnum, 'SELECT'))
     from pg_class c
@@ -41,7 +45,8 @@ create function embedd.count_rows(
   out done_by_model jsonb,
   out problem text)
 language plpgsql stable
-set lock_timeout = '1s' as $$
+set lock_timeout = '1s'
+set search_path = pg_catalog, pg_temp as $$
 declare
   context text;
   raised_in text;
@@ -112,13 +117,15 @@ comment on function embedd.count_rows is
 
 -- Where all connections share one session, nobody is seen building.
 create function embedd.builds_index(pipeline_id integer) returns boolean
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select embedd.job_holder(pipeline_id, 'index') is not null
 $$;
 comment on function embedd.builds_index(integer) is 'Whether a session is building the vector index of a pipeline.';
 
 create function embedd.vector_index_state(pipeline embedd.pipelines) returns text
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select case when pipeline.index_method is null then null else coalesce((
     select case when i.indisvalid then 'ready' when embedd.builds_index(pipeline.id) then 'building' else 'failed' end
     from pg_index i
@@ -203,11 +210,13 @@ comment on view embedd.status is
 create function embedd.model_of(
   relation text,
   embedding_column text default 'embedding',
+  path text default embedd.caller_path(),
   out model text,
   out dimensions integer)
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 declare
-  target regclass := embedd.resolve(relation);
+  target regclass := embedd.resolve(relation, path);
 begin
   -- Locks the table, so that no switch can rename the column before the transaction ends.
   execute format('select from %s limit 0', target);
@@ -217,7 +226,7 @@ begin
   where p.relation = target and p.embedding_column = model_of.embedding_column;
   if not found then
     perform embedd.refuse('not_watched',
-      format('column %I of %s is not watched', embedding_column, target),
+      format('column %I of %s is not watched', embedding_column, embedd.name_of(target)),
       'select * from embedd.status;', 'embedd status');
   end if;
 end $$;

@@ -1,13 +1,16 @@
---! Previous: sha1:a359bb1059a23c53b539a649afcea5445304a6ec
---! Hash: sha1:96be4a7918d8ce91ae12f092968b8cbbec0794c1
+--! Previous: sha1:7a23781512d4aca1eb1c7f14f013cc70d2d9bdcb
+--! Hash: sha1:b74ff2528c26e5f656d369cd5c46b036c73b9d13
 --! Message: switch model
+
+set local search_path = pg_catalog, pg_temp;
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
 -- short transaction swaps the names.
 
 -- PostgreSQL truncates names at 63 bytes, which must not cut off the suffix.
 create function embedd.with_suffix(base text, suffix text) returns text
-language plpgsql immutable as $$
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp as $$
 begin
   while octet_length(base || suffix) > 63 loop
     base := left(base, -1);
@@ -17,7 +20,8 @@ end $$;
 comment on function embedd.with_suffix(text, text) is 'A name with a suffix, in at most 63 bytes.';
 
 create function embedd.table_tree(relation regclass) returns setof regclass
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select relation
   union
   select t.relid from pg_partition_tree(relation) t
@@ -27,9 +31,10 @@ comment on function embedd.table_tree(regclass) is 'A table and its partitions.'
 -- An object that refers to a column, not to its name, would stay with the old column. Indexes are not listed: the switch
 -- builds new ones.
 create function embedd.column_dependents(relation regclass, column_names text[]) returns text
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select string_agg(distinct
-    case when w.oid is not null then 'view ' || w.ev_class::regclass
+    case when w.oid is not null then 'view ' || embedd.name_of(w.ev_class)
     else pg_describe_object(d.classid, d.objid, d.objsubid) end, ', ')
   from embedd.table_tree(relation) r
   join pg_attribute a on a.attrelid = r and a.attname = any (column_names) and not a.attisdropped
@@ -56,9 +61,10 @@ create function embedd.check_switch(
   index_method text,
   drop_old boolean
 ) returns void
-language plpgsql stable as $$
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
 declare
-  name constant text := format('%s.%I', pipeline.relation, pipeline.embedding_column);
+  name constant text := format('%s.%I', embedd.name_of(pipeline.relation), pipeline.embedding_column);
   type_name text;
   dimensions integer;
   column_name text;
@@ -89,7 +95,7 @@ begin
   if default_value is not null and dimensions <> to_dimensions and default_value not like 'NULL::%' then
     perform embedd.refuse('dependents',
       format('the default of %s is a vector of %s dimensions', name, dimensions),
-      format('ALTER TABLE %s ALTER COLUMN %I DROP DEFAULT;', pipeline.relation, pipeline.embedding_column));
+      format('ALTER TABLE %s ALTER COLUMN %I DROP DEFAULT;', embedd.name_of(pipeline.relation), pipeline.embedding_column));
   end if;
   most := case type_name when 'halfvec' then 4000 else 2000 end;
   if to_dimensions not between 1 and 16000 then
@@ -119,20 +125,21 @@ begin
       select from pg_attribute a
       where a.attrelid = pipeline.relation and a.attname = column_name and not a.attisdropped) then
       perform embedd.refuse('name_taken',
-        format('the switch needs the name %I, but %s already has a column with this name', column_name, pipeline.relation),
-        format('ALTER TABLE %s DROP COLUMN %I;  -- or RENAME it', pipeline.relation, column_name));
+        format('the switch needs the name %I, but %s already has a column with this name',
+          column_name, embedd.name_of(pipeline.relation)),
+        format('ALTER TABLE %s DROP COLUMN %I;  -- or RENAME it', embedd.name_of(pipeline.relation), column_name));
     end if;
   end loop;
   if exists (
     select from embedd.pipelines p
     where p.relation = pipeline.relation and p.id <> pipeline.id and p.model_column = pipeline.model_column) then
     perform embedd.refuse('shared_model_column',
-      format('two embedding columns share column %I of %s', pipeline.model_column, pipeline.relation),
+      format('two embedding columns share column %I of %s', pipeline.model_column, embedd.name_of(pipeline.relation)),
       'select * from embedd.status;  -- then unwatch one of them, and watch it again with its own model_column',
       'embedd status  # then unwatch one of them, and watch it again with its own --model-column');
   elsif embedd.column_dependents(pipeline.relation, array[pipeline.embedding_column, pipeline.model_column]) is not null then
     perform embedd.refuse('dependents',
-      format('these would still use the old columns of %s: %s', pipeline.relation,
+      format('these would still use the old columns of %s: %s', embedd.name_of(pipeline.relation),
         embedd.column_dependents(pipeline.relation, array[pipeline.embedding_column, pipeline.model_column])),
       'drop them, then create them again after the switch');
   end if;
@@ -146,12 +153,14 @@ create function embedd.begin_switch(
   to_model text,
   to_dimensions integer,
   index_method text,
-  drop_old boolean
+  drop_old boolean,
+  path text default embedd.caller_path()
 ) returns integer
 language plpgsql
-set client_min_messages = warning as $$
+set client_min_messages = warning
+set search_path = pg_catalog, pg_temp as $$
 declare
-  target regclass := embedd.resolve(relation);
+  target regclass := embedd.resolve(relation, path);
   pipeline embedd.pipelines;
   shadow_id integer;
   next_embedding text := embedd.with_suffix(embedding_column, '_next');
@@ -164,13 +173,13 @@ begin
   for no key update;
   if pipeline.id is null then
     perform embedd.refuse('not_watched',
-      format('column %I of %s is not watched', embedding_column, target),
+      format('column %I of %s is not watched', embedding_column, embedd.name_of(target)),
       'select * from embedd.status;', 'embedd status');
   elsif pipeline.shadow_of is not null or exists (select from embedd.pipelines p where p.shadow_of = pipeline.id) then
     perform embedd.refuse('switching',
-      format('%s is being switched to another model', target),
+      format('%s is being switched to another model', embedd.name_of(target)),
       'select * from embedd.status;',
-      format('embedd switch-model %s --status', embedd.shell_word(target::text)));
+      format('embedd switch-model %s --status', embedd.shell_word(embedd.name_of(target))));
   end if;
   perform embedd.check_switch(pipeline, to_model, to_dimensions, index_method, drop_old);
   next_model := embedd.with_suffix(pipeline.model_column, '_next');
@@ -215,7 +224,8 @@ comment on function embedd.begin_switch is
 
 create function embedd.abort_switch(shadow_id integer) returns void
 language plpgsql
-set client_min_messages = warning as $$
+set client_min_messages = warning
+set search_path = pg_catalog, pg_temp as $$
 declare
   shadow embedd.pipelines;
 begin
@@ -237,7 +247,8 @@ create function embedd.count_behind(
   out dead bigint)
 language plpgsql stable
 set enable_seqscan = off
-set enable_bitmapscan = off as $$
+set enable_bitmapscan = off
+set search_path = pg_catalog, pg_temp as $$
 declare
   shadow embedd.pipelines;
   pipeline embedd.pipelines;
@@ -276,14 +287,16 @@ comment on function embedd.count_behind is
   'dead: those of them that are no longer retried. Reads at most at_most pending rows.';
 
 create function embedd.most_pending(shadow_id integer, max_behind bigint) returns bigint
-language sql stable as $$
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
   select 20000 + max_behind + (select count(*) from embedd.failures f where f.pipeline_id = shadow_id and f.dead)
 $$;
 comment on function embedd.most_pending is
   'How many pending rows the swap may count while it locks the table; with more it is refused.';
 
 create function embedd.copy_index_comment(old_index regclass, new_index regclass) returns void
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 begin
   if obj_description(old_index, 'pg_class') is not null then
     execute format('comment on index %s is %L', new_index, obj_description(old_index, 'pg_class'));
@@ -292,7 +305,8 @@ end $$;
 comment on function embedd.copy_index_comment(regclass, regclass) is 'Copies the comment of an index to its successor.';
 
 create function embedd.swap_index_names(old_index regclass, new_index regclass) returns void
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 declare
   schema_name name;
   old_name name;
@@ -320,7 +334,8 @@ comment on function embedd.swap_index_names(regclass, regclass) is
   'Gives an index, and its partitions, the name of the index that it replaces.';
 
 create function embedd.copy_column_settings(pipeline embedd.pipelines, shadow embedd.pipelines) returns void
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 declare
   given record;
 begin
@@ -383,7 +398,8 @@ comment on function embedd.copy_column_settings(embedd.pipelines, embedd.pipelin
 -- Holds an ACCESS EXCLUSIVE lock on the table, so it may read the table only through the index of pending rows.
 create function embedd.finish_switch(shadow_id integer, max_behind bigint, force boolean, drop_old boolean) returns void
 language plpgsql
-set client_min_messages = warning as $$
+set client_min_messages = warning
+set search_path = pg_catalog, pg_temp as $$
 declare
   shadow embedd.pipelines;
   pipeline embedd.pipelines;
@@ -399,13 +415,13 @@ begin
   if counted.dead > 0 and not force then
     perform embedd.refuse('dead_rows',
       format('%s rows of %s could not be embedded with %s and would lose their vector',
-        counted.dead, shadow.relation, shadow.model),
+        counted.dead, embedd.name_of(shadow.relation), shadow.model),
       'select * from embedd.failures where dead;',
       'embedd failures --dead  # then embedd retry, or embedd switch-model --force');
   elsif counted.behind - counted.dead > max_behind
      or counted.pending > embedd.most_pending(shadow_id, max_behind) then
     perform embedd.refuse('behind',
-      format('too many rows of %s have no new vector yet', shadow.relation),
+      format('too many rows of %s have no new vector yet', embedd.name_of(shadow.relation)),
       'embedd run');
   end if;
   previous := array[

@@ -20,7 +20,7 @@ export async function listFailures(
 ): Promise<FailureEntry[]> {
   const { rows } = await pool.query<FailureEntry>(
     `
-select p.relation::text as relation,
+select embedd.name_of(p.relation) as relation,
   p.embedding_column as embedding,
   f.key,
   f.attempts,

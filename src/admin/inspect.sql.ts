@@ -80,7 +80,7 @@ export async function inspectPipelines(client: ClientBase): Promise<PipelineInsp
 /** Lists tables, as SQL names them, that have triggers of embedd without a pipeline. */
 export async function tablesWithStrays(db: Pool | ClientBase): Promise<string[]> {
   const { rows } = await db.query<{ relation: string }>(
-    "select distinct relation::text from embedd.stray_triggers() order by 1",
+    "select distinct embedd.name_of(relation) as relation from embedd.stray_triggers() order by 1",
   );
   return rows.map(({ relation }) => relation);
 }

@@ -14,7 +14,7 @@ import { ownFile } from "../own-file.js";
 import { explainConnectionError, targetOf } from "../database/connection-error.js";
 import { refusePooler } from "../database/inspect-connection.js";
 import { readTimeLimits, withoutTimeLimits } from "../database/maintenance.sql.js";
-import { clientConfig, explicitSslMode } from "../database/pool.js";
+import { clientConfig, explicitSslMode, fixedSearchPath } from "../database/pool.js";
 import { markBookkeeping, readBookkeeping } from "./bookkeeping.sql.js";
 import type { Bookkeeping } from "./bookkeeping.sql.js";
 import { takeMigrateLock } from "./migrate-lock.sql.js";
@@ -29,7 +29,7 @@ const SOMEBODY_ELSE_DID = new Set(["42P06", "42P07", "42701", "42723", "42710", 
 /** A script cannot update a schema, so it stops with advice before its first change. */
 const REFUSE_SECOND_INSTALL = `do $$
 begin
-  if to_regnamespace('embedd') is not null then
+  if pg_catalog.to_regnamespace('embedd') is not null then
     raise exception using
       message = 'this database has an embedd schema already',
       hint = 'To replace it with this build: embedd uninstall, run this script again, and embedd watch each table again.';
@@ -92,6 +92,7 @@ async function migrateOn(connectionString: string): Promise<string[]> {
   const client = new pg.Client(clientConfig({ connectionString, applicationName: "embedd migrate" }));
   try {
     await client.connect();
+    await client.query(fixedSearchPath);
     await refusePooler(client, connectionString);
     // If this process ends, so does what it waits for. Some platforms do not support the setting.
     await client.query("set client_connection_check_interval = '1s'").catch(() => undefined);

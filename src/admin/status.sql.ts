@@ -103,7 +103,7 @@ export interface CutToday {
 /** Sums up, per pipeline, the texts that were embedded today. Reads no watched table. */
 export async function cutToday(db: Pool | ClientBase): Promise<CutToday[]> {
   const { rows } = await db.query<CutToday>(`
-select p.relation::text as relation,
+select embedd.name_of(p.relation) as relation,
   p.embedding_column as embedding,
   sum(u.texts)::float8 as texts,
   sum(u.cut_texts)::float8 as "cutTexts"

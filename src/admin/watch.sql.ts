@@ -89,7 +89,7 @@ export async function findPipeline(
   id: number,
 ): Promise<{ name: string; relation: string; embedding: string } | undefined> {
   const { rows } = await client.query<{ name: string; relation: string; embedding: string }>(
-    `select p.relation::text as name, embedd.relation_text(p) as relation, p.embedding_column as embedding
+    `select embedd.name_of(p.relation) as name, embedd.relation_text(p) as relation, p.embedding_column as embedding
      from embedd.pipelines p
      where p.id = $1`,
     [id],

@@ -38,14 +38,35 @@ export function clientConfig({ connectionString, applicationName }: ConnectOptio
   };
 }
 
+/** Where all connections share one session (embedded PostgreSQL), other programs use it too: its settings stay as they are. */
+const OWN_SESSION = "pg_catalog.current_setting('embedd.single_session', true) is distinct from 'on'";
+
+/**
+ * Resolves the names in embedd's statements in pg_catalog alone: a role that may create objects in a schema of the search
+ * path could put functions and operators there that PostgreSQL prefers to its own. `embedd.search_path` keeps the
+ * role's own path, for the names of tables that users give, and for their triggers.
+ */
+export const fixedSearchPath = `
+select
+  pg_catalog.set_config('embedd.search_path', coalesce(
+    pg_catalog.current_setting('embedd.search_path', true), pg_catalog.current_setting('search_path')), false),
+  pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false)
+where ${OWN_SESSION}`;
+
+/**
+ * SQL: the role's own search path holds until the transaction ends; never NULL. A statement's names have been resolved
+ * before, so this is for what it calls: users' triggers, which may rely on their path.
+ */
+export const usersSearchPath = `set_config('search_path',
+      coalesce(current_setting('embedd.search_path', true), current_setting('search_path')), true)`;
+
 /**
  * Settings that the defaults of a role or a database must not change. Above all, a key's text form must read back
- * as the same key. The search path and time zone stay the role's own: users' triggers run in embedd's UPDATE and
- * may rely on them. A worker that is frozen or cut off between two statements of a claim blocks all other claims,
- * so its transaction ends after 10 s. Between batches its sessions are idle for as long as there is nothing to do. If all connections share one session (embedded PostgreSQL), other programs
- * use it too, and its settings stay as they are.
+ * as the same key. The time zone stays the role's own: users' triggers run in embedd's UPDATE and may rely on it.
+ * A worker that is frozen or cut off between two statements of a claim blocks all other claims, so its transaction ends
+ * after 10 s. Between batches its sessions are idle for as long as there is nothing to do.
  */
-export const sessionSettings = `
+export const sessionSettings = `${fixedSearchPath};
 select set_config(name, value, false)
 from (values
   ('default_transaction_isolation', 'read committed'),
@@ -58,7 +79,7 @@ from (values
   ('tcp_keepalives_idle', '5'),
   ('tcp_keepalives_interval', '3'),
   ('tcp_keepalives_count', '3')) as settings (name, value)
-where current_setting('embedd.single_session', true) is distinct from 'on'`;
+where ${OWN_SESSION}`;
 
 /** A pool that replaces a lost connection at the next query. A lost connection never ends the process. */
 export function createPool(options: ConnectOptions & { max: number }): Pool {
@@ -137,6 +158,7 @@ export async function withOwnerClient<T>(
   signal?.addEventListener("abort", onAbort, { once: true });
   try {
     await client.connect();
+    await client.query(fixedSearchPath);
     return await work(client);
   } finally {
     await client.end();

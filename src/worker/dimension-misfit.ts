@@ -10,13 +10,14 @@ export function dimensionMisfit(
   pipeline: Pick<Pipeline, "relation" | "embedding" | "embeddingType" | "dimensions" | "servedModel">,
   provider: ModelShape,
 ): { what: string; cure: string } | null {
-  const { relation, embedding, embeddingType } = pipeline;
+  const { relation, embedding } = pipeline;
+  const type = pipeline.embeddingType.replace(/^.*\./, "");
   const { model, dimensions } = provider;
   if (provider.supportsDimensions(pipeline.dimensions)) return null;
   const table = shellWord(relation);
   const otherModel = `an EMBEDD_MODEL with ${pipeline.dimensions} dimensions`;
   return {
-    what: `column ${embedding} of ${relation} is ${embeddingType}, but ${model} makes ${dimensions} dimensions`,
+    what: `column ${embedding} of ${relation} is ${type}, but ${model} makes ${dimensions} dimensions`,
     // Without a current model there is none to switch from. Its triggers keep the column's type from being changed.
     cure:
       pipeline.servedModel === null

@@ -6,7 +6,7 @@ import { buildIndex, vectorIndexState } from "../database/build-index.sql.js";
 import { backendPid } from "../database/inspect-connection.js";
 import type { Pipeline } from "../database/pipeline.js";
 import { withoutTimeLimits } from "../database/maintenance.sql.js";
-import { clientConfig } from "../database/pool.js";
+import { clientConfig, fixedSearchPath } from "../database/pool.js";
 import type { ConnectOptions } from "../database/pool.js";
 import { takeJob } from "../database/turns.sql.js";
 import { cancelBackend } from "./vector-index.sql.js";
@@ -48,6 +48,7 @@ export function createVectorIndexes(
     const client = new pg.Client(clientConfig(connection));
     client.on("error", () => undefined);
     await client.connect();
+    await client.query(fixedSearchPath);
     try {
       // One worker builds; the others check again when they next fall asleep.
       if (!(await takeJob(client, pipeline.id, "index")) || stopping) return;

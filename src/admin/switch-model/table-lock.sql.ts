@@ -46,7 +46,7 @@ select string_agg(distinct format('pid %s (%s, role %s, in a transaction for %s 
     extract(epoch from now() - a.xact_start)::integer), ', ') as holders
 from pg_locks l
 join pg_stat_activity a on a.pid = l.pid
-where l.relation = $1::regclass
+where l.relation = embedd.resolve($1)
   and l.database = (select oid from pg_database where datname = current_database())
   and l.granted
   and l.pid <> pg_backend_pid()

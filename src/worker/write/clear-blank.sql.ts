@@ -3,6 +3,7 @@ import { isolateFailing } from "../../database/isolate.js";
 import { bindKeys, inputRows, keyNames, keyText, keysMatch } from "../../database/key-sql.js";
 import { parameters } from "../../database/parameters.js";
 import type { Pipeline } from "../../database/pipeline.js";
+import { usersSearchPath } from "../../database/pool.js";
 import type { RowVersion } from "../rows.js";
 import { mayWrite, sameText } from "./complete.sql.js";
 import { isRowRefusal } from "./write-rows.js";
@@ -47,6 +48,7 @@ with locked as materialized (
     and ${sameText(pipeline)}
     and (select count(*) from ${pipeline.relation} t where ${keysMatch(pipeline, "t", "u")}) = 1
     and ${mayWrite(pipeline, p)}
+    and (select ${usersSearchPath}) is not null
   for no key update of t skip locked
 )
 update ${pipeline.relation} t

@@ -15,6 +15,7 @@ import type { Statement } from "../../database/parameters.js";
 import type { Pipeline, WorkKind } from "../../database/pipeline.js";
 import { runStatement } from "../../database/transaction.js";
 import { vectorArrayToBinary } from "../../database/vector-array.js";
+import { usersSearchPath } from "../../database/pool.js";
 import type { EmbeddedRow, RowVersion } from "../rows.js";
 
 export interface Completion {
@@ -49,7 +50,8 @@ export function completeStatement(pipeline: Pipeline, { kind, leaseId, model, ro
   const needs = `${needsVector(pipeline, kind, p.model)}
     and ${sameText(pipeline)}
     and (select count(*) from ${pipeline.relation} t where ${keysMatch(pipeline, "t", "u")}) = 1
-    and ${mayWrite(pipeline, p)}`;
+    and ${mayWrite(pipeline, p)}
+    and (select ${usersSearchPath}) is not null`;
   const equal = `(t.${pipeline.modelColumn} is not distinct from ${p.model}::text
     and t.${pipeline.embedding} operator(${pipeline.vectorSchema}.=) u.embedding::${pipeline.embeddingType})`;
   const unchanged =

@@ -16,15 +16,16 @@ export async function findFunctions(
 ): Promise<NamedFunction[]> {
   const { rows } = await pool.query<NamedFunction>(
     `
-select to_regprocedure(u.name)::text as name,
+select named.name,
   (
     select string_agg(distinct quote_ident(t.tgname), ', ')
     from (select $2::oid as relid union select relid from pg_partition_tree($2::oid::regclass)) part
     join pg_trigger t on t.tgrelid = part.relid
-    where t.tgfoid = to_regprocedure(u.name)
+    where t.tgfoid = named.routine
   ) as triggers
 from unnest($1::text[]) with ordinality as u (name, position)
-where to_regprocedure(u.name) is not null
+cross join lateral embedd.routine_named(u.name) as named
+where named.routine is not null
 order by u.position`,
     [names, relationOid],
   );

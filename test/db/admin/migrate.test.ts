@@ -81,7 +81,7 @@ describe("the schema of another pre-release build", () => {
 
     await query("insert into embedd.chunks (source, content) values ('a file', 'a chunk')");
     await expect(remove(url)).rejects.toMatchObject({ code: "chunks_left" });
-    expect(await remove(url, true)).toEqual(["docs"]);
+    expect(await remove(url, true)).toEqual(["public.docs"]);
     expect(
       (await query("select to_regnamespace('embedd') as a, to_regnamespace('graphile_migrate') as b")).rows,
     ).toEqual([{ a: null, b: null }]);

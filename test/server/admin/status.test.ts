@@ -45,7 +45,7 @@ const SICK: [name: string, error: RegExp, breakIt: Break][] = [
   ],
   [
     "with a row that a function cannot read",
-    /^counts unavailable: reading its table failed with SQLSTATE 22023 in broken\(text\)$/,
+    /^counts unavailable: reading its table failed with SQLSTATE 22023 in public\.broken\(text\)$/,
     async (role) => {
       await db.query(`create function broken(t text) returns boolean language plpgsql as $$
           begin raise exception using errcode = '22023', message = 'unreadable: ' || t; end $$;

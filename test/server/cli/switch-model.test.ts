@@ -91,7 +91,7 @@ describeServer("switch-model refuses, changing nothing:", () => {
       "a constraint",
       "alter table docs add constraint c check (embedding_model <> '')",
       ["docs", "--model", "new", "--dimensions", "8"],
-      /constraint c on table docs/,
+      /constraint c on table public\.docs/,
     ],
     [
       "a model whose dimensions are not known",
