@@ -41,6 +41,7 @@ export const ERROR_CODES = {
   failed_input: { kind: "row", meaning: "The server fails on this text each time, while it embeds others.", fix: "Change the text, or run `embedd retry`." },
   forbidden: { kind: "provider", meaning: "The API key has no permission for the model.", fix: "Give the key that permission, or use another key." },
   foreign_migrations: { kind: "configuration", meaning: "Another application uses graphile_migrate.migrations in this database.", fix: "Run `embedd migrate --sql | psql -v ON_ERROR_STOP=1 \"$DATABASE_URL\"`." },
+  foreign_schema: { kind: "configuration", meaning: "Another role owns a schema that embedd uses, or something in it, so its code would run with your rights.", fix: "Log in as that role if it installed embedd; otherwise drop what it made." },
   generated_column: { kind: "configuration", meaning: "The embedding column is generated, so embedd cannot write it.", fix: "Name an ordinary column with --embedding." },
   incomplete_package: { kind: "configuration", meaning: "A file of embedd is missing, for example because a bundler left it out.", fix: "Mark the package as external in the bundler, or run `npm ci`." },
   inheritance: { kind: "configuration", meaning: "The table takes part in table inheritance, where a primary key does not identify a row.", fix: "Use declarative partitioning, or `ALTER TABLE … NO INHERIT`." },

@@ -12,6 +12,7 @@ import type { EmbeddError } from "../errors.js";
 import { shellWord } from "../shell-word.js";
 import { ownFile } from "../own-file.js";
 import { explainConnectionError, targetOf } from "../database/connection-error.js";
+import { refuseForeignObjects } from "../database/foreign-schema.sql.js";
 import { refusePooler } from "../database/inspect-connection.js";
 import { readTimeLimits, withoutTimeLimits } from "../database/maintenance.sql.js";
 import { clientConfig, explicitSslMode, fixedSearchPath } from "../database/pool.js";
@@ -107,6 +108,7 @@ async function runMissing(client: pg.Client, connectionString: string): Promise<
   await checkPgvector(client);
   const committed = await committedMigrations();
   const known = committed.map(({ hash }) => hash);
+  await refuseForeignObjects(client);
   const before = await readBookkeeping(client, known);
   checkBookkeeping(before, known);
   const missing = committed.filter(({ hash }) => !before.hashes.includes(hash));

@@ -1,6 +1,7 @@
 import pg from "pg";
 import type { ClientConfig, Pool } from "pg";
 import { atMost } from "../sleep.js";
+import { refuseForeignSchema } from "./foreign-schema.sql.js";
 import { interrupt } from "./interrupt.js";
 import { isReadOnly } from "./session-error.js";
 
@@ -90,6 +91,7 @@ export function createPool(options: ConnectOptions & { max: number }): Pool {
     // eslint-disable-next-line @typescript-eslint/no-misused-promises -- pg-pool awaits it, its types do not say so
     onConnect: async (client) => {
       await client.query(sessionSettings);
+      await refuseForeignSchema(client);
     },
   });
   // An idle connection was cut. The pool has already dropped it.
@@ -159,6 +161,7 @@ export async function withOwnerClient<T>(
   try {
     await client.connect();
     await client.query(fixedSearchPath);
+    await refuseForeignSchema(client);
     return await work(client);
   } finally {
     await client.end();
