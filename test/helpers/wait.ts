@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
 /** What takes this long never comes: a busy machine is many times slower than a quiet one. */
-const WAIT_MS = 60_000;
+const WAIT_MS = 120_000;
 
 export interface WaitOptions {
-  /** Shorter only where the wait is expected to fail. @default 60000 */
+  /** Shorter only where the wait is expected to fail. @default 120000 */
   timeoutMs?: number;
   /** Ends the sentence "waited … for". */
   what: string;

@@ -80,7 +80,7 @@ describe("embedd reembed", () => {
   it("keeps running after Ctrl-C, which only ends the progress display", async () => {
     await staleTable({ rows: 400 });
     await serve("b");
-    await startTestWorker(db, slowB(1_500), { maxBatchRows: 32 });
+    await startTestWorker(db, slowB(500), { maxBatchRows: 32 });
     const watching = spawnCli(["reembed"], { env: { DATABASE_URL: db.url } });
     await watching.waitForLine(/re-embedding/);
     await waitFor(async () => (await models()).length === 2, { what: "the first batch" });

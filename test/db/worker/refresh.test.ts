@@ -283,9 +283,9 @@ describeServer("keys", () => {
 
 it("two workers share the rows, and none is computed twice", async () => {
   const table = await embeddedTable({ rows: 5_000 });
-  const providers = [slowProvider(300), slowProvider(300)];
-  await refresh(table);
+  const providers = [slowProvider(100), slowProvider(100)];
   for (const provider of providers) await startTestWorker(db, provider, { maxBatchRows: 200 });
+  await refresh(table);
   await untilRefreshed(table);
   const all = providers.flatMap((provider) => provider.texts);
   expect(all).toHaveLength(5_000);

@@ -299,6 +299,10 @@ describeServer("a row that PostgreSQL cannot read", () => {
         "update embedd.pipelines set reembed = true where relation <> 'embedd.chunks'::regclass",
       );
       await done("b", 7);
+      await waitFor(
+        async () => (await ascii.query("select from embedd.pipelines where reembed")).rowCount === 0,
+        { what: "the end of the re-embedding" },
+      );
       provider.texts.length = 0;
       await ascii.query(
         "select embedd.resolve_gap(id, 'refresh') from embedd.pipelines where relation <> 'embedd.chunks'::regclass",

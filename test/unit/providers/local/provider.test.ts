@@ -102,7 +102,7 @@ describe("a 10 MB text", () => {
     await embedOne(text);
     // By processor time, since a busy machine stops any process now and then.
     const { user, system } = process.cpuUsage(cpu);
-    expect((user + system) / 1e6).toBeLessThan(10);
+    expect((user + system) / 1e6).toBeLessThan(5);
     expect(process.memoryUsage().rss - before).toBeLessThan(200_000_000);
   });
 });
@@ -149,7 +149,7 @@ describe("a call", () => {
     const { provider: slow, thread } = await withThread(() =>
       createLocalProvider({ threads: 1, tokenBudget: 32_768 }),
     );
-    const call = slow.embed([...many, ...many], { signal: controller.signal });
+    const call = slow.embed(many, { signal: controller.signal });
     await untilComputing(thread);
     const abortedAt = performance.now();
     controller.abort(reason);
