@@ -12,7 +12,7 @@ import { createRole, expectVectors } from "../../../helpers/watched-table.js";
 import { startTestWorker } from "../../../helpers/worker.js";
 
 const db = useDatabase();
-/** Notifications. A refresh for each would take hours. */
+/** Notifications. A refresh for each that asks for one would take half an hour. */
 const FLOOD = 40_000;
 const silent: Logger = {
   debug: () => undefined,
