@@ -22,10 +22,10 @@ export default defineConfig({
     // One more than two processors: many tests wait for a server, a time or a process.
     maxWorkers: 3,
     allowOnly: false,
-    // Inference on two busy cores and a database's start take seconds, and nothing should wait longer.
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
-    teardownTimeout: 20_000,
+    // No measure of speed: longer than `waitFor`, which says what it waited for.
+    testTimeout: 240_000,
+    hookTimeout: 240_000,
+    teardownTimeout: 60_000,
     reporters: [
       "default",
       summaryReporter(),

@@ -8,8 +8,6 @@ export interface CheckOptions {
   reference: Reference;
   /** A vector with a lower cosine belongs to another text; hashed vectors differ only by decimal rounding. */
   minCosine: number;
-  /** Time limit for all rows to be embedded after the last fault. */
-  settleMs: number;
 }
 
 export interface Checked {
@@ -19,6 +17,12 @@ export interface Checked {
   /** From the call until every row has its vector and no lease or failure is left. */
   settledMs: number;
 }
+
+/**
+ * Time limit after the last fault, for all rows to be embedded and for what is left of workers to go: several times what
+ * a worker needs to detect dead connections on its own.
+ */
+const SETTLE_MS = 90_000;
 
 /** A broken guarantee. */
 export class Violation extends Error {}
@@ -33,7 +37,7 @@ export const blank = "(body is null or body !~ '\\S')";
  */
 export async function check(pool: pg.Pool, options: CheckOptions): Promise<Checked> {
   const started = performance.now();
-  await settle(pool, options.settleMs);
+  await settle(pool);
   const settledMs = performance.now() - started;
   const rows = await checkRows(pool);
   const writes = await checkWrites(pool, options);
@@ -45,11 +49,10 @@ export async function check(pool: pg.Pool, options: CheckOptions): Promise<Check
 }
 
 /** Wakes no worker for pending rows, so a lost wake-up is detected. */
-async function settle(pool: pg.Pool, settleMs: number): Promise<void> {
+async function settle(pool: pg.Pool): Promise<void> {
   await waitForNone(
     pool,
     "rows or leases",
-    settleMs,
     `
     select format('row %s', id) as what from notes where embedding is null and not ${blank} and body not like 'poison%'
     union all select format('lease %s', id) from embedd.leases`,
@@ -59,19 +62,13 @@ async function settle(pool: pg.Pool, settleMs: number): Promise<void> {
   await waitForNone(
     pool,
     "failures",
-    5_000,
     `
     select format('row %s (%s)', f.key, f.code) as what from embedd.failures f
     where not exists (select from notes n where n.id::text = f.key and n.body like 'poison%')`,
   );
 }
 
-export async function waitForNone(
-  pool: pg.Pool,
-  what: string,
-  timeoutMs: number,
-  statement: string,
-): Promise<void> {
+export async function waitForNone(pool: pg.Pool, what: string, statement: string): Promise<void> {
   let left: string[] = [];
   await waitFor(
     async () => {
@@ -79,10 +76,10 @@ export async function waitForNone(
       left = rows.map((row) => row.what);
       return left.length === 0;
     },
-    { timeoutMs, what, intervalMs: 10 },
+    { timeoutMs: SETTLE_MS, what, intervalMs: 10 },
   ).catch(() => {
     throw new Violation(
-      `${left.length} ${what} left ${timeoutMs} ms after the last fault: ${left.slice(0, 10).join(", ")}`,
+      `${left.length} ${what} left ${SETTLE_MS} ms after the last fault: ${left.slice(0, 10).join(", ")}`,
     );
   });
 }
@@ -139,7 +136,7 @@ export function cosineOf(a: ArrayLike<number>, b: ArrayLike<number>): number {
 }
 
 /** Waits until at most `most` of embedd's connections are left. @throws Violation that names them */
-export async function checkConnections(pool: pg.Pool, most: number, timeoutMs: number): Promise<void> {
+export async function checkConnections(pool: pg.Pool, most: number): Promise<void> {
   let names: string[] = [];
   await waitFor(
     async () => {
@@ -149,7 +146,7 @@ export async function checkConnections(pool: pg.Pool, most: number, timeoutMs: n
       names = rows.map((row) => row.application_name);
       return names.length <= most;
     },
-    { timeoutMs, what: "connections to close" },
+    { timeoutMs: SETTLE_MS, what: "connections to close" },
   ).catch(() => {
     throw new Violation(`${names.length} connections instead of at most ${most}: ${names.join(", ")}`);
   });

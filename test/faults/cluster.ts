@@ -115,7 +115,6 @@ log_line_prefix = '%m [%p] %a '
       await execute("pg_ctl", ["-D", data, "-l", log, "-W", "-s", "start"]);
       running = true;
       await waitFor(() => accepts(url("postgres")), {
-        timeoutMs: 30_000,
         what: `PostgreSQL to start, see ${log}`,
         intervalMs: 10,
       });
@@ -136,7 +135,7 @@ log_line_prefix = '%m [%p] %a '
 
 /** Whether the server accepts connections. */
 async function accepts(url: string): Promise<boolean> {
-  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 1_000 });
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 10_000 });
   client.on("error", () => undefined);
   try {
     await client.connect();

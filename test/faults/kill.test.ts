@@ -4,8 +4,6 @@ import { CLAIM_LOCK, COMPLETION_LOCK } from "./schema.js";
 import { describeFaults, useStage } from "./use-stage.js";
 import type { Phase, WorkerSlot } from "./workers.js";
 
-/** From the death of a worker to the vectors that another makes instead, on a busy machine; its leases last longer. */
-const RECOVERY_MS = 8_000;
 const ROWS = 20;
 
 describeFaults("a worker that is killed with kill -9", () => {
@@ -22,9 +20,9 @@ describeFaults("a worker that is killed with kill -9", () => {
     await Promise.all(slots.map((slot) => slot.waitUntilReady()));
   }
 
-  async function expectRecovery(started: number): Promise<void> {
-    const ms = await stage.embedded(10_000, started);
-    expect(ms).toBeLessThan(RECOVERY_MS);
+  /** The dead worker's lease lasts for an hour. */
+  async function expectRecovery(): Promise<void> {
+    await stage.embedded();
     expect(await stage.check()).toMatchObject({ rows: ROWS, writes: ROWS });
   }
 
@@ -40,9 +38,8 @@ describeFaults("a worker that is killed with kill -9", () => {
     await stage.write(ROWS);
     await held;
     await start(heir);
-    const killed = performance.now();
     await victim.kill();
-    await expectRecovery(killed);
+    await expectRecovery();
   });
 
   it("during its claim", async () => {
@@ -53,10 +50,9 @@ describeFaults("a worker that is killed with kill -9", () => {
     await stage.write(ROWS);
     await stage.blocked("lease as");
     heir.signal("SIGCONT");
-    const killed = performance.now();
     await victim.kill();
     await unlock();
-    await expectRecovery(killed);
+    await expectRecovery();
   });
 
   it("during its completion, which the server finishes", async () => {
@@ -69,9 +65,9 @@ describeFaults("a worker that is killed with kill -9", () => {
     await victim.kill();
     // It delays no other row, and no worker recomputes what is being written.
     await stage.write(1);
-    await waitFor(async () => (await heir.computed()) === 1, { timeoutMs: RECOVERY_MS, what: "the heir" });
+    await waitFor(async () => (await heir.computed()) === 1, { what: "the heir" });
     await unlock();
-    await stage.embedded(5_000);
+    await stage.embedded();
     expect(await stage.check()).toMatchObject({ rows: ROWS + 1, writes: ROWS + 1 });
     expect(await heir.computed()).toBe(1);
   });
@@ -83,11 +79,10 @@ describeFaults("a worker that is killed with kill -9", () => {
     await stage.write(ROWS);
     const pid = await stage.blocked("written as");
     await start(heir);
-    const killed = performance.now();
     await victim.kill();
     await stage.pool.query("select pg_terminate_backend($1)", [pid]);
     await unlock();
-    await expectRecovery(killed);
+    await expectRecovery();
   });
 
   it("after its completion, before it hears of it", async () => {
@@ -98,7 +93,7 @@ describeFaults("a worker that is killed with kill -9", () => {
     await stage.blocked("written as");
     victim.proxy.stall("from-server");
     await unlock();
-    await stage.embedded(5_000);
+    await stage.embedded();
     await victim.kill();
     await start(heir);
     expect(await stage.check()).toMatchObject({ rows: ROWS, writes: ROWS });
@@ -109,12 +104,11 @@ describeFaults("a worker that is killed with kill -9", () => {
     const [victim, heir] = workers();
     await start(victim);
     await stage.write(1);
-    await stage.embedded(5_000);
+    await stage.embedded();
     await start(heir);
     await victim.kill();
-    const killed = performance.now();
     await stage.write(ROWS - 1);
-    await expectRecovery(killed);
+    await expectRecovery();
   });
 
   it("in start-up, at any moment", async () => {
@@ -129,13 +123,12 @@ describeFaults("a worker that is killed with kill -9", () => {
           );
           return (rowCount ?? 0) >= connections || victim.ready;
         },
-        { timeoutMs: 10_000, what: `${connections} connections`, intervalMs: 1 },
+        { what: `${connections} connections`, intervalMs: 1 },
       );
       await victim.kill();
     }
-    const killed = performance.now();
     await start(heir);
-    await stage.embedded(10_000, killed);
+    await stage.embedded();
     expect(await stage.check()).toMatchObject({ rows: ROWS, writes: ROWS });
   });
 
@@ -145,10 +138,8 @@ describeFaults("a worker that is killed with kill -9", () => {
     const held = victim.hold("inferring");
     await stage.write(ROWS);
     await held;
-    const killed = performance.now();
     await victim.kill();
-    // Its start is part of the time.
     victim.start();
-    await expectRecovery(killed);
+    await expectRecovery();
   });
 });

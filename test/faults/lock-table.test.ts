@@ -4,6 +4,7 @@ import { migrate } from "#embedd/admin/migrate.js";
 import { createWorker } from "#embedd/worker/worker.js";
 import { hashProvider } from "../helpers/providers.js";
 import { waitFor } from "../helpers/wait.js";
+import { WITHOUT_TIMERS } from "../helpers/worker.js";
 import { createCluster } from "./cluster.js";
 import { describeFaults } from "./use-stage.js";
 
@@ -22,7 +23,7 @@ describeFaults("a role that can only connect and fills the server's lock table",
     const worker = await createWorker({
       databaseUrl: url,
       provider: hashProvider(),
-      pollIntervalMs: 3_600_000,
+      ...WITHOUT_TIMERS,
     });
     onTestFinished(() => worker.stop());
     await worker.idle();
@@ -40,7 +41,6 @@ describeFaults("a role that can only connect and fills the server's lock table",
     );
     await new Promise((resolve) => setTimeout(resolve, 3_000));
     await stranger.end();
-    const started = performance.now();
     if (!during)
       await waitFor(
         () =>
@@ -48,12 +48,11 @@ describeFaults("a role that can only connect and fills the server's lock table",
             () => true,
             () => false,
           ),
-        { timeoutMs: 5_000, what: "an insert" },
+        { what: "an insert" },
       );
     await waitFor(
       async () => (await owner.query("select from embedd.chunks where embedding is not null")).rowCount === 1,
-      { timeoutMs: 10_000, what: "its vector" },
+      { what: "its vector" },
     );
-    expect(performance.now() - started).toBeLessThan(5_000);
   });
 });

@@ -44,12 +44,11 @@ export interface Summary {
 const FAULTS_PER_ROUND = 100;
 /** Concurrent faults. */
 const MAX_CONCURRENT_FAULTS = 5;
-/** Longer than a worker needs to detect dead connections on its own. */
-const SETTLE_MS = 40_000;
 /** Per worker: 8 in its pool, presence, listener, and spare for connections being replaced. */
 const CONNECTIONS_PER_WORKER = 14;
 const MAX_RSS_BYTES = 400 * 1024 * 1024;
-const SHUTDOWN_MS = 2_000;
+/** So long that a busy machine's worker releases its leases before. */
+const SHUTDOWN_MS = 10_000;
 
 interface Run extends FaultContext {
   options: RunOptions;
@@ -169,13 +168,13 @@ async function verify(run: Run): Promise<void> {
       () => true,
       () => false,
     );
-  await waitFor(answers, { timeoutMs: 30_000, what: "the server to answer" });
+  await waitFor(answers, { what: "the server to answer" });
   await undoFaults(run, { tellWorkers: random() < 0.8 });
   const hashes: Reference = (texts) => Promise.resolve(texts.map((text) => hashVector(text, 16)));
   const { reference = hashes } = options;
   const minCosine = reference === hashes ? 1 - 1e-6 : 0.9999;
-  const checked = await check(pool, { reference, minCosine, settleMs: SETTLE_MS });
-  await checkConnections(pool, CONNECTIONS_PER_WORKER * slots.length, 20_000);
+  const checked = await check(pool, { reference, minCosine });
+  await checkConnections(pool, CONNECTIONS_PER_WORKER * slots.length);
   if (run.violations.length > 0) throw new Violation(run.violations.join("\n"));
   summary.checks++;
   summary.rows = checked.rows;
@@ -196,12 +195,12 @@ export async function endWorkers({ slots, pool }: Stage): Promise<void> {
       if (!slot.running) return;
       await slot.waitUntilReady();
       slot.signal("SIGTERM");
-      const late = sleep(SHUTDOWN_MS + 5_000, "late", { ref: false });
+      const late = sleep(SHUTDOWN_MS + 60_000, "late", { ref: false });
       if ((await Promise.race([slot.exited(), late])) === "late")
         throw new Violation(`${slot.name} did not exit on SIGTERM`);
     }),
   );
-  await checkConnections(pool, 0, 5_000);
+  await checkConnections(pool, 0);
   const { rowCount } = await pool.query("select from embedd.leases");
   if (rowCount !== 0) throw new Violation(`stopped workers left ${rowCount ?? 0} leases`);
 }

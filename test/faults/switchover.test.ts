@@ -23,7 +23,7 @@ async function expectEmbedded(client: pg.Client, source: string): Promise<void> 
   const embedded = async () =>
     (await client.query("select from embedd.chunks where source = $1 and embedding is not null", [source]))
       .rowCount === 1;
-  await waitFor(embedded, { timeoutMs: 60_000, what: `the vector of ${source}`, intervalMs: 50 });
+  await waitFor(embedded, { what: `the vector of ${source}`, intervalMs: 50 });
 }
 
 // The worker's address stays the same and leads to the new primary, as a proxy or a DNS name does.
@@ -59,7 +59,7 @@ describeFaults("after a switchover to the standby", () => {
       async () =>
         (await after.query("select where pg_last_wal_replay_lsn() >= $1::pg_lsn", [rows[0]?.lsn]))
           .rowCount === 1,
-      { timeoutMs: 60_000, what: "the standby to catch up" },
+      { what: "the standby to catch up" },
     );
 
     await demote(primary, before);
@@ -68,11 +68,11 @@ describeFaults("after a switchover to the standby", () => {
     await expectEmbedded(after, "after");
     await waitFor(
       async () => (await after.query("select from embedd.chunks where embedding is null")).rowCount === 0,
-      { timeoutMs: 60_000, what: "every vector" },
+      { what: "every vector" },
     );
     await waitFor(
       async () => (await after.query("select from embedd.workers where state = 'live'")).rowCount === 1,
-      { timeoutMs: 60_000, what: "the worker to be the only one" },
+      { what: "the worker to be the only one" },
     );
   });
 });

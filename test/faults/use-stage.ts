@@ -3,6 +3,7 @@ import type pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, inject, onTestFailed } from "vitest";
 import { hashVector } from "../helpers/hash-vector.mjs";
 import { waitFor } from "../helpers/wait.js";
+import { WITHOUT_TIMERS } from "../helpers/worker.js";
 import { check } from "./checker.js";
 import type { Checked } from "./checker.js";
 import { findBinaries } from "./cluster.js";
@@ -22,10 +23,10 @@ export function describeFaults(name: string, define: () => void): void {
 export interface TestStage extends Omit<Stage, "close"> {
   /** Inserts notes with new texts. */
   write(count: number): Promise<void>;
-  /** Waits until no row is pending. @returns milliseconds since `started` */
-  embedded(timeoutMs: number, started?: number): Promise<number>;
+  /** Waits until no row is pending. */
+  embedded(): Promise<void>;
   /** Runs the checker; see `check`. */
-  check(settleMs?: number): Promise<Checked>;
+  check(): Promise<Checked>;
   /** Takes one of the schema's locks. @returns a function that releases it */
   lock(key: number): Promise<() => Promise<void>>;
   /** Waits until a lock blocks a worker's statement that contains `words`. @returns the backend's pid */
@@ -50,11 +51,10 @@ export function useStage(workers: number, settings: Partial<WorkerSettings> = {}
         latencyMs: 0,
         shutdownMs: 5_000,
         ...settings,
-        // So long that no test passes because of polling.
-        worker: { pollIntervalMs: 3_600_000, ...settings.worker },
+        worker: { ...WITHOUT_TIMERS, ...settings.worker },
       },
     });
-  }, 60_000);
+  });
   afterEach(async () => {
     const { slots, pool } = get();
     for (const client of locks) client.release(true);
@@ -67,7 +67,7 @@ export function useStage(workers: number, settings: Partial<WorkerSettings> = {}
     }
     await pool.query("truncate notes, audit, injected, embedd.failures, embedd.leases");
   });
-  afterAll(() => current?.close(), 60_000);
+  afterAll(() => current?.close());
 
   async function pending(): Promise<number> {
     const { rows } = await get().pool.query<{ n: number }>(
@@ -90,18 +90,16 @@ export function useStage(workers: number, settings: Partial<WorkerSettings> = {}
       const bodies = Array.from({ length: count }, () => `note ${++texts}`);
       await get().pool.query("insert into notes (body) select unnest($1::text[])", [bodies]);
     },
-    async embedded(timeoutMs, started = performance.now()) {
+    async embedded() {
       onTestFailed(() => {
         for (const { name, log } of current?.slots ?? []) console.error(`${name}: ${log}`);
       });
-      await waitFor(async () => (await pending()) === 0, { timeoutMs, what: "all vectors", intervalMs: 5 });
-      return performance.now() - started;
+      await waitFor(async () => (await pending()) === 0, { what: "all vectors", intervalMs: 5 });
     },
-    check: (settleMs = 5_000) =>
+    check: () =>
       check(get().pool, {
         reference: (bodies) => Promise.resolve(bodies.map((body) => hashVector(body, DIMENSIONS))),
         minCosine: 1 - 1e-6,
-        settleMs,
       }),
     async lock(key) {
       const client = await get().pool.connect();
@@ -123,7 +121,7 @@ export function useStage(workers: number, settings: Partial<WorkerSettings> = {}
           );
           return rows[0]?.pid;
         },
-        { timeoutMs: 10_000, what: `the lock to block a statement with "${words}"`, intervalMs: 5 },
+        { what: `the lock to block a statement with "${words}"`, intervalMs: 5 },
       ),
   };
 }

@@ -14,7 +14,7 @@ import { hashVector } from "../helpers/hash-vector.mjs";
 const settings = JSON.parse(process.env["FAULTS_WORKER"] ?? "{}");
 const log = createLogger({ level: "info", format: "json" });
 let holding = settings.hold ?? null;
-let release = () => undefined;
+const held = [];
 let computed = 0;
 let listenerWarnings = 0;
 
@@ -44,7 +44,7 @@ const send = (message) => {
 async function reach(phase, ms = 0) {
   if (holding === phase) {
     send({ held: phase });
-    await new Promise((resolve) => (release = resolve));
+    await new Promise((resolve) => held.push(resolve));
   }
   if (ms > 0) await sleep(ms);
 }
@@ -73,7 +73,7 @@ const provider = {
 process.on("message", (message) => {
   if ("hold" in message) {
     holding = message.hold;
-    if (holding === null) release();
+    if (holding === null) for (const release of held.splice(0)) release();
   }
   if ("ask" in message) {
     send({ answer: message.ask, computed, ...(message.holdings ? holdings() : {}) });

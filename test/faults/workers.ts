@@ -60,7 +60,7 @@ export interface WorkerSlot {
   /** The end of its log. */
   readonly log: string;
   start(): void;
-  waitUntilReady(timeoutMs?: number): Promise<void>;
+  waitUntilReady(): Promise<void>;
   signal(name: NodeJS.Signals): void;
   /** Kills it, even if stopped by SIGSTOP, and waits for its exit. */
   kill(): Promise<void>;
@@ -163,13 +163,13 @@ export async function createSlot(
       return log;
     },
     start,
-    async waitUntilReady(timeoutMs = 20_000) {
+    async waitUntilReady() {
       await waitFor(
         () => {
           if (child === null) throw new Error(`${name} exited before it was ready: ${log}`);
           return ready;
         },
-        { timeoutMs, what: `${name} to be ready`, intervalMs: 5 },
+        { what: `${name} to be ready`, intervalMs: 5 },
       );
     },
     signal(signal) {

@@ -3,11 +3,10 @@ import { waitFor } from "../helpers/wait.js";
 import { describeFaults, useStage } from "./use-stage.js";
 import type { WorkerSlot } from "./workers.js";
 
-const LEASE_MS = 1_000;
 const ROWS = 20;
 
 describeFaults("a worker that is stopped for longer than its lease", () => {
-  const stage = useStage(2, { worker: { leaseMs: LEASE_MS } });
+  const stage = useStage(2);
 
   async function start(index: number): Promise<WorkerSlot> {
     const slot = stage.slots[index];
@@ -17,13 +16,18 @@ describeFaults("a worker that is stopped for longer than its lease", () => {
     return slot;
   }
 
-  /** With all vectors ready to be written. */
+  /** Stopped for longer than its lease, with all vectors ready to be written. */
   async function stopped(): Promise<WorkerSlot> {
     const zombie = await start(0);
     const held = zombie.hold("computed");
     await stage.write(ROWS);
     await held;
     zombie.signal("SIGSTOP");
+    // Leases of an hour, of which this one is over: a busy machine's other worker does not lose its own.
+    const { rowCount } = await stage.pool.query(
+      "update embedd.leases set expires_at = now() - interval '1 s'",
+    );
+    expect(rowCount).toBe(1);
     return zombie;
   }
 
@@ -39,16 +43,16 @@ describeFaults("a worker that is stopped for longer than its lease", () => {
     const zombie = await stopped();
     const heir = await start(1);
     await edit("id % 2 = 0");
-    expect(await stage.embedded(10_000)).toBeLessThan(LEASE_MS + 8_000);
+    await stage.embedded();
     expect(await heir.computed()).toBe(ROWS);
     await edit("id % 4 = 0");
     wake(zombie);
-    await stage.embedded(5_000);
-    await waitFor(async () => (await zombie.computed()) >= ROWS, { timeoutMs: 5_000, what: "the zombie" });
+    await stage.embedded();
+    await waitFor(async () => (await zombie.computed()) >= ROWS, { what: "the zombie" });
     // Its vectors are discarded, and it keeps working.
     await heir.kill();
     await stage.write(1);
-    await stage.embedded(5_000);
+    await stage.embedded();
     expect(await stage.check()).toMatchObject({ rows: ROWS + 1, writes: ROWS + ROWS / 4 + 1 });
   });
 
@@ -56,14 +60,8 @@ describeFaults("a worker that is stopped for longer than its lease", () => {
     const zombie = await stopped();
     await edit("id % 2 = 0");
     await stage.pool.query("delete from notes where id % 5 = 0");
-    // Longer than its lease.
-    await waitFor(
-      async () =>
-        (await stage.pool.query("select from embedd.leases where expires_at < now()")).rowCount === 1,
-      { timeoutMs: 5_000, what: "the lease to expire" },
-    );
     wake(zombie);
-    await stage.embedded(5_000);
+    await stage.embedded();
     const { rows } = await stage.check();
     expect(rows).toBe(ROWS - ROWS / 5);
     expect(await zombie.computed()).toBeGreaterThan(ROWS);
@@ -72,11 +70,11 @@ describeFaults("a worker that is stopped for longer than its lease", () => {
   it("writes nothing when another worker has embedded its rows", async () => {
     const zombie = await stopped();
     const heir = await start(1);
-    await stage.embedded(10_000);
+    await stage.embedded();
     wake(zombie);
-    await waitFor(async () => (await zombie.computed()) === ROWS, { timeoutMs: 5_000, what: "the zombie" });
+    await waitFor(async () => (await zombie.computed()) === ROWS, { what: "the zombie" });
     await stage.write(ROWS);
-    await stage.embedded(5_000);
+    await stage.embedded();
     expect(await stage.check()).toMatchObject({ rows: 2 * ROWS, writes: 2 * ROWS });
     expect(await heir.computed()).toBeGreaterThanOrEqual(ROWS);
   });
@@ -84,12 +82,12 @@ describeFaults("a worker that is stopped for longer than its lease", () => {
   it("does not block others when it sleeps with the gate", async () => {
     const zombie = await start(0);
     await stage.write(1);
-    await stage.embedded(5_000);
+    await stage.embedded();
     await start(1);
     zombie.signal("SIGSTOP");
     for (let i = 0; i < 5; i++) {
       await stage.write(1);
-      expect(await stage.embedded(10_000)).toBeLessThan(8_000);
+      await stage.embedded();
     }
     zombie.signal("SIGCONT");
     expect(await stage.check()).toMatchObject({ rows: 6, writes: 6 });
@@ -97,16 +95,20 @@ describeFaults("a worker that is stopped for longer than its lease", () => {
 });
 
 describeFaults("several workers", () => {
-  const stage = useStage(3, { latencyMs: 20, worker: { maxBatchRows: 50 } });
+  const stage = useStage(3, { latencyMs: 200, worker: { maxBatchRows: 50 } });
 
   it("compute no row twice, and share the work", async () => {
     for (const slot of stage.slots) slot.start();
     await Promise.all(stage.slots.map((slot) => slot.waitUntilReady()));
+    const atWork = stage.slots.map((slot) => slot.hold("claimed"));
     for (let i = 0; i < 10; i++) await stage.write(300);
-    await stage.embedded(30_000);
+    // Each waits with rows of its own.
+    await Promise.all(atWork);
+    for (const slot of stage.slots) slot.release();
+    await stage.embedded();
     expect(await stage.check()).toMatchObject({ rows: 3_000, writes: 3_000 });
     const computed = await Promise.all(stage.slots.map((slot) => slot.computed()));
     expect(computed.reduce((sum, n) => sum + n)).toBe(3_000);
-    for (const n of computed) expect(n).toBeGreaterThan(300);
+    for (const n of computed) expect(n).toBeGreaterThan(150);
   });
 });

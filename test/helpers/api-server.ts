@@ -152,7 +152,7 @@ async function answer(
   requests.push(request);
   const reply = options.script?.(request) ?? refusal(request, options) ?? {};
   const latencyMs = reply.latencyMs ?? options.latencyMs;
-  if (latencyMs !== undefined) await sleep(latencyMs);
+  if (latencyMs !== undefined) await sleep(latencyMs, undefined, { ref: false });
   if (reply.status !== undefined) {
     const text = typeof reply.body === "string" ? reply.body : JSON.stringify(reply.body ?? {});
     response.writeHead(reply.status, { "content-type": "application/json", ...reply.headers }).end(text);
@@ -173,7 +173,7 @@ async function answer(
   if (reply.reset === "middle") response.write(text.slice(0, half), () => response.destroy());
   else if (reply.slowBodyMs !== undefined) {
     response.write(text.slice(0, half));
-    await sleep(reply.slowBodyMs);
+    await sleep(reply.slowBodyMs, undefined, { ref: false });
     response.end(text.slice(half));
   } else response.end(text);
 }

@@ -113,10 +113,7 @@ function handle(
     async checkLeaks() {
       let left: string[] = [];
       // A backend ends a moment after its client.
-      await waitFor(async () => (left = await others()).length === 0, {
-        timeoutMs: 5_000,
-        what: "leaks",
-      }).catch(() => {
+      await waitFor(async () => (left = await others()).length === 0, { what: "leaks" }).catch(() => {
         throw new Error(`connections left open by the tests of this file: ${left.join(", ")}`);
       });
       const leases = await leasesLeft(pool);
@@ -140,7 +137,7 @@ export function useDatabase(): TestDatabase {
 
   beforeAll(async () => {
     current = await openDatabase(true);
-  }, 60_000);
+  });
   beforeEach(({ onTestFailed }) => {
     onTestFailed(() => {
       failed = true;
@@ -162,7 +159,7 @@ export function useDatabase(): TestDatabase {
         await current.drop();
       }
     }
-  }, 60_000);
+  });
 
   return {
     kind: template.kind,

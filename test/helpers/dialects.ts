@@ -114,8 +114,8 @@ export const DIALECTS: Dialect[] = [
   },
   {
     name: "never answers to a text",
-    server: { script: forBad({ latencyMs: 60_000 }) },
-    options: { timeoutMs: 400 },
+    server: { script: forBad({ latencyMs: 3_600_000 }) },
+    options: { timeoutMs: 2_000 },
     outcome: "charged",
     code: "failed_input",
     requests: ISOLATED,

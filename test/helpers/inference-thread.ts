@@ -17,9 +17,5 @@ export async function withThread<T>(create: () => Promise<T>): Promise<{ provide
 export async function untilComputing(thread: Worker): Promise<void> {
   const busyMs = (): number => thread.performance.eventLoopUtilization().active;
   const before = busyMs();
-  await waitFor(() => busyMs() > before + 20, {
-    timeoutMs: 10_000,
-    what: "the thread to compute",
-    intervalMs: 1,
-  });
+  await waitFor(() => busyMs() > before + 20, { what: "the thread to compute", intervalMs: 1 });
 }

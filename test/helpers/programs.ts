@@ -16,14 +16,14 @@ export interface ProgramOptions {
 
 /**
  * Runs a program to its end and returns what it printed.
- * @throws with its stderr if it fails, is missing, or takes longer than 30 s
+ * @throws with its stderr if it fails, is missing, or takes longer than two minutes
  */
 export function runProgram(
   file: string,
   args: readonly string[],
   { input = "", env = {} }: ProgramOptions = {},
 ): Promise<Buffer> {
-  const child = spawn(file, args, { env: { ...process.env, ...env }, timeout: 30_000 });
+  const child = spawn(file, args, { env: { ...process.env, ...env }, timeout: 120_000 });
   const stdout: Buffer[] = [];
   let stderr = "";
   child.stdout.on("data", (data: Buffer) => stdout.push(data));
@@ -106,7 +106,7 @@ ignore_startup_parameters = extra_float_digits
         await client.end().catch(() => undefined);
       }
     },
-    { timeoutMs: 10_000, what: "pgbouncer" },
+    { what: "pgbouncer" },
   );
   return url.toString();
 }

@@ -20,7 +20,7 @@ export async function withAdmin<T>(serverUrl: string, run: (admin: pg.Client) =>
   const admin = new pg.Client({
     connectionString: serverUrl,
     application_name: "embedd-test admin",
-    connectionTimeoutMillis: 5_000,
+    connectionTimeoutMillis: 60_000,
   });
   await admin.connect();
   try {

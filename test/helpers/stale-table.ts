@@ -52,7 +52,7 @@ export function useStaleTable(db: TestDatabase) {
       )
     ).rows[0]?.reembed;
   const untilReembedded = () =>
-    waitFor(async () => (await flag()) === false, { timeoutMs: 20_000, what: "the flag to be cleared" });
+    waitFor(async () => (await flag()) === false, { what: "the flag to be cleared" });
   const models = async () =>
     (
       await db.query<{ model: string; n: number }>(

@@ -147,7 +147,7 @@ export async function expectModel(
 ): Promise<void> {
   await waitFor(
     async () => (await db.query(`select from ${relation} where ${embedding} is null limit 1`)).rowCount === 0,
-    { timeoutMs: 20_000, what: `all vectors of ${model}` },
+    { what: `all vectors of ${model}` },
   );
   const { rows } = await db.query<{ body: string; vector: string; name: string }>(
     `select body, ${embedding}::text as vector, ${modelColumn} as name from ${relation}`,

@@ -1,7 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
+/** What takes this long never comes: a busy machine is many times slower than a quiet one. */
+const WAIT_MS = 120_000;
+
 export interface WaitOptions {
-  timeoutMs: number;
+  /** Shorter only where the wait is expected to fail. @default 120000 */
+  timeoutMs?: number;
   /** Ends the sentence "waited … for". */
   what: string;
   /** @default 20 */
@@ -14,7 +18,7 @@ export interface WaitOptions {
  */
 export async function waitFor<T>(
   check: () => T | undefined | false | Promise<T | undefined | false>,
-  { timeoutMs, what, intervalMs = 20 }: WaitOptions,
+  { timeoutMs = WAIT_MS, what, intervalMs = 20 }: WaitOptions,
 ): Promise<T> {
   const deadline = Date.now() + timeoutMs;
   for (;;) {

@@ -28,7 +28,6 @@ export interface ExpectOptions {
   modelColumn?: string;
   /** How far a component may be off. @default 1e-6 */
   tolerance?: number;
-  timeoutMs?: number;
 }
 
 /**
@@ -61,7 +60,7 @@ export async function waitUntilServed(db: Queryable, pipeline: number): Promise<
     async () =>
       (await db.query("select from embedd.pipelines where id = $1 and caught_up_at is not null", [pipeline]))
         .rowCount === 1,
-    { timeoutMs: 10_000, what: `a worker to serve pipeline ${pipeline}` },
+    { what: `a worker to serve pipeline ${pipeline}` },
   );
 }
 
@@ -82,7 +81,7 @@ export async function expectVectors(
   expected: Record<string, string | null>,
   options: ExpectOptions = {},
 ): Promise<void> {
-  const { key = "id", embedding = "embedding", tolerance = 1e-6, timeoutMs = 10_000 } = options;
+  const { key = "id", embedding = "embedding", tolerance = 1e-6 } = options;
   const modelColumn = options.modelColumn ?? `${embedding}_model`;
   const quoted = [embedding, modelColumn].map((name) => pg.escapeIdentifier(name));
   const wanted = Object.fromEntries(
@@ -105,7 +104,7 @@ export async function expectVectors(
         rows.every((row) => row.vector !== null || expected[row.key] === null);
       return complete || Object.values(found).some(({ text }) => text === STALE);
     },
-    { timeoutMs, what: `vectors of ${relation}` },
+    { what: `vectors of ${relation}` },
   ).catch((error: unknown) => {
     // Which rows lack theirs says more than that time is up.
     if (!(error instanceof pg.DatabaseError)) expect(found).toEqual(wanted);

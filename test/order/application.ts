@@ -150,7 +150,7 @@ function run(program: string, args: string[], input = ""): Promise<string> {
     const child = execFile(
       program,
       args,
-      { maxBuffer: 1 << 26, timeout: 30_000 },
+      { maxBuffer: 1 << 26, timeout: 120_000 },
       (error, stdout, stderr) => {
         if (error === null) resolve(`${stdout}${program === "psql" ? stderr : ""}`);
         else reject(new Error(`${program}: ${stderr}`, { cause: error }));

@@ -29,8 +29,8 @@ import type { World } from "./table.js";
 /** A documented command of embedd. Its answer describes what was done. */
 export type Command = (world: World, random: Random) => Promise<string>;
 
-/** Longer than any lock timeout of embedd. */
-const COMMAND_MS = 25_000;
+/** Not a measure of speed either: far longer than any lock timeout of embedd. */
+const COMMAND_MS = 120_000;
 
 type Existing = "keep" | "refresh" | undefined;
 

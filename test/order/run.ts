@@ -22,7 +22,7 @@ export interface Step {
 }
 
 /** Not a measure of speed: what takes this long does not end. */
-const SETTLE_MS = 60_000;
+const SETTLE_MS = 120_000;
 const SETTLE = "settle";
 
 /** All steps, each as often as its weight. */

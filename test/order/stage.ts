@@ -19,8 +19,8 @@ export const DIMENSIONS = 8;
 export const MODELS = ["alpha", "beta"] as const;
 export type Model = (typeof MODELS)[number];
 
-/** A writer that waits longer than this was blocked. */
-const WRITER_TIMEOUT_MS = 8_000;
+/** A writer that waits for a lock longer than this was blocked. */
+const WRITER_LOCK_MS = 8_000;
 /** So long that re-embedding, which yields to each sweep, gets its turn on a busy machine. */
 const POLL_MS = 1_000;
 const TAKEOVER_MS = 500;
@@ -127,7 +127,7 @@ export async function openStage(serverUrl: string, template: string): Promise<St
   const admin = await open("order admin");
   const observer = await open("order observer");
   const writer = await open("order writer");
-  await writer.query(`set statement_timeout = ${WRITER_TIMEOUT_MS}`);
+  await writer.query(`set lock_timeout = ${WRITER_LOCK_MS}; set statement_timeout = '2min'`);
   await admin.query(`create role ${workerRole} login`);
   const workerUrl = new URL(url);
   workerUrl.username = workerRole;

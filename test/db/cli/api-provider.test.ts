@@ -71,7 +71,7 @@ describe("embedd with the openai provider", () => {
     const worker = spawnWithApi(docs, server, ["run"], env);
     await waitFor(
       async () => (await docs.query("select from docs where embedding is not null")).rowCount === 3,
-      { timeoutMs: 30_000, what: "the rows" },
+      { what: "the rows" },
     );
     expect(worker.stderr).toMatch(/answered 500.*the provider failed, trying again/);
     worker.child.kill("SIGTERM");
@@ -141,7 +141,7 @@ describe("embedd with the openai provider", () => {
             "select from embedd.status where wait_reason like '%quota%' and wait_until > now() + interval '6 hours'",
           )
         ).rowCount === 1,
-      { timeoutMs: 20_000, what: "the status to say it" },
+      { what: "the status to say it" },
     );
     expect(server.requests).toHaveLength(1);
     worker.child.kill("SIGTERM");

@@ -173,15 +173,13 @@ describeServer("embedd run", () => {
       select 'load', repeat('A sentence that takes the model a while to read. ', 12) || i from generate_series(1, 2000) i`);
     await waitFor(
       async () => ((await query("select from embedd.chunks where embedding is not null")).rowCount ?? 0) > 0,
-      {
-        timeoutMs: 30_000,
-        what: "the first vectors",
-      },
+      { what: "the first vectors" },
     );
     const started = Date.now();
     worker.child.kill("SIGTERM");
     expect(await worker.exited).toMatchObject({ code: 0 });
-    expect(Date.now() - started).toBeLessThan(10_000);
+    // All rows would take minutes.
+    expect(Date.now() - started).toBeLessThan(45_000);
     expect((await query("select from embedd.leases")).rowCount).toBe(0);
     expect((await query("select from embedd.chunks where embedding is null")).rowCount).toBeGreaterThan(0);
     expect(await embedd(["status", "--require-worker"], { DATABASE_URL: url })).toMatchObject({
@@ -248,8 +246,8 @@ describe("embedd run --embedded", () => {
     const folder = await mkdtemp(join(tmpdir(), "embedd-"));
     onTestFinished(() => rm(folder, { recursive: true }));
     const worker = spawnCli(["run", "--embedded"], { cwd: folder, env: { EMBEDD_LOG_FORMAT: "json" } });
-    const line = await worker.waitForLine(/psql "postgres:/, 60_000);
-    await worker.waitForLine(/"ready"/, 60_000);
+    const line = await worker.waitForLine(/psql "postgres:/);
+    await worker.waitForLine(/"ready"/);
     const url = /"(.+)"/.exec(line)?.[1] ?? "";
     const { Client } = (await import("pg")).default;
     const client = new Client(url);
@@ -260,10 +258,7 @@ describe("embedd run --embedded", () => {
     await waitFor(
       async () =>
         (await client.query("select from embedd.chunks where embedding is not null")).rowCount === 1,
-      {
-        timeoutMs: 20_000,
-        what: "the vector of a row from outside",
-      },
+      { what: "the vector of a row from outside" },
     );
     await client.end();
     // A second command joins the first's database.

@@ -68,7 +68,7 @@ describe("embedd reembed", () => {
       create trigger refuse_seven before update on ${stale.table} for each row execute function refuse_seven()`);
     await startTestWorker(db, hashProvider({ model: "a" }), { maxAttempts: 1 });
     const dead = async () => (await db.query("select from embedd.failures where dead")).rowCount === 1;
-    await waitFor(dead, { timeoutMs: 10_000, what: "the refused row to be dead" });
+    await waitFor(dead, { what: "the refused row to be dead" });
     const { code, stdout, stderr } = await embedd("--table", stale.table, "--all");
     expect({ code, stderr }).toEqual({
       code: 0,
@@ -80,10 +80,10 @@ describe("embedd reembed", () => {
   it("keeps running after Ctrl-C, which only ends the progress display", async () => {
     await staleTable({ rows: 400 });
     await serve("b");
-    await startTestWorker(db, slowB(100), { maxBatchRows: 32 });
+    await startTestWorker(db, slowB(500), { maxBatchRows: 32 });
     const watching = spawnCli(["reembed"], { env: { DATABASE_URL: db.url } });
     await watching.waitForLine(/re-embedding/);
-    await waitFor(async () => (await models()).length === 2, { timeoutMs: 10_000, what: "the first batch" });
+    await waitFor(async () => (await models()).length === 2, { what: "the first batch" });
     watching.child.kill("SIGINT");
     expect(await watching.exited).toMatchObject({
       code: 0,

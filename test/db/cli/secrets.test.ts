@@ -68,7 +68,7 @@ describe("a key and a password", () => {
         worker.child.exitCode !== null ||
         (await docs.query("select from docs where embedding is not null")).rowCount === 3 ||
         /"msg":"the provider failed/.test(worker.stderr),
-      { timeoutMs: 30_000, what: "an outcome" },
+      { what: "an outcome" },
     );
     const others = await Promise.all(
       (Object.keys(env).length === 0 ? [["status", "--json"], ["doctor"]] : []).map(
@@ -90,7 +90,7 @@ describe("a key and a password", () => {
     const url = new URL(docs.url);
     url.password = PASSWORD;
     const worker = spawnWithApi(docs, await startScriptedApi(), ["--database-url", url.toString(), "run"]);
-    await waitFor(() => worker.stderr.includes('"ready"'), { timeoutMs: 30_000, what: "the worker" });
+    await waitFor(() => worker.stderr.includes('"ready"'), { what: "the worker" });
     const cmdline = await readFile(`/proc/${worker.child.pid ?? 0}/cmdline`, "utf8");
     expect(cmdline).toMatch(/^embedd run\0*$/);
     worker.child.kill("SIGTERM");

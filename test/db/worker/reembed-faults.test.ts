@@ -52,10 +52,7 @@ describe("stale rows", () => {
     }
     await waitFor(
       async () => (await db.query(`select from ${stale.table} where embedding is null`)).rowCount === 0,
-      {
-        timeoutMs: 10_000,
-        what: "the fresh row",
-      },
+      { what: "the fresh row" },
     );
   });
 
@@ -69,12 +66,10 @@ describe("stale rows", () => {
     await startTestWorker(db, refusing, { retryDelayMs: 50, maxAttempts: 1_000 });
     await requestReembed();
     await waitFor(async () => (await db.query("select from embedd.failures")).rowCount === 50, {
-      timeoutMs: 10_000,
       what: "the failures",
     });
     expect(await stopReembedding(db.pool, await pipelinesOf(db.pool, stale.table))).toHaveLength(1);
     await waitFor(async () => (await db.query("select from embedd.failures")).rowCount === 0, {
-      timeoutMs: 10_000,
       what: "the failures to be forgotten",
     });
     expect(await models()).toEqual([{ model: "a", n: 50 }]);
@@ -85,7 +80,7 @@ describe("stale rows", () => {
     const provider = hashProvider({ model: "b" });
     const worker = await startTestWorker(db, provider);
     await db.query(`insert into ${stale.table} values (1000, 'fresh')`);
-    await waitFor(async () => (await models()).length === 2, { timeoutMs: 10_000, what: "the fresh row" });
+    await waitFor(async () => (await models()).length === 2, { what: "the fresh row" });
     await worker.idle();
     expect(provider.texts).toEqual(["fresh"]);
   });

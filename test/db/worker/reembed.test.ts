@@ -64,10 +64,9 @@ describe("stale rows", () => {
         return inner.embed(texts);
       },
     };
-    const called = (times: number) =>
-      waitFor(() => calls.length === times, { timeoutMs: 10_000, what: `call ${times}` });
+    const called = (times: number) => waitFor(() => calls.length === times, { what: `call ${times}` });
     await requestReembed();
-    await startTestWorker(db, provider, { maxBatchRows: 50, pollIntervalMs: 3_600_000 });
+    await startTestWorker(db, provider, { maxBatchRows: 50 });
     await called(1);
     expect(calls[0]?.[0]).toBe("text 400");
     // To writers the worker seems asleep, so they wake it.
@@ -77,7 +76,7 @@ describe("stale rows", () => {
     held.splice(1).forEach((release) => {
       release();
     });
-    await waitFor(async () => (await models())[1]?.n === 1, { timeoutMs: 10_000, what: "the fresh row" });
+    await waitFor(async () => (await models())[1]?.n === 1, { what: "the fresh row" });
     // No other call has begun: one stays free for new rows.
     expect(calls).toHaveLength(2);
     for (const release of held) release();
@@ -97,7 +96,7 @@ describe("stale rows", () => {
     await untilReembedded();
     await waitFor(
       async () => (await db.query(`select from ${stale.table} where embedding is null`)).rowCount === 0,
-      { timeoutMs: 10_000, what: "the edited rows" },
+      { what: "the edited rows" },
     );
     expect(await models()).toEqual([{ model: "b", n: 400 }]);
     await expectRightVectors();
@@ -105,10 +104,10 @@ describe("stale rows", () => {
 
   it("are continued where a worker stopped", async () => {
     await staleTable({ rows: 500 });
-    const first = slowB(10);
+    const first = slowB(100);
     const worker = await startTestWorker(db, first, { maxBatchRows: 32, reuse: false });
     await requestReembed();
-    await waitFor(() => first.texts.length > 100, { timeoutMs: 10_000, what: "the middle" });
+    await waitFor(() => first.texts.length > 100, { what: "the middle" });
     await worker.stop();
     expect(await flag()).toBe(true);
     const done = (await models()).find(({ model }) => model === "b")?.n ?? 0;
@@ -123,7 +122,7 @@ describe("stale rows", () => {
 
   it("are shared by two workers, and none is computed twice", async () => {
     await staleTable({ rows: 1_000 });
-    const providers = [slowB(5), slowB(5)];
+    const providers = [slowB(100), slowB(100)];
     for (const provider of providers) await startTestWorker(db, provider, { maxBatchRows: 32, reuse: false });
     await requestReembed();
     await untilReembedded();

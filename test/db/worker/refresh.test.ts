@@ -71,7 +71,7 @@ const untilRefreshed = (table: string) =>
           [table],
         )
       ).rowCount === 1,
-    { timeoutMs: 30_000, what: "the end of the refresh" },
+    { what: "the end of the refresh" },
   );
 
 const versions = async (table: string) =>
@@ -283,9 +283,9 @@ describeServer("keys", () => {
 
 it("two workers share the rows, and none is computed twice", async () => {
   const table = await embeddedTable({ rows: 5_000 });
-  const providers = [slowProvider(20), slowProvider(20)];
-  await refresh(table);
+  const providers = [slowProvider(100), slowProvider(100)];
   for (const provider of providers) await startTestWorker(db, provider, { maxBatchRows: 200 });
+  await refresh(table);
   await untilRefreshed(table);
   const all = providers.flatMap((provider) => provider.texts);
   expect(all).toHaveLength(5_000);
@@ -295,10 +295,10 @@ it("two workers share the rows, and none is computed twice", async () => {
 
 it("a worker that stopped in the middle repeats at most its window", async () => {
   const table = await embeddedTable({ rows: 5_000 });
-  const first = slowProvider(10);
+  const first = slowProvider(100);
   const worker = await startTestWorker(db, first, { maxBatchRows: 200 });
   await refresh(table);
-  await waitFor(() => first.texts.length > 2_500, { timeoutMs: 20_000, what: "the middle" });
+  await waitFor(() => first.texts.length > 2_500, { what: "the middle" });
   await db.query("update embedd.pipelines set paused = true where relation = $1::regclass", [table]);
   await worker.stop();
   expect(await state(table)).toMatchObject({ refreshing: true });
@@ -330,7 +330,7 @@ it("a row that fails is charged, the refresh ends, and retry takes up that row a
     async () =>
       (await db.query("select from embedd.pipelines where relation = $1::regclass and not reembed", [table]))
         .rowCount === 1,
-    { timeoutMs: 20_000, what: "the end of the re-embedding" },
+    { what: "the end of the re-embedding" },
   );
   expect((await db.query("select key, dead, stale, code from embedd.failures")).rows).toEqual(failures.rows);
   await db.query(`drop trigger guard on ${table}`);
@@ -345,7 +345,7 @@ it("a row that fails is charged, the refresh ends, and retry takes up that row a
 it("a refresh that is stopped leaves a gap, which another refresh closes", async () => {
   const table = await embeddedTable({ rows: 500 });
   await refresh(table);
-  await startTestWorker(db, slowProvider(50), { maxBatchRows: 32 });
+  await startTestWorker(db, slowProvider(300), { maxBatchRows: 32 });
   const ids = [
     (await db.query<{ id: number }>("select id from embedd.pipelines where relation = $1::regclass", [table]))
       .rows[0]?.id ?? 0,

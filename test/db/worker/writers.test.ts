@@ -6,6 +6,7 @@ import type { Worker } from "#embedd/worker/worker.js";
 import { useDatabase } from "../../helpers/database.js";
 import { cosine, parseVector } from "../../helpers/providers.js";
 import { waitFor } from "../../helpers/wait.js";
+import { WITHOUT_TIMERS } from "../../helpers/worker.js";
 
 const db = useDatabase();
 let provider: Provider;
@@ -16,7 +17,7 @@ beforeAll(async () => {
   worker = await createWorker({
     databaseUrl: db.url,
     provider,
-    pollIntervalMs: 3_600_000,
+    ...WITHOUT_TIMERS,
   });
 });
 
@@ -47,7 +48,7 @@ async function expectRightVectors(source: string, count: number): Promise<Row[]>
       const found = await rowsOf(source);
       return found.length === count && found.every((row) => row.embedding !== null) ? found : undefined;
     },
-    { timeoutMs: 20_000, what: `${count} vectors of ${source}` },
+    { what: `${count} vectors of ${source}` },
   );
   const expected = await provider.embed(rows.map((row) => row.content));
   rows.forEach((row, i) => {
@@ -106,7 +107,6 @@ describe("a row gets the vector of its text", () => {
     await insert("blank", " \n\u3000");
     await insert("blank", "not blank");
     await waitFor(async () => (await rowsOf("blank"))[1]?.embedding ?? undefined, {
-      timeoutMs: 20_000,
       what: "the row that is not blank",
     });
     expect((await rowsOf("blank"))[0]).toMatchObject({ embedding: null, model: null });
@@ -131,7 +131,6 @@ describe("a row gets the vector of its text", () => {
       "word ".repeat(200_000),
     );
     await waitFor(async () => (await rowsOf("scripts")).every((r) => r.embedding !== null) || undefined, {
-      timeoutMs: 30_000,
       what: "vectors of all scripts",
     });
     for (const row of await rowsOf("scripts")) {

@@ -56,11 +56,10 @@ export async function createArticles(pool: pg.Pool): Promise<void> {
 }
 
 /** Waits until every article with a text has a vector of this model. @throws Violation */
-export async function settleArticles(pool: pg.Pool, model: Model, settleMs: number): Promise<void> {
+export async function settleArticles(pool: pg.Pool, model: Model): Promise<void> {
   await waitForNone(
     pool,
     "articles",
-    settleMs,
     `select format('article %s', id) as what from articles
      where not ${blank} and (embedding is null or embedding_model is distinct from '${model}')`,
   );

@@ -49,9 +49,8 @@ export interface Progress {
 
 /** From the worker's name to its model. Faults never kill the first worker of a model. */
 const WORKERS = { a0: "soak-a", a1: "soak-a", b0: "soak-b", b1: "soak-b" } as const;
-const SHUTDOWN_MS = 2_000;
-/** Longer than a worker needs to detect dead connections on its own. */
-const SETTLE_MS = 40_000;
+/** So long that a busy machine's worker releases its leases before. */
+const SHUTDOWN_MS = 10_000;
 const COMMAND_MS = 180_000;
 const CONNECTIONS_PER_WORKER = 14;
 const SAMPLE_MS = 15_000;
@@ -196,7 +195,8 @@ async function rounds(soak: Soak, sampler: Sampler): Promise<void> {
     }
   })();
   try {
-    for (let i = 0; elapsed() < durationMs && !options.signal.aborted; i++) {
+    // At least one switch and one refresh, however long a busy machine takes.
+    for (let i = 0; (i < 2 || elapsed() < durationMs) && !options.signal.aborted; i++) {
       const failed = new AbortController();
       const faults = injectFaults(soak, roundMs, AbortSignal.any([options.signal, failed.signal]));
       try {
@@ -281,16 +281,15 @@ async function verify({ model, progress, random, stage, violations, writers }: S
       () => true,
       () => false,
     );
-  await waitFor(answers, { timeoutMs: 30_000, what: "the server to answer" });
+  await waitFor(answers, { what: "the server to answer" });
   await undoFaults({ ...stage, random, leaseMs: LEASE_MS }, { tellWorkers: random() < 0.8 });
-  await settleArticles(pool, model, SETTLE_MS);
+  await settleArticles(pool, model);
   await check(pool, {
     reference: (texts) => Promise.resolve(texts.map((text) => vectorOf("soak-a", text))),
     minCosine: 1 - 1e-6,
-    settleMs: SETTLE_MS,
   });
   await checkArticles(pool);
-  await checkConnections(pool, CONNECTIONS_PER_WORKER * slots.length, 20_000);
+  await checkConnections(pool, CONNECTIONS_PER_WORKER * slots.length);
   if (violations.length > 0) throw new Violation(violations.join("\n"));
   progress.checks++;
   for (const writer of writers) writer.resume();

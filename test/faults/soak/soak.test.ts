@@ -54,5 +54,5 @@ describeFaults("a short soak", () => {
         "WAL bytes per vector",
       ]),
     );
-  }, 180_000);
+  }, 600_000);
 });

@@ -7,6 +7,7 @@ import { describeServer, useDatabase } from "../../helpers/database.js";
 import type { Database } from "../../helpers/database.js";
 import { hashProvider } from "../../helpers/providers.js";
 import { waitFor } from "../../helpers/wait.js";
+import { WITHOUT_TIMERS } from "../../helpers/worker.js";
 
 const db = useDatabase();
 
@@ -101,7 +102,7 @@ describeServer("where nothing is granted to PUBLIC", () => {
         return found.map((vector, i) => (texts[i] === refused ? new Float32Array(384) : vector));
       },
     };
-    const options = { databaseUrl: url, provider, log, maxAttempts: 1 };
+    const options = { ...WITHOUT_TIMERS, databaseUrl: url, provider, log, maxAttempts: 1 };
     const worker = await createWorker(options);
     await worker.idle();
     expect(await vectors(database, "app.docs", "hash")).toBe(39);
@@ -116,21 +117,16 @@ describeServer("where nothing is granted to PUBLIC", () => {
     refused = "";
     await succeed(url, "retry", "--table", "app.docs");
     await waitFor(async () => (await vectors(database, "app.docs", "hash")) === 40, {
-      timeoutMs: 10_000,
       what: "the retried row",
     });
     // Reused vectors, edits and new keys.
     await database.query(
       "insert into app.docs values ('new', 'row 1'); update app.docs set body = 'edited' where id = 'k2'",
     );
-    await waitFor(async () => (await vectors(database, "app.docs", "hash")) === 41, {
-      timeoutMs: 10_000,
-      what: "the new rows",
-    });
+    await waitFor(async () => (await vectors(database, "app.docs", "hash")) === 41, { what: "the new rows" });
     await database.query("update app.docs set embedding_model = 'old' where id = 'k3'");
     await succeed(url, "reembed", "--table", "app.docs", "--no-wait");
     await waitFor(async () => (await vectors(database, "app.docs", "hash")) === 41, {
-      timeoutMs: 20_000,
       what: "the re-embedded row",
     });
     await worker.stop();
@@ -143,14 +139,13 @@ describeServer("where nothing is granted to PUBLIC", () => {
     await waitFor(
       async () =>
         (await database.query("select from app.docs where embedding_next is not null")).rowCount === 41,
-      { timeoutMs: 20_000, what: "the new model's vectors" },
+      { what: "the new model's vectors" },
     );
     await next.stop();
     await database.query("select embedd.finish_switch($1, 0, false, true)", [rows[0]?.id]);
     const after = await createWorker({ ...options, provider: hashProvider({ model: "next" }) });
     await database.query("update app.docs set body = 'after the switch' where id = 'k1'");
     await waitFor(async () => (await vectors(database, "app.docs", "next")) === 41, {
-      timeoutMs: 10_000,
       what: "the row edited after the switch",
     });
     await after.stop();
@@ -233,7 +228,11 @@ describeServer("embedd grant --owner", () => {
     const worker = await createRole(database, "worker");
     await succeed(database.url, "grant", worker.role);
     await database.query("insert into own.docs (id, body) values (1, 'text')");
-    const running = await createWorker({ databaseUrl: worker.url, provider: hashProvider() });
+    const running = await createWorker({
+      ...WITHOUT_TIMERS,
+      databaseUrl: worker.url,
+      provider: hashProvider(),
+    });
     await running.idle();
     await running.stop();
     expect(await vectors(database, "own.docs", "hash")).toBe(1);

@@ -12,7 +12,6 @@ import {
   waitUntilServed,
   watchTable,
 } from "../../helpers/watched-table.js";
-import { NO_POLL_MS } from "../../helpers/file-worker.js";
 import { startTestWorker } from "../../helpers/worker.js";
 import { join } from "node:path";
 
@@ -37,7 +36,7 @@ function waitForError(pipeline: number, pattern: RegExp | null): Promise<unknown
       const error = rows[0]?.error ?? null;
       return pattern === null ? error === null : error !== null && pattern.test(error);
     },
-    { timeoutMs: 15_000, what: `error ${String(pattern)} of pipeline ${pipeline}` },
+    { what: `error ${String(pattern)} of pipeline ${pipeline}` },
   );
 }
 
@@ -51,7 +50,7 @@ function waitForRefresh(pipeline: number): Promise<unknown> {
       );
       return rows[0]?.refreshing === false;
     },
-    { timeoutMs: 15_000, what: `the refresh of pipeline ${pipeline}` },
+    { what: `the refresh of pipeline ${pipeline}` },
   );
 }
 
@@ -103,7 +102,7 @@ describeServer("a table whose changes went unnoticed", () => {
       async () =>
         (await db.query(`select from embedd.pipelines where id = ${pipeline} and gap is not null`))
           .rowCount === 1,
-      { timeoutMs: 15_000, what: "the worker to record the gap" },
+      { what: "the worker to record the gap" },
     );
     await run(
       "update NAME set body = 'two', embedding = array_fill(0.5, array[384])::vector, embedding_model = 'hash'",
@@ -194,7 +193,7 @@ describeServer("a table whose changes went unnoticed", () => {
 
 describeServer("a repair", () => {
   it("wakes workers for rows that became pending without triggers", async () => {
-    await startTestWorker(db, hashProvider(), { pollIntervalMs: NO_POLL_MS });
+    await startTestWorker(db, hashProvider());
     const pipeline = await watchTable(db, { relation: "unnoticed" });
     await waitUntilServed(db, pipeline);
     await db.query(
@@ -384,7 +383,7 @@ describeServer("a command that waits for a table's lock", () => {
               rows[0]?.pid,
             ])
           ).rowCount === 1,
-        { timeoutMs: 10_000, what: "a transaction that is a second old" },
+        { what: "a transaction that is a second old" },
       );
       const exit = await embedd(command, relation, ...flags);
       if (command === "watch")

@@ -45,10 +45,7 @@ describeServer("a worker that owns nothing", () => {
       const worker = await startTestWorker(db, hashProvider(), { databaseUrl: url, log });
       await waitFor(
         async () => (await db.query("select from app.docs where embedding is not null")).rowCount === 1_000,
-        {
-          timeoutMs: 10_000,
-          what: "the vectors of a backlog",
-        },
+        { what: "the vectors of a backlog" },
       );
       expect(warn).not.toHaveBeenCalled();
       // A table that is watched later is the worker's as well.
@@ -57,10 +54,7 @@ describeServer("a worker that owns nothing", () => {
       expect(await embedd(["watch", "app.later", "--content", "body"])).toMatchObject({ code: 0 });
       await waitFor(
         async () => (await db.query("select from app.later where embedding is not null")).rowCount === 1,
-        {
-          timeoutMs: 10_000,
-          what: "the vector of a table watched later",
-        },
+        { what: "the vector of a table watched later" },
       );
       expect(await embedd(["status"], url)).toMatchObject({ code: 0 });
       await worker.stop();

@@ -81,12 +81,10 @@ describeServer("embedd.status counts every other table when there is one", () =>
     await watched("well");
     const undo = await breakIt(role);
     const client = await connect(url);
-    const started = performance.now();
     expect(await statusOf(client, "well")).toMatchObject({ pending: 2, error: null });
     const sick = await statusOf(client, "sick");
     expect(sick).toMatchObject({ pending: null, done: null, stale: null });
     expect(sick?.error).toMatch(error);
-    expect(performance.now() - started).toBeLessThan(10_000);
     const { stdout } = await spawnCli(["status"], { env: { DATABASE_URL: url } }).exited;
     expect(stdout).toMatch(/sick\.embedding .*\n {2}error {5}counts unavailable: .*\n {2}pending {3}\?/);
     expect(stdout).not.toContain("unreadable: one");
@@ -133,17 +131,13 @@ describeServer("row-level security", () => {
     const worker = await startTestWorker(db, hashProvider(), { databaseUrl: url });
     if (hidden === null) {
       expect(before).toMatchObject({ pending: 2, error: null });
-      await waitFor(async () => (await statusOf(client, "secured"))?.done === 2, {
-        timeoutMs: 10_000,
-        what: "the vectors",
-      });
+      await waitFor(async () => (await statusOf(client, "secured"))?.done === 2, { what: "the vectors" });
       expect((await doctor()).stdout).toContain("ok    secured.embedding:");
     } else {
       expect(before).toMatchObject({ pending: null });
       expect(before?.error).toMatch(hidden);
       // Whoever asks sees what keeps the worker from its rows.
       await waitFor(async () => hidden.test((await statusOf(client, "secured"))?.error ?? ""), {
-        timeoutMs: 10_000,
         what: "the worker's error",
       });
       const { rows } = await db.query<{ error: string | null }>(

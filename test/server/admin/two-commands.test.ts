@@ -26,5 +26,5 @@ describeServer("several embedd watch at once", () => {
        where p.relation = 'docs'::regclass`,
     );
     expect(rows).toEqual([{ indexes: columns.length, valid: true }]);
-  }, 120_000);
+  }, 300_000);
 });

@@ -4,6 +4,7 @@ import { spawnCli } from "../../helpers/cli.js";
 import { describeServer, useDatabase } from "../../helpers/database.js";
 import { hashProvider } from "../../helpers/providers.js";
 import { connectWriter, expectVectors } from "../../helpers/watched-table.js";
+import { WITHOUT_TIMERS } from "../../helpers/worker.js";
 
 const db = useDatabase();
 
@@ -29,7 +30,12 @@ describeServer("where the server's queue of notifications is filling up", () => 
     await holder.query("rollback");
 
     await db.query("insert into docs values (1, 'one')");
-    const worker = await createWorker({ databaseUrl: db.url, provider: hashProvider(), reuse: false });
+    const worker = await createWorker({
+      ...WITHOUT_TIMERS,
+      databaseUrl: db.url,
+      provider: hashProvider(),
+      reuse: false,
+    });
     await expectVectors(db, "docs", { 1: "one" });
     await worker.stop();
   });

@@ -37,7 +37,7 @@ describeServer("a worker whose schema is dropped", () => {
     await query("insert into embedd.chunks (content) values ('hello')");
     await waitFor(
       async () => (await query("select from embedd.chunks where embedding is not null")).rowCount === 1,
-      { timeoutMs: 60_000, what: "the vector of a row written after the schema came back" },
+      { what: "the vector of a row written after the schema came back" },
     );
     worker.child.kill("SIGTERM");
     expect(await worker.exited).toMatchObject({ code: 0 });

@@ -214,7 +214,7 @@ describeServer("while a model is switched", () => {
     const once = await startTestWorker(db, namedProvider("new", 8));
     await waitFor(
       async () => (await db.query("select from alone where embedding_next is null")).rowCount === 0,
-      { timeoutMs: 10_000, what: "the new vectors" },
+      { what: "the new vectors" },
     );
     await once.stop();
     const command = spawnCli(["switch-model", "alone"], { env: { DATABASE_URL: db.url } });

@@ -6,6 +6,7 @@ import { createWorker } from "#embedd/worker/worker.js";
 import type { Worker } from "#embedd/worker/worker.js";
 import { describeServer, useDatabase } from "../../helpers/database.js";
 import { hashProvider } from "../../helpers/providers.js";
+import { WITHOUT_TIMERS } from "../../helpers/worker.js";
 import { KEYS, NAMES, TEXTS } from "./hostile-input.cases.js";
 
 /* A catalogue: each line says what happens to it, and none stops its neighbours or ends the worker. */
@@ -18,7 +19,13 @@ const columns = "body text, embedding vector(384), embedding_model text";
 
 /** Embeds everything that waits, with a worker that must survive it. */
 async function embedAll(provider: Provider): Promise<void> {
-  const worker: Worker = await createWorker({ databaseUrl: db.url, provider, reuse: false, maxAttempts: 1 });
+  const worker: Worker = await createWorker({
+    ...WITHOUT_TIMERS,
+    databaseUrl: db.url,
+    provider,
+    reuse: false,
+    maxAttempts: 1,
+  });
   try {
     await worker.idle();
   } finally {

@@ -1,5 +1,5 @@
 import { beforeAll, describe, it, onTestFinished } from "vitest";
-import { NO_POLL_MS, useWorker } from "../../helpers/file-worker.js";
+import { useWorker } from "../../helpers/file-worker.js";
 import { describeServer, useDatabase } from "../../helpers/database.js";
 import { hashProvider } from "../../helpers/providers.js";
 import { expectVectors, watchTable } from "../../helpers/watched-table.js";
@@ -120,7 +120,7 @@ describeServer("a primary key of times, where the database writes them in anothe
     });
     await db.query(`alter database "${name}" set datestyle = '${style}'`);
     await db.query(`alter database "${name}" set timezone = '${zone}'`);
-    await startTestWorker(db, hashProvider(), { pollIntervalMs: NO_POLL_MS });
+    await startTestWorker(db, hashProvider());
     const relation = `"keys in ${style} in ${zone}"`;
     await watchTable(db, {
       relation,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { NO_POLL_MS, useWorker } from "../../helpers/file-worker.js";
+import { useWorker } from "../../helpers/file-worker.js";
 import { describeServer, useDatabase } from "../../helpers/database.js";
 import { hashProvider } from "../../helpers/providers.js";
 import { expectVectors, watchTable } from "../../helpers/watched-table.js";
@@ -157,7 +157,7 @@ describeServer("a partition that is attached with rows in it", () => {
 describeServer("several workers on a partitioned table", () => {
   it("embed each row once", async () => {
     const providers = [hashProvider(), hashProvider()];
-    for (const provider of providers) await startTestWorker(db, provider, { pollIntervalMs: NO_POLL_MS });
+    for (const provider of providers) await startTestWorker(db, provider);
     await watchParts("shared");
     await db.query(
       `insert into shared (region, id, body) select 'us', i, 'shared ' || i from generate_series(0, 199) i`,

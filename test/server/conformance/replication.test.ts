@@ -15,7 +15,7 @@ const arrived = (relation: string, id: number, text: string) =>
   waitFor(
     async () =>
       (await db.query(`select from ${relation} where id = $1 and body = $2`, [id, text])).rowCount === 1,
-    { timeoutMs: 20_000, what: `"${text}" to arrive in ${relation}` },
+    { what: `"${text}" to arrive in ${relation}` },
   );
 
 describeServer("session_replication_role = replica", () => {
@@ -70,7 +70,7 @@ async function subscribe(publisher: Database, relation: string): Promise<void> {
         }
         return rows.length === 0;
       },
-      { timeoutMs: 10_000, what: "the replication slots to go" },
+      { what: "the replication slots to go" },
     );
     await publisher.query(`drop publication ${name}`);
   });

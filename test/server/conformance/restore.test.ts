@@ -1,7 +1,6 @@
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { spawnCli } from "../../helpers/cli.js";
-import { NO_POLL_MS } from "../../helpers/file-worker.js";
 import { describeServer, useDatabase } from "../../helpers/database.js";
 import { runProgram, temporaryFolder } from "../../helpers/programs.js";
 import { hashProvider } from "../../helpers/providers.js";
@@ -34,7 +33,7 @@ const restore = (url: string, file: string, ...args: string[]) =>
 describeServer("pg_restore", () => {
   it("of a table's rows: the triggers fire without a poll", async () => {
     const file = await dumpRows("restored");
-    await startTestWorker(db, hashProvider(), { pollIntervalMs: NO_POLL_MS });
+    await startTestWorker(db, hashProvider());
     await watchTable(db, { relation: "restored" });
     const notifications = await countNotifications(db);
     await restore(db.url, file, "--data-only");
@@ -59,7 +58,7 @@ describeServer("pg_restore", () => {
 
 describeServer("a dump of a whole watched database, restored elsewhere,", () => {
   it("has its vectors, and its pipelines serve it", async () => {
-    const worker = await startTestWorker(db, hashProvider(), { pollIntervalMs: NO_POLL_MS });
+    const worker = await startTestWorker(db, hashProvider());
     const pipeline = await watchTable(db, { relation: "whole" });
     await db.query("insert into whole (id, body) values (1, 'embedded before the dump')");
     await expectVectors(db, "whole", { 1: "embedded before the dump" });
@@ -70,7 +69,7 @@ describeServer("a dump of a whole watched database, restored elsewhere,", () => 
     const copy = await db.createDatabase();
     await restore(copy.url, file);
     const provider = hashProvider();
-    const heir = await startTestWorker(db, provider, { databaseUrl: copy.url, pollIntervalMs: NO_POLL_MS });
+    const heir = await startTestWorker(db, provider, { databaseUrl: copy.url });
     await waitUntilServed(copy, pipeline);
     await expectVectors(copy, "whole", { 1: "embedded before the dump", 2: "waiting in the dump" });
     await heir.idle();

@@ -216,10 +216,7 @@ describeServer("a table with row-level security", () => {
   it("that hides its rows from the worker is not served, and embedd.status says so; BYPASSRLS fixes it", async () => {
     const { role, url, pipeline } = await watchSecured("secured");
     await startTestWorker(db, hashProvider(), { databaseUrl: url, pollIntervalMs: 1_000 });
-    const error = await waitFor(async () => (await errorOf(pipeline)) ?? undefined, {
-      timeoutMs: 5_000,
-      what: "the error",
-    });
+    const error = await waitFor(async () => (await errorOf(pipeline)) ?? undefined, { what: "the error" });
     expect(error).toMatch(/row-level security hides its rows/);
     expect(error).toContain(`ALTER ROLE ${role} BYPASSRLS`);
     await expectVectors(db, "secured", { 1: null });
@@ -233,7 +230,7 @@ describeServer("a table with row-level security", () => {
       "opened",
       "create policy worker on opened to ROLE using (true)",
     );
-    await startTestWorker(db, hashProvider(), { databaseUrl: url, pollIntervalMs: 3_600_000 });
+    await startTestWorker(db, hashProvider(), { databaseUrl: url });
     await expectVectors(db, "opened", { 1: "behind a policy" });
     expect(await errorOf(pipeline)).toBeNull();
   });

@@ -1,5 +1,4 @@
 import { beforeAll, expect, it, onTestFinished } from "vitest";
-import { NO_POLL_MS } from "../../helpers/file-worker.js";
 import { describeServer, useDatabase } from "../../helpers/database.js";
 import { hashProvider, heldProvider } from "../../helpers/providers.js";
 import { waitFor } from "../../helpers/wait.js";
@@ -61,7 +60,7 @@ describeServer("a transaction in two phases", () => {
   });
 
   it("without the setting and a sleeping worker is refused by PostgreSQL, and nothing is written", async () => {
-    const worker = await startTestWorker(db, hashProvider(), { pollIntervalMs: NO_POLL_MS });
+    const worker = await startTestWorker(db, hashProvider());
     await watchTable(db, { relation: "refused" });
     await worker.idle();
     const writer = await connectWriter(db.url);
@@ -77,7 +76,7 @@ describeServer("a transaction in two phases", () => {
 
   it("without the setting and an awake worker is prepared, and its rows are found without a poll", async () => {
     const { provider, hold, release } = heldProvider(hashProvider());
-    const worker = await startTestWorker(db, provider, { pollIntervalMs: NO_POLL_MS });
+    const worker = await startTestWorker(db, provider);
     await watchTable(db, { relation: "awake" });
     await worker.idle();
     const name = newTransaction();
@@ -104,7 +103,6 @@ describeServer("a transaction in two phases", () => {
     await expectVectors(db, "awake", { 1: "keeps the worker awake", 2: "prepared" });
     expect(await notifications.count()).toBe(0);
     await waitFor(async () => (await gate()).rows.some(({ mode }) => mode === "ExclusiveLock"), {
-      timeoutMs: 5_000,
       what: "the worker to fall asleep",
     });
   });

@@ -144,7 +144,7 @@ describeServer("an application that saves whole rows", () => {
         client.release();
       }
       expect(stale).toEqual([]);
-    }, 180_000);
+    }, 600_000);
   }
 
   it("with MERGE loses the vector of the old text", async () => {

@@ -24,7 +24,7 @@ async function expectVectors(source: string, texts: string[]): Promise<void> {
         ? found.rows
         : undefined;
     },
-    { timeoutMs: 10_000, what: source },
+    { what: source },
   );
   expect(rows.map((row) => row.content)).toEqual(texts);
   for (const row of rows) {
@@ -34,13 +34,13 @@ async function expectVectors(source: string, texts: string[]): Promise<void> {
 
 describeServer("psql", () => {
   it("inserts a row, which gets its vector", async () => {
-    await startTestWorker(db, hashProvider(), { pollIntervalMs: 3_600_000 });
+    await startTestWorker(db, hashProvider());
     await psql("-c", "insert into embedd.chunks (source, content) values ('psql', 'typed by hand')");
     await expectVectors("psql", ["typed by hand"]);
   });
 
   it.each(["copy", "\\copy"])("loads a file with %s", async (command) => {
-    await startTestWorker(db, hashProvider(), { pollIntervalMs: 3_600_000 });
+    await startTestWorker(db, hashProvider());
     const folder = await mkdtemp(join(tmpdir(), "embedd-"));
     onTestFinished(() => rm(folder, { recursive: true }));
     const texts = Array.from({ length: 200 }, (_, i) => `line ${i}, "quoted"`);

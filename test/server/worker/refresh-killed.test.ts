@@ -7,7 +7,7 @@ import { describeServer, useDatabase } from "../../helpers/database.js";
 import { hashProvider } from "../../helpers/providers.js";
 import { waitFor } from "../../helpers/wait.js";
 import { expectVectors, watchTable } from "../../helpers/watched-table.js";
-import { startTestWorker } from "../../helpers/worker.js";
+import { WITHOUT_TIMERS, startTestWorker } from "../../helpers/worker.js";
 
 const db = useDatabase();
 const ROWS = 7_000;
@@ -19,8 +19,9 @@ const PROGRAM = fileURLToPath(new URL("../../faults/worker-program.mjs", import.
 function startProcess() {
   const settings = {
     dimensions: 384,
-    latencyMs: 40,
-    worker: { databaseUrl: db.url, reuse: false, maxBatchRows: 200 },
+    // So that most of the work is left when the test has seen the first window.
+    latencyMs: 200,
+    worker: { ...WITHOUT_TIMERS, databaseUrl: db.url, reuse: false, maxBatchRows: 200 },
   };
   const child = fork(PROGRAM, [], {
     execArgv: ["--conditions", "node"],
@@ -52,10 +53,7 @@ describeServer("a worker that is killed with kill -9 in the middle of a refresh"
           ])
         ).rows[0]?.n,
       );
-    await waitFor(async () => (await refreshed()) >= WINDOW_ROWS, {
-      timeoutMs: 30_000,
-      what: "the first window",
-    });
+    await waitFor(async () => (await refreshed()) >= WINDOW_ROWS, { what: "the first window" });
     child.kill("SIGKILL");
     await new Promise((resolve) => child.once("exit", resolve));
     const before = await refreshed();
@@ -70,7 +68,7 @@ describeServer("a worker that is killed with kill -9 in the middle of a refresh"
             pipeline,
           ])
         ).rowCount === 1,
-      { timeoutMs: 30_000, what: "the end of the refresh" },
+      { what: "the end of the refresh" },
     );
     expect(heir.texts).toHaveLength(ROWS - before);
     await expectVectors(
@@ -132,7 +130,7 @@ describeServer("a worker that is frozen in the middle of a refresh", () => {
               "select from embedd.pipelines where relation = 'frozen'::regclass and refresh_started_at is null",
             )
           ).rowCount === 1,
-        { timeoutMs: 20_000, what: "the end of the refresh" },
+        { what: "the end of the refresh" },
       );
       expect(provider.texts).toHaveLength(20);
     } finally {

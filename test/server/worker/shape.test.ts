@@ -21,10 +21,7 @@ const error = async (relation: string) =>
 const embedded = (table: string, count: number) =>
   waitFor(
     async () => (await db.query(`select from ${table} where embedding is not null`)).rowCount === count,
-    {
-      timeoutMs: 15_000,
-      what: `${count} vectors in ${table}`,
-    },
+    { what: `${count} vectors in ${table}` },
   );
 
 async function watched(name: string): Promise<void> {
@@ -58,7 +55,6 @@ describeServer("a table that changes its shape under a running worker", () => {
       await embedded(name, 1);
       await db.query(damage.replace("NAME", name));
       await waitFor(async () => message.test((await error(name)) ?? ""), {
-        timeoutMs: 10_000,
         what: "the state in embedd.status",
       });
       await db.query("insert into embedd.chunks (source, content) values ($1, 'the others go on')", [name]);
@@ -66,15 +62,12 @@ describeServer("a table that changes its shape under a running worker", () => {
         async () =>
           (await db.query("select from embedd.chunks where source = $1 and embedding is not null", [name]))
             .rowCount === 1,
-        { timeoutMs: 10_000, what: "another pipeline's row" },
+        { what: "another pipeline's row" },
       );
       await db.query(repair.replaceAll("NAME", name));
       await db.query(`insert into ${name} (id, body) values (2, 'after')`);
       await embedded(name, 2);
-      await waitFor(async () => (await error(name)) === null, {
-        timeoutMs: 10_000,
-        what: "the state to be cleared",
-      });
+      await waitFor(async () => (await error(name)) === null, { what: "the state to be cleared" });
     },
   );
 
@@ -102,7 +95,7 @@ describeServer("a table that changes its shape under a running worker", () => {
       await waitFor(
         async () =>
           (await db.query(`select from ${name} where ${names["embedding"]} is not null`)).rowCount === 2,
-        { timeoutMs: 15_000, what: "the vectors under the new name" },
+        { what: "the vectors under the new name" },
       );
       expect(await error(name)).toBeNull();
       const { rows } = await db.query(
@@ -149,7 +142,7 @@ describeServer("a table that changes its shape under a running worker", () => {
             "select from embedd.pipelines where error = 'its table is gone; embedd unwatch public.moved'",
           )
         ).rowCount === 1,
-      { timeoutMs: 10_000, what: "the state of the dropped table" },
+      { what: "the state of the dropped table" },
     );
     await db.query("insert into embedd.chunks (source, content) values ('after the drop', 'goes on')");
     await waitFor(
@@ -159,7 +152,7 @@ describeServer("a table that changes its shape under a running worker", () => {
             "select from embedd.chunks where source = 'after the drop' and embedding is not null",
           )
         ).rowCount === 1,
-      { timeoutMs: 10_000, what: "another pipeline's row" },
+      { what: "another pipeline's row" },
     );
   });
 
@@ -182,13 +175,12 @@ describeServer("a table that changes its shape under a running worker", () => {
     const { provider, held, release } = holdingProvider();
     await startTestWorker(db, provider, { pollIntervalMs: 500 });
     await db.query("insert into tenants values (1, 1, 'one')");
-    await waitFor(held, { timeoutMs: 10_000, what: "the batch in flight" });
+    await waitFor(held, { what: "the batch in flight" });
     await db.query(`
       alter table tenants drop constraint tenants_pkey, add primary key (tenant, id);
       insert into tenants values (2, 1, 'two'), (3, 1, 'three')`);
     release();
     await waitFor(async () => /\(id\) is no longer a unique key/.test((await error("tenants")) ?? ""), {
-      timeoutMs: 10_000,
       what: "the state in embedd.status",
     });
     expect(await error("tenants")).toContain("embedd repair public.tenants");
@@ -275,7 +267,7 @@ describeServer("a table that changes its shape under a running worker", () => {
       await startTestWorker(db, provider, { pollIntervalMs: 600_000 });
       const charged = await chargedRows(async () => {
         await db.query(`insert into ${name} values (${value}, 'a text')`);
-        await waitFor(held, { timeoutMs: 10_000, what: "the batch in flight" });
+        await waitFor(held, { what: "the batch in flight" });
         await db.query(change.replace("NAME", name));
         release();
         await embedded(name, 1);

@@ -61,44 +61,37 @@ function recordingLog(): { log: Logger; lines: string[] } {
   return { log: { debug: () => undefined, info: record, warn: record, error: record }, lines };
 }
 
-/** Inserts rows one by one, and measures how long each waits for its vector. */
-async function latencies(relation: string, ids: number[]): Promise<number[]> {
-  const waits = [];
+/** Inserts rows one by one, each when the one before has its vector. */
+async function insertOneByOne(relation: string, ids: number[]): Promise<void> {
   for (const id of ids) {
-    const started = performance.now();
     await db.query(`insert into ${relation} values ($1, $2)`, [id, `text ${id}`]);
     await waitFor(
       async () =>
         (await db.query(`select from ${relation} where id = $1 and embedding is not null`, [id])).rowCount ===
         1,
-      { timeoutMs: 20_000, what: `the vector of row ${id}` },
+      { what: `the vector of row ${id}` },
     );
-    waits.push(performance.now() - started);
   }
-  return waits;
 }
 
 describeServer("a role that can only connect", () => {
   const modes = ["alone", "shared"] as const;
 
   it.each(CLASSES.flatMap((letters) => modes.map((mode) => [letters, mode] as const)))(
-    "holds all locks of class %s %s before the worker starts, and rows are embedded within seconds",
+    "holds all locks of class %s %s before the worker starts, and rows are embedded without a poll",
     async (letters, mode) => {
       const relation = `before_${letters}_${mode}`;
       const pipeline = await createWatched(relation);
       expect(pipeline).toBeLessThan(IDS);
       await strangerHolds(letters, mode);
-      await startTestWorker(db, hashProvider(), { pollIntervalMs: 3_600_000, maxTokensPerDay: 1e9 });
-      for (const ms of await latencies(relation, [1, 2])) expect(ms).toBeLessThan(5_000);
+      await startTestWorker(db, hashProvider(), { maxTokensPerDay: 1e9 });
+      await insertOneByOne(relation, [1, 2]);
     },
   );
 
   it("holds locks in vain while a worker sleeps", async () => {
     await createWatched("asleep");
-    const worker = await startTestWorker(db, hashProvider(), {
-      pollIntervalMs: 3_600_000,
-      maxTokensPerDay: 1e9,
-    });
+    const worker = await startTestWorker(db, hashProvider(), { maxTokensPerDay: 1e9 });
     await worker.idle();
     const strangers = await Promise.all(CLASSES.map(() => strangerConnects()));
     // Those that must wait for the sleeper's own locks do.
@@ -113,7 +106,7 @@ describeServer("a role that can only connect", () => {
     onTestFinished(async () => {
       for (const { pid } of strangers) await db.query("select pg_terminate_backend($1)", [pid]);
     });
-    for (const ms of await latencies("asleep", [1, 2, 3])) expect(ms).toBeLessThan(5_000);
+    await insertOneByOne("asleep", [1, 2, 3]);
   });
 
   it("cannot pass as a worker, nor keep one from starting", async () => {
@@ -125,7 +118,8 @@ describeServer("a role that can only connect", () => {
     expect((await db.query("select from embedd.workers")).rowCount).toBe(0);
     const started = performance.now();
     const worker = await startTestWorker(db, hashProvider());
-    expect(performance.now() - started).toBeLessThan(5_000);
+    // A pause for each of the 1,500 taken numbers would add up to more.
+    expect(performance.now() - started).toBeLessThan(30_000);
     expect((await db.query("select id from embedd.workers")).rows).toEqual([{ id: worker.id }]);
   });
 
@@ -137,7 +131,7 @@ describeServer("a role that can only connect", () => {
       [pipeline],
     );
     await strangerHolds("embp", "alone");
-    await startTestWorker(db, hashProvider(), { pollIntervalMs: 3_600_000, maxTokensPerDay: 1e9 });
+    await startTestWorker(db, hashProvider(), { maxTokensPerDay: 1e9 });
     await expectVectors(db, "leased", { 1: "text 1" });
   });
 
@@ -175,10 +169,9 @@ describeServer("a role that can only connect", () => {
             pipeline,
           ])
         ).rowCount === 1,
-      { timeoutMs: 20_000, what: "re-embedded rows and an index" },
+      { what: "re-embedded rows and an index" },
     );
     await waitFor(() => lines.some((line) => line.includes(`"pid":${pid},"role":"${role}"`)), {
-      timeoutMs: 15_000,
       what: "a log line that names the stranger",
     });
   });
@@ -219,7 +212,6 @@ describeServer("a role that can only connect", () => {
     const { log, lines } = recordingLog();
     await startTestWorker(db, hashProvider(), { log });
     await waitFor(() => lines.some((line) => line.includes(`"pid":${pid},"role":"${role}"`)), {
-      timeoutMs: 15_000,
       what: "a log line that names the stranger",
     });
     const env = { DATABASE_URL: db.url };

@@ -43,7 +43,7 @@ describeServer("watch --index hnsw", () => {
     ).toMatchObject({ code: 0 });
     expect(await state(name)).toBe("queued");
     await startTestWorker(db, hashProvider());
-    await waitFor(async () => (await state(name)) === "ready", { timeoutMs: 20_000, what: "the index" });
+    await waitFor(async () => (await state(name)) === "ready", { what: "the index" });
     const { rows } = await db.query<{ definition: string; pending: number }>(
       `select pg_get_indexdef(i.indexrelid) as definition,
          (select count(*)::int from ${name} where embedding is null) as pending

@@ -18,7 +18,7 @@ async function runWorker(database: Database): Promise<void> {
   await waitFor(
     async () =>
       (await database.query("select from docs where embedding_model = 'all-MiniLM-L6-v2'")).rowCount === 1,
-    { timeoutMs: 45_000, what: "the row's vector" },
+    { what: "the row's vector" },
   );
   worker.child.kill("SIGTERM");
   const { code, stderr } = await worker.exited;
@@ -43,7 +43,7 @@ async function perform(database: Database, command: string): Promise<void> {
   }
 }
 
-it("runs the documentation's commands, in their order", { timeout: 240_000 }, async () => {
+it("runs the documentation's commands, in their order", { timeout: 600_000 }, async () => {
   const database = await db.createDatabase();
   for (const command of RUN) {
     // The test's own database takes the place of the example's.

@@ -59,7 +59,7 @@ async function openElsewhere(dataDir: string): Promise<Other> {
       if (child.exitCode !== null) throw new Error(errors);
       return output.includes("\n") && output;
     },
-    { timeoutMs: 50_000, what: "the other process" },
+    { what: "the other process" },
   );
   return { child, ...(JSON.parse(line) as { owned: boolean; url: string }) };
 }

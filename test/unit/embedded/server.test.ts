@@ -108,10 +108,7 @@ it("the embedded server keeps a Parse and a Bind together that arrive separately
     }
     await new Promise((resolve) => setImmediate(resolve));
   }
-  await waitFor(() => sockets.every((s) => s.received().includes("SELECT 1")), {
-    timeoutMs: 5_000,
-    what: "answers",
-  });
+  await waitFor(() => sockets.every((s) => s.received().includes("SELECT 1")), { what: "answers" });
   expect(sockets.map((s) => /111|222/.exec(s.received())?.[0])).toEqual(["111", "222"]);
 });
 
@@ -147,7 +144,7 @@ it("the embedded server frees the session when a batch is cut off before its Syn
       message("H", ""),
     ]),
   );
-  await waitFor(() => raw.received().includes("BEGIN"), { timeoutMs: 5_000, what: "BEGIN" });
+  await waitFor(() => raw.received().includes("BEGIN"), { what: "BEGIN" });
   raw.socket.destroy();
   expect(await one(await client(), "select 1")).toBe(1);
 });
@@ -180,7 +177,7 @@ it("the embedded server delivers every notification, even after DISCARD ALL of a
   await a.query("unlisten *");
   await a.query("select pg_notify($1, $2)", ["embedd", "x".repeat(7_000)]);
   await psql("notify embedd, 'from psql'");
-  await waitFor(() => heard.length > 1, { timeoutMs: 5_000, what: "both notifications" });
+  await waitFor(() => heard.length > 1, { what: "both notifications" });
   expect(heard).toEqual([`embedd: ${"x".repeat(7_000)}`, "embedd: from psql"]);
 });
 
@@ -192,7 +189,7 @@ it("the embedded server delivers notifications only to clients that listen", asy
   await listening.query("listen embedd");
   await notifier.query("notify embedd, 'hello'");
   await deaf.query("select 1");
-  await waitFor(() => heard.length > 0, { timeoutMs: 5_000, what: "the notification" });
+  await waitFor(() => heard.length > 0, { what: "the notification" });
   expect(heard).toEqual(["listening: hello"]);
 });
 
@@ -247,7 +244,7 @@ async function rawClient(): Promise<RawClient> {
   const startup = Buffer.from("\0\0\0\0\0\x03\0\0user\0postgres\0database\0postgres\0\0");
   startup.writeInt32BE(startup.length, 0);
   socket.write(startup);
-  await waitFor(() => received.includes("Z\0\0\0\x05"), { timeoutMs: 10_000, what: "the start" });
+  await waitFor(() => received.includes("Z\0\0\0\x05"), { what: "the start" });
   return { socket, send: (bytes) => void socket.write(bytes), received: () => received };
 }
 

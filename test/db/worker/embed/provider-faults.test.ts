@@ -45,7 +45,6 @@ describe("a provider's fault", () => {
     await watchTable(db, { relation: "small" });
     await db.query("insert into big select i, 'big ' || i from generate_series(1, 100) i");
     await waitFor(async () => (await statusOf(big))?.waitReason === "503 from the API", {
-      timeoutMs: 10_000,
       what: "the fault in embedd.status",
     });
     await db.query("insert into small select i, 'small ' || i from generate_series(1, 100) i");
@@ -55,7 +54,6 @@ describe("a provider's fault", () => {
     out = false;
     await expectVectors(db, "big", texts("big"));
     await waitFor(async () => (await statusOf(big))?.waitReason === null, {
-      timeoutMs: 10_000,
       what: "the fault to go from embedd.status",
     });
   });
@@ -74,7 +72,7 @@ describe("a provider's fault", () => {
     await db.query("insert into storm select i, 'storm ' || i from generate_series(1, 5000) i");
     const worker = await startTestWorker(db, down, { log });
     const started = performance.now();
-    await waitFor(() => calls > 50, { timeoutMs: 50_000, what: "50 failed calls" });
+    await waitFor(() => calls > 50, { what: "50 failed calls" });
     await worker.stop();
     const seconds = (performance.now() - started) / 1_000;
     const failed = lines.filter((line) => line.includes("provider failed")).length;
@@ -105,18 +103,13 @@ describe("a text that a server can never embed", () => {
     await watchTable(db, { relation });
     await db.query(`insert into ${relation} select i, '${name} ' || i from generate_series(1, 300) i`);
     await waitFor(async () => (await count(`${relation} where embedding is not null`)) === 299, {
-      timeoutMs: 60_000,
       what: "the neighbors' vectors",
     });
-    await waitFor(async () => (await count("embedd.failures")) === 1, {
-      timeoutMs: 30_000,
-      what: "the charge",
-    });
+    await waitFor(async () => (await count("embedd.failures")) === 1, { what: "the charge" });
     const { rows } = await db.query<{ key: string; code: string }>("select key, code from embedd.failures");
     expect(rows).toMatchObject([{ code: "failed_input", key: expect.stringContaining("137") as unknown }]);
     await db.query(`insert into ${relation} values (1000, 'a fresh row')`);
     await waitFor(async () => (await count(`${relation} where id = 1000 and embedding is not null`)) === 1, {
-      timeoutMs: 30_000,
       what: "the fresh row's vector",
     });
     await db.query(
@@ -152,7 +145,7 @@ describe("a wrong answer", () => {
         const status = (await readStatus(db.pool)).find((s) => s.relation === "embedd.chunks");
         return message.test(status?.waitReason ?? "");
       },
-      { timeoutMs: 10_000, what: `the answer to be named like ${String(message)}` },
+      { what: `the answer to be named like ${String(message)}` },
     );
     await worker.stop();
     expect(await count("embedd.chunks where embedding is not null")).toBe(0);
@@ -176,10 +169,7 @@ describe("a wrong answer", () => {
       [name],
     );
     const worker = await startTestWorker(db, wrong);
-    await waitFor(async () => (await count("embedd.failures")) === 1, {
-      timeoutMs: 10_000,
-      what: "the charge",
-    });
+    await waitFor(async () => (await count("embedd.failures")) === 1, { what: "the charge" });
     await worker.idle();
     await worker.stop();
     expect((await db.query("select content from embedd.chunks where embedding is null")).rows).toEqual([

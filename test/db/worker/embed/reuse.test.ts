@@ -22,7 +22,7 @@ const startTestWorker: typeof startWorker = (database, provider, options) =>
 const pending = async (relation: string) =>
   (await db.query(`select from ${relation} where embedding is null`)).rowCount;
 const embedded = (relation: string) =>
-  waitFor(async () => (await pending(relation)) === 0, { timeoutMs: 20_000, what: `vectors of ${relation}` });
+  waitFor(async () => (await pending(relation)) === 0, { what: `vectors of ${relation}` });
 const vectors = async (relation: string) =>
   (await db.query(`select id, embedding::text, embedding_model from ${relation} order by id`)).rows;
 const clear = () => db.query("truncate embedd.vectors");
@@ -102,7 +102,7 @@ it("the vector cache stores no text, and separates models and dimensions", async
   expect(new Set(a.texts)).toEqual(new Set(["one text"]));
   // Cached while the row is written, so perhaps a moment later.
   const cached = () => db.query("select model, dimensions from embedd.vectors order by model");
-  await waitFor(async () => (await cached()).rowCount === 2, { timeoutMs: 5_000, what: "cached vectors" });
+  await waitFor(async () => (await cached()).rowCount === 2, { what: "cached vectors" });
   expect((await cached()).rows).toEqual([
     { model: "a", dimensions: 384 },
     { model: "b", dimensions: 3 },

@@ -36,7 +36,7 @@ describe("a row that cannot be embedded", () => {
       "insert into embedd.chunks (source, content) select 'a', case when i = 33 then 'poison' else 'good ' || i end from generate_series(1, 64) i",
     );
     await startTestWorker(db, picky(), { maxAttempts: 2, retryDelayMs: 10 });
-    await waitFor(async () => (await failures())[0]?.dead, { timeoutMs: 15_000, what: "the row to be dead" });
+    await waitFor(async () => (await failures())[0]?.dead, { what: "the row to be dead" });
     expect(await pending("a")).toBe(1);
     expect(await failures()).toEqual([
       { key: "33", attempts: 2, code: "refused_input", error: "input refused", dead: true },
@@ -45,7 +45,7 @@ describe("a row that cannot be embedded", () => {
       { dead: 1, pending: 0 },
     ]);
     await db.query("update embedd.chunks set content = 'antidote' where content = 'poison'");
-    await waitFor(async () => (await pending("a")) === 0, { timeoutMs: 10_000, what: "the repaired row" });
+    await waitFor(async () => (await pending("a")) === 0, { what: "the repaired row" });
     expect(await failures()).toEqual([]);
   });
 
@@ -56,10 +56,7 @@ describe("a row that cannot be embedded", () => {
       create trigger no_seven before update on embedd.chunks for each row execute function no_seven();
       insert into embedd.chunks (source, content) values ('b', 'six'), ('b', 'seven'), ('b', 'eight')`);
     await startTestWorker(db, hashProvider(), { maxAttempts: 1 });
-    await waitFor(async () => (await failures())[0]?.dead, {
-      timeoutMs: 10_000,
-      what: "the refused row to be dead",
-    });
+    await waitFor(async () => (await failures())[0]?.dead, { what: "the refused row to be dead" });
     expect(await pending("b")).toBe(1);
     // The server's message quotes the row, so it is not repeated.
     expect(await failures()).toMatchObject([
@@ -68,38 +65,28 @@ describe("a row that cannot be embedded", () => {
     await db.query(
       "drop trigger no_seven on embedd.chunks; update embedd.chunks set content = '7' where content = 'seven'",
     );
-    await waitFor(async () => (await pending("b")) === 0, {
-      timeoutMs: 10_000,
-      what: "the row after its trigger went",
-    });
+    await waitFor(async () => (await pending("b")) === 0, { what: "the row after its trigger went" });
   });
 
   it("loses its entry in embedd.failures when it is deleted", async () => {
     await db.query("insert into embedd.chunks (source, content) values ('c', 'poison')");
     await startTestWorker(db, picky(), { retryDelayMs: 10 });
-    await waitFor(async () => (await failures()).length === 1, { timeoutMs: 10_000, what: "the failure" });
+    await waitFor(async () => (await failures()).length === 1, { what: "the failure" });
     await db.query("delete from embedd.chunks where source = 'c'");
-    await waitFor(async () => (await failures()).length === 0, {
-      timeoutMs: 10_000,
-      what: "the failure to be forgotten",
-    });
+    await waitFor(async () => (await failures()).length === 0, { what: "the failure to be forgotten" });
   });
 
   it("loses its entry also when it is dead and then deleted or blanked, and other rows keep theirs", async () => {
     await db.query(`insert into embedd.chunks (source, position, content)
       values ('dead', 1, 'poison 1'), ('dead', 2, 'poison 2'), ('dead', 3, 'poison 3')`);
-    await startTestWorker(db, picky(), { maxAttempts: 1, pollIntervalMs: 3_600_000 });
+    await startTestWorker(db, picky(), { maxAttempts: 1 });
     await waitFor(async () => (await failures()).filter(({ dead }) => dead).length === 3, {
-      timeoutMs: 10_000,
       what: "three dead rows",
     });
     await db.query(`delete from embedd.chunks where source = 'dead' and position = 1;
       update embedd.chunks set content = ' ' where source = 'dead' and position = 2;
       insert into embedd.chunks (source, content) values ('dead', 'wakes the worker')`);
-    await waitFor(async () => (await failures()).length === 1, {
-      timeoutMs: 10_000,
-      what: "two failures to be forgotten",
-    });
+    await waitFor(async () => (await failures()).length === 1, { what: "two failures to be forgotten" });
     expect(await failures()).toMatchObject([{ code: "refused_input", dead: true }]);
     await db.query("delete from embedd.chunks where source = 'dead'; delete from embedd.failures");
   });
@@ -122,10 +109,7 @@ describe("a provider's fault", () => {
       "insert into embedd.chunks (source, content) select 'd', 'text ' || i from generate_series(1, 10) i",
     );
     await startTestWorker(db, flaky);
-    await waitFor(async () => (await pending("d")) === 0, {
-      timeoutMs: 10_000,
-      what: "the rows after the fault",
-    });
+    await waitFor(async () => (await pending("d")) === 0, { what: "the rows after the fault" });
     expect(await failures()).toEqual([]);
     expect(down).toBeLessThan(0);
   });

@@ -36,10 +36,7 @@ describe("while a row's text is being embedded", () => {
     expect(await held).toEqual(["old text"]);
     await db.query("update embedd.chunks set content = 'new text' where source = 'edit'");
     release();
-    const vector = await waitFor(() => vectorOf("edit"), {
-      timeoutMs: 10_000,
-      what: "the new text's vector",
-    });
+    const vector = await waitFor(() => vectorOf("edit"), { what: "the new text's vector" });
     expectVector(vector, "new text");
     const { rows } = await db.query<{ embedding: string }>("select embedding from seen");
     expect(rows).toHaveLength(1);
@@ -57,10 +54,9 @@ describe("while a row's text is being embedded", () => {
     expect(await held).toHaveLength(2);
     await db.query("delete from embedd.chunks where source = 'gone'");
     release();
-    await waitFor(() => vectorOf("stays"), { timeoutMs: 10_000, what: "the other row's vector" });
+    await waitFor(() => vectorOf("stays"), { what: "the other row's vector" });
     expect((await db.query("select from embedd.chunks where source = 'gone'")).rowCount).toBe(0);
     await waitFor(async () => (await db.query("select from embedd.leases")).rowCount === 0 || undefined, {
-      timeoutMs: 5_000,
       what: "the lease to go",
     });
   });
@@ -108,10 +104,10 @@ describe("while a row's text is being embedded", () => {
     const worker = await startTestWorker(db, stuck);
     await db.query("insert into embedd.chunks (source, content) values ('stuck', 'never ends')");
     await waitFor(async () => (await db.query("select from embedd.leases")).rowCount === 1 || undefined, {
-      timeoutMs: 5_000,
       what: "the claim",
     });
-    await worker.stop({ deadlineMs: 100 });
+    // An eighth is left to release the rows.
+    await worker.stop({ deadlineMs: 20_000 });
     expect(await vectorOf("stuck")).toBeUndefined();
     expect((await db.query("select from embedd.leases")).rowCount).toBe(0);
   });

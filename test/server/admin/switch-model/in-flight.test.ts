@@ -90,7 +90,7 @@ describeServer("a batch in flight across the swap", () => {
     await begin("again");
     const next = heldProvider(namedProvider("new", DIMENSIONS));
     const inFlight = next.hold();
-    const nextWorker = await startTestWorker(db, next.provider, { pollIntervalMs: 3_600_000 });
+    const nextWorker = await startTestWorker(db, next.provider);
     const texts = await inFlight;
     await run("again", { maxBehind: 20 });
     expect((await db.query("select from again where embedding is null")).rowCount).toBe(20);

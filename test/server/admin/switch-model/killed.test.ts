@@ -23,7 +23,7 @@ function untilFree(...more: string[]): Promise<CliExit> {
       const exit = await start(...more).exited;
       return exit.stderr.includes("has just been killed") ? undefined : exit;
     },
-    { timeoutMs: 20_000, what: "the killed command's connection to end" },
+    { what: "the killed command's connection to end" },
   );
 }
 
@@ -63,7 +63,7 @@ const whenWaiting = (pattern: string, event = "Lock") =>
           [pattern, event],
         )
       ).rowCount === 1,
-    { timeoutMs: 20_000, what: `${pattern} to wait` },
+    { what: `${pattern} to wait` },
   );
 
 const moments: Record<string, Moment> = {

@@ -11,7 +11,7 @@ import type { Database } from "../../../helpers/database.js";
 import { hashProvider, hashVector } from "../../../helpers/providers.js";
 import { waitFor } from "../../../helpers/wait.js";
 import { createRole, expectVectors } from "../../../helpers/watched-table.js";
-import { startTestWorker } from "../../../helpers/worker.js";
+import { WITHOUT_TIMERS, startTestWorker } from "../../../helpers/worker.js";
 
 const db = useDatabase();
 const columns = "embedding vector(384), embedding_model text";
@@ -42,7 +42,7 @@ const untilDead = (relation: string, count: number) =>
           [relation],
         )
       ).rowCount === count,
-    { timeoutMs: 20_000, what: "the unreadable rows to be dead" },
+    { what: "the unreadable rows to be dead" },
   );
 
 /** Too random to be compressed, so it is stored apart from its row. */
@@ -70,7 +70,6 @@ describeServer("a row that PostgreSQL cannot read", () => {
     const { rows: errors } = await db.query<{ error: string }>("select error from embedd.failures");
     expect(errors.map(({ error }) => error).join()).not.toContain("bad");
     await waitFor(async () => (await db.query("select from casts where embedding is null")).rowCount === 3, {
-      timeoutMs: 10_000,
       what: "the neighbors",
     });
     const { rows } = await db.query(
@@ -93,6 +92,7 @@ describeServer("a row that PostgreSQL cannot read", () => {
       select embedd.watch('guarded', '{body}'), embedd.grant_worker('${role}')`);
     await db.query("insert into guarded values (1, row('one')), (2, row('bad')), (3, row('three'))");
     const worker = await createWorker({
+      ...WITHOUT_TIMERS,
       databaseUrl: url,
       provider: hashProvider(),
       reuse: false,
@@ -160,7 +160,6 @@ describeServer("a row that PostgreSQL cannot read", () => {
     await startTestWorker(db, hashProvider());
     await expectVectors(db, "refused", { 1: "one", 2: null, 3: "three" });
     await waitFor(async () => (await failuresOf("refused"))[0]?.["unreadable"] === true, {
-      timeoutMs: 10_000,
       what: "the failure to be marked",
     });
     expect(await failuresOf("refused")).toMatchObject([{ key: "2", code: "XX001", unreadable: true }]);
@@ -174,7 +173,6 @@ describeServer("a row that PostgreSQL cannot read", () => {
       select embedd.watch('found', '{body}')`);
     const first = await startTestWorker(db, hashProvider({ model: "a" }));
     await waitFor(async () => (await db.query("select from found where embedding is null")).rowCount === 0, {
-      timeoutMs: 10_000,
       what: "the vectors",
     });
     await first.stop();
@@ -199,7 +197,7 @@ describeServer("a row that PostgreSQL cannot read", () => {
         (await db.query("select from found where embedding_model = 'b'")).rowCount === 2 &&
         (await db.query("select from embedd.pipelines where relation = 'found'::regclass and not reembed"))
           .rowCount === 1,
-      { timeoutMs: 20_000, what: "the other rows to be re-embedded" },
+      { what: "the other rows to be re-embedded" },
     );
     expect(await failuresOf("found")).toEqual([
       { key: "2", code: "XX001", dead: true, unreadable: true, stale: true },
@@ -215,16 +213,15 @@ describeServer("a row that PostgreSQL cannot read", () => {
     await startTestWorker(db, hashProvider());
     await waitFor(
       async () => (await db.query("select from huge where id > 1 and embedding is null")).rowCount === 0,
-      { timeoutMs: 30_000, what: "the neighbors" },
+      { what: "the neighbors" },
     );
     await db.query("insert into huge values (4, 'four')");
     await waitFor(async () => (await db.query("select from huge where embedding is null")).rowCount === 0, {
-      timeoutMs: 60_000,
       what: "all rows, because a text is hashed in its own size",
     });
     expect(await failuresOf("huge")).toEqual([]);
     await db.query("drop table huge");
-  }, 120_000);
+  }, 300_000);
 
   it("because of bytes that are no UTF-8 is charged alone, and an edit makes it claimable at once", async () => {
     const ascii = await db.createDatabase("SQL_ASCII");
@@ -234,6 +231,7 @@ describeServer("a row that PostgreSQL cannot read", () => {
       select embedd.watch('bytes', '{body}');
       insert into bytes values (1, 'one'), (2, E'broken \\xff'), (3, 'three'), (4, repeat('\u00fc', 20)), (5, 'fr\u00fch')`);
     const worker = await createWorker({
+      ...WITHOUT_TIMERS,
       databaseUrl: ascii.url,
       provider: hashProvider(),
       reuse: false,
@@ -244,10 +242,7 @@ describeServer("a row that PostgreSQL cannot read", () => {
     const others = { 1: "one", 3: "three", 4: "\u00fc".repeat(10), 5: "fr\u00fch" };
     try {
       await expectVectors(ascii, "bytes", { ...others, 2: null });
-      await waitFor(async () => (await failuresOf("bytes", ascii)).length === 1, {
-        timeoutMs: 10_000,
-        what: "the failure",
-      });
+      await waitFor(async () => (await failuresOf("bytes", ascii)).length === 1, { what: "the failure" });
       expect(await failuresOf("bytes", ascii)).toEqual([
         { key: "2", code: "22021", dead: true, unreadable: true, stale: false },
       ]);
@@ -277,16 +272,19 @@ describeServer("a row that PostgreSQL cannot read", () => {
               [model],
             )
           ).rowCount === count,
-        { timeoutMs: 15_000, what: `the vectors of ${model}` },
+        { what: `the vectors of ${model}` },
       );
-    const options = { databaseUrl: ascii.url, reuse: false, maxAttempts: 1, takeoverMs: 0 };
+    const options = {
+      ...WITHOUT_TIMERS,
+      databaseUrl: ascii.url,
+      reuse: false,
+      maxAttempts: 1,
+      takeoverMs: 0,
+    };
     const first = await createWorker({ ...options, provider: hashProvider({ model: "a" }) });
     try {
       await done("a", 6);
-      await waitFor(async () => (await failuresOf("keyed", ascii)).length === 1, {
-        timeoutMs: 10_000,
-        what: "the failure",
-      });
+      await waitFor(async () => (await failuresOf("keyed", ascii)).length === 1, { what: "the failure" });
       expect(await failuresOf("keyed", ascii)).toMatchObject([{ key: "\\x63ff", code: "22021", dead: true }]);
       await ascii.query("update keyed set body = 'mended' where body = E'\\xff'");
       await done("a", 7);
@@ -301,6 +299,10 @@ describeServer("a row that PostgreSQL cannot read", () => {
         "update embedd.pipelines set reembed = true where relation <> 'embedd.chunks'::regclass",
       );
       await done("b", 7);
+      await waitFor(
+        async () => (await ascii.query("select from embedd.pipelines where reembed")).rowCount === 0,
+        { what: "the end of the re-embedding" },
+      );
       provider.texts.length = 0;
       await ascii.query(
         "select embedd.resolve_gap(id, 'refresh') from embedd.pipelines where relation <> 'embedd.chunks'::regclass",
@@ -309,7 +311,7 @@ describeServer("a row that PostgreSQL cannot read", () => {
         async () =>
           (await ascii.query("select from embedd.pipelines where refresh_started_at is not null"))
             .rowCount === 0,
-        { timeoutMs: 20_000, what: "the refresh" },
+        { what: "the refresh" },
       );
       expect([...provider.texts].sort()).toEqual(["five", "four", "mended", "one", "one", "two", "two"]);
     } finally {

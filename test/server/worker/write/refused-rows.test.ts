@@ -68,17 +68,17 @@ describeServer("a table with many bad rows", () => {
     const maxConnections = 5;
     const worker = await startTestWorker(db, hashProvider(), { maxConnections });
     const failures = async () => (await db.query("select from embedd.failures")).rowCount === ROWS;
-    await waitFor(failures, { timeoutMs: 50_000, what: "every bad row to be charged" });
+    await waitFor(failures, { what: "every bad row to be charged" });
     await worker.stop();
     expect(await counted()).toBeLessThanOrEqual(maxConnections);
   });
 
   it("does not keep a worker that stops from releasing its leases", async () => {
-    await db.query(refusing("perform nextval('counted'), pg_sleep(0.1);"));
-    const worker = await startTestWorker(db, hashProvider(), { leaseMs: 600_000 });
-    await waitFor(async () => (await counted()) > 0, { timeoutMs: 20_000, what: "the first refusal" });
-    // Isolating every row would take longer: two statements per row, each at least 0.1 s.
-    await worker.stop({ deadlineMs: 5_000 });
+    await db.query(refusing("perform nextval('counted'), pg_sleep(1);"));
+    const worker = await startTestWorker(db, hashProvider());
+    await waitFor(async () => (await counted()) > 0, { what: "the first refusal" });
+    // Isolating every row would take longer: two statements per row, each at least 1 s.
+    await worker.stop({ deadlineMs: 60_000 });
     expect((await db.query("select from embedd.leases")).rowCount).toBe(0);
   });
 });

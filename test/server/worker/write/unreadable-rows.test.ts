@@ -190,7 +190,6 @@ describeServer("a row that PostgreSQL cannot read", () => {
     const worker = await startTestWorker(db, hashProvider({ model: "a" }), { maxAttempts: 1 });
     const dead = () =>
       waitFor(async () => (await db.query("select from embedd.failures where dead")).rowCount === 1, {
-        timeoutMs: 20_000,
         what: "the unreadable row to be dead",
       });
     await dead();
@@ -236,7 +235,7 @@ describeServer("a long text of white space alone", () => {
     await worker.idle();
     expect(await status(db)).toEqual({ pending: 0, blank: 2, failed: 0, dead: 0, done: 1 });
     await db.query("update spaces set body = 'x' || body where id = 1");
-    await waitFor(async () => (await status(db))?.["done"] === 2, { timeoutMs: 10_000, what: "the vector" });
+    await waitFor(async () => (await status(db))?.["done"] === 2, { what: "the vector" });
     expect(await status(db)).toEqual({ pending: 0, blank: 1, failed: 0, dead: 0, done: 2 });
   });
 });

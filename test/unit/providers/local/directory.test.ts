@@ -16,7 +16,7 @@ beforeAll(async () => {
 afterAll(() => rm(root, { recursive: true }));
 
 describe("a directory in the Hugging Face layout", () => {
-  it("with a plain ONNX file gives the vectors of the built graph", { timeout: 60_000 }, async () => {
+  it("with a plain ONNX file gives the vectors of the built graph", async () => {
     const directory = join(root, "all-MiniLM-L6-v2");
     await writePlainModel(directory);
     const [built, plain] = await Promise.all([

@@ -1,5 +1,4 @@
 import { execFile } from "node:child_process";
-import { monitorEventLoopDelay } from "node:perf_hooks";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createLocalProvider } from "#embedd/providers/local/index.js";
@@ -97,11 +96,13 @@ describe("a 10 MB text", () => {
     ["punctuation", "!".repeat(TEN_MB)],
     ["Chinese", "漢".repeat(TEN_MB / 3)],
     ["combining marks", "\u0301".repeat(TEN_MB / 2)],
-  ])("of %s takes a few seconds at most, and little memory", async (_, text) => {
+  ])("of %s takes a few seconds of processor time at most, and little memory", async (_, text) => {
     const before = process.memoryUsage().rss;
-    const startedAt = performance.now();
+    const cpu = process.cpuUsage();
     await embedOne(text);
-    expect(performance.now() - startedAt).toBeLessThan(5000);
+    // By processor time, since a busy machine stops any process now and then.
+    const { user, system } = process.cpuUsage(cpu);
+    expect((user + system) / 1e6).toBeLessThan(5);
     expect(process.memoryUsage().rss - before).toBeLessThan(200_000_000);
   });
 });
@@ -135,12 +136,10 @@ describe("a call", () => {
   const many = Array.from({ length: 64 }, (_, i) => `${i} ${"some more words ".repeat(40)}`);
 
   it("leaves the main loop free", async () => {
-    const delay = monitorEventLoopDelay({ resolution: 5 });
-    delay.enable();
+    const before = performance.eventLoopUtilization();
     await provider.embed(many);
-    delay.disable();
-    // A batch takes seconds; what would show here is inference on the main thread.
-    expect(delay.percentile(90) / 1e6).toBeLessThan(100);
+    // Inference on the main thread would take nearly all of the time, on a busy machine too.
+    expect(performance.eventLoopUtilization(before).utilization).toBeLessThan(0.3);
   });
 
   it("rejects soon after an abort, with its reason, and the next call works", async () => {
@@ -155,9 +154,11 @@ describe("a call", () => {
     const abortedAt = performance.now();
     controller.abort(reason);
     await expect(call).rejects.toBe(reason);
-    expect(performance.now() - abortedAt).toBeLessThan(1_000);
+    const rejectedMs = performance.now() - abortedAt;
     await expect(slow.embed(["x"], { signal: controller.signal })).rejects.toBe(reason);
     await expect(slow.embed(["x"])).resolves.toHaveLength(1);
+    // The next call waits for the session, which cannot be interrupted.
+    expect(rejectedMs).toBeLessThan((performance.now() - abortedAt) / 2);
     await slow.close();
   });
 

@@ -77,17 +77,19 @@ describe("the limiter", () => {
       new Headers({
         "x-ratelimit-limit-tokens": "1000",
         "x-ratelimit-remaining-tokens": "250",
-        "x-ratelimit-reset-tokens": "300ms",
+        "x-ratelimit-reset-tokens": "15s",
       }),
     );
     first.release();
     const began = performance.now();
-    const slots = [await limiter.acquire(100, signal), await limiter.acquire(100, signal)];
-    expect(performance.now() - began).toBeLessThan(150);
-    // 50 are missing of 1,000 in 300 ms.
-    slots.push(await limiter.acquire(100, signal));
-    expect(performance.now() - began).toBeGreaterThan(10);
-    for (const slot of slots) slot.release();
+    const three = Array.from({ length: 3 }, () => limiter.acquire(100, signal));
+    let acquired = 0;
+    for (const slot of three) slot.then(() => acquired++).catch(() => undefined);
+    await settled(Promise.all(three));
+    expect(acquired, "at once").toBe(2);
+    for (const slot of await Promise.all(three)) slot.release();
+    // 50 are missing of 1,000 in 15 s.
+    expect(performance.now() - began).toBeGreaterThan(700);
   });
 
   it("does not overdraw it when a whole burst gets the same answer", async () => {
@@ -164,11 +166,11 @@ describe("the limiter", () => {
   });
 });
 
-describe("a server that takes 200 ms a request", () => {
+describe("a server that takes a second a request", () => {
   it("is kept busy with as many requests as may be in flight", async () => {
-    const [batch, inFlight, rounds] = [64, 4, 10];
+    const [batch, inFlight, rounds] = [64, 4, 5];
     const { provider, server } = await start(
-      { latencyMs: 200 },
+      { latencyMs: 1_000 },
       { concurrency: inFlight, requestInputs: batch },
     );
     const texts = numbered(batch * inFlight * rounds);
@@ -178,6 +180,6 @@ describe("a server that takes 200 ms a request", () => {
     expect(server.maxInFlight).toBe(inFlight);
     expect(server.requests).toHaveLength(inFlight * rounds);
     // `npm run bench -- --only api` asks for 0.95; here other tests run on the same processors.
-    expect(rate / ((batch * inFlight) / 0.2)).toBeGreaterThan(0.4);
+    expect(rate / ((batch * inFlight) / 1)).toBeGreaterThan(0.4);
   });
 });

@@ -106,15 +106,20 @@ describe("512 texts of 64,000 characters", () => {
       .countTokens(Array.from({ length: 512 }, (_, i) => kinds[i % kinds.length] ?? ""))
       .finally(() => (done = true));
     // By processor time, since a busy machine stops any process now and then.
+    let longTurns = 0;
     let longestMs = 0;
     while (!done) {
       const before = process.cpuUsage();
       await new Promise((resolve) => setImmediate(resolve));
       const { user, system } = process.cpuUsage(before);
-      longestMs = Math.max(longestMs, (user + system) / 1_000);
+      const ms = (user + system) / 1_000;
+      longestMs = Math.max(longestMs, ms);
+      if (ms > 50) longTurns++;
     }
     expect(await counting).toHaveLength(512);
-    expect(longestMs).toBeLessThan(50);
+    // A garbage collection takes a turn now and then. Texts that are not sliced take one each.
+    expect(longTurns).toBeLessThan(20);
+    expect(longestMs).toBeLessThan(2_000);
   });
 });
 
