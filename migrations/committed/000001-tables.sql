@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:e6b5d63d64e693c8ff12c55e14fa620615963c78
+--! Hash: sha1:2bb1ade7a502ad6fca5ce4834ace4835409d53d8
 --! Message: tables
 
 -- Tables. embedd keeps its state here and writes only vectors and model names to a user's table: an UPDATE there
@@ -228,12 +228,15 @@ create table embedd.grants (
   grantee regrole not null,
   privilege text not null check (privilege in ('USAGE', 'SELECT', 'UPDATE')),
   object_name text not null,
+  object_number bigint not null,
   -- A publication for all tables refuses DELETE on a table without a key.
   primary key (pipeline_id, grantee, privilege, object_name)
 );
 comment on table embedd.grants is
   'The privileges that embedd granted on users'' tables and schemas, so that unwatch revokes exactly those.';
 comment on column embedd.grants.object_name is 'A column; for USAGE, the schema.';
+comment on column embedd.grants.object_number is
+  'The number of the column; for USAGE, the OID of the schema. It survives a rename, the name survives a restored dump.';
 
 create table embedd.shared_grants (
   grantee regrole not null,

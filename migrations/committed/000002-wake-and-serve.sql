@@ -1,5 +1,5 @@
---! Previous: sha1:e6b5d63d64e693c8ff12c55e14fa620615963c78
---! Hash: sha1:6918c6dcdbbe1bed8a39c337fc0c9cdf86a5e010
+--! Previous: sha1:2bb1ade7a502ad6fca5ce4834ace4835409d53d8
+--! Hash: sha1:4a3ce4d1e1abff7b30af39581382f90d920986e9
 --! Message: wake and serve
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:6918c6dcdbbe1bed8a39c337fc0c9cdf86a5e010
---! Hash: sha1:39d241fc0b88f0964e837bbe1b04084e4c330fe0
+--! Previous: sha1:4a3ce4d1e1abff7b30af39581382f90d920986e9
+--! Hash: sha1:67783efa1b1926039d62602320ff1d999c3379f7
 --! Message: shape
 
 set local search_path = pg_catalog, pg_temp;
@@ -426,6 +426,12 @@ begin
       and (p.relation_schema is null or (p.relation_schema, p.relation_name) = (n.nspname::text, c.relname::text))
   loop
     update embedd.pipelines p set relation = p.relation where p.id = pipeline.id;
+    update embedd.grants g
+    set object_number = coalesce(
+      case when g.privilege = 'USAGE' then (select n.oid::bigint from pg_namespace n where n.nspname = g.object_name)
+        else (select a.attnum::bigint from pg_attribute a where a.attrelid = pipeline.relation and a.attname = g.object_name) end,
+      g.object_number)
+    where g.pipeline_id = pipeline.id;
   end loop;
   for pipeline in
     select p.*

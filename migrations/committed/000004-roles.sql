@@ -1,5 +1,5 @@
---! Previous: sha1:39d241fc0b88f0964e837bbe1b04084e4c330fe0
---! Hash: sha1:6858f03dc8e66dc9e2b05ea94ad259ca952db860
+--! Previous: sha1:67783efa1b1926039d62602320ff1d999c3379f7
+--! Hash: sha1:5c12d600a9a5536dd2ef8663f2ee8a22cf2b98fd
 --! Message: roles
 
 set local search_path = pg_catalog, pg_temp;
@@ -268,7 +268,11 @@ begin
       execute format('grant %s%s on %s %s to %s',
         needed.privilege, coalesce(' (' || needed.columns || ')', ''), needed.kind, needed.name, role);
       insert into embedd.grants
-      values (pipeline.id, role, needed.privilege, (parse_ident(coalesce(needed.columns, needed.name)))[1])
+      select pipeline.id, role, needed.privilege, own.name,
+        case when needed.kind = 'table'
+          then (select a.attnum::bigint from pg_attribute a where a.attrelid = pipeline.relation and a.attname = own.name)
+          else schema_id::bigint end
+      from (select (parse_ident(coalesce(needed.columns, needed.name)))[1]) as own (name)
       on conflict do nothing;
     else
       perform embedd.give(role, needed.kind, needed.object, needed.name, needed.columns, needed.privilege);
@@ -278,32 +282,56 @@ end $$;
 comment on function embedd.grant_pipeline(embedd.pipelines, regrole) is
   'Grants what a worker needs on one table, and records it in embedd.grants or embedd.shared_grants.';
 
+create function embedd.granted_object(given embedd.grants, out name text, out granted boolean)
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select
+    case when given.privilege = 'USAGE' then format('schema %I', n.nspname)
+      else format('(%I) on %I.%I', a.attname, n.nspname, c.relname) end,
+    exists (
+      select from aclexplode(case when given.privilege = 'USAGE' then n.nspacl else a.attacl end) as acl
+      where acl.grantee = given.grantee and acl.privilege_type = given.privilege)
+  from embedd.pipelines p
+  cross join lateral (
+    select p.relation_identity is not distinct from embedd.table_identity(p.relation) as here) as numbers
+  left join pg_class c on c.oid = p.relation
+  left join pg_attribute a on given.privilege <> 'USAGE' and a.attrelid = c.oid and not a.attisdropped
+    and case when numbers.here then a.attnum = given.object_number else a.attname = given.object_name end
+  join pg_namespace n on case
+    when given.privilege <> 'USAGE' then n.oid = c.relnamespace
+    when numbers.here then n.oid = given.object_number
+    else n.nspname = given.object_name end
+  where p.id = given.pipeline_id
+    and exists (select from pg_roles r where r.oid = given.grantee)
+    and (given.privilege = 'USAGE' or a.attnum is not null)
+$$;
+comment on function embedd.granted_object(embedd.grants) is
+  'The present name of what a privilege was granted on, and whether the role still has it by name; no row if it is gone.';
+
 -- The table, the column, the schema or the role may be gone; PostgreSQL has then revoked the privilege.
-create function embedd.undo_grant(given embedd.grants) returns void
+create function embedd.undo_grant(given embedd.grants) returns text
 language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 declare
-  statement text;
+  object record;
 begin
-  if given.privilege = 'USAGE' then
-    select format('revoke usage on schema %I from %I', n.nspname, r.rolname) into statement
-    from pg_namespace n, pg_roles r
-    where n.nspname = given.object_name and r.oid = given.grantee;
-  else
-    select format('revoke %s (%I) on %I.%I from %I', given.privilege, a.attname, n.nspname, c.relname, r.rolname)
-    into statement
-    from embedd.pipelines p
-    join pg_class c on c.oid = p.relation
-    join pg_namespace n on n.oid = c.relnamespace
-    join pg_attribute a on a.attrelid = c.oid and a.attname = given.object_name and not a.attisdropped
-    join pg_roles r on r.oid = given.grantee
-    where p.id = given.pipeline_id;
+  select * into object from embedd.granted_object(given);
+  if object.granted is not true then
+    return null;
   end if;
-  if statement is not null then
-    execute statement;
-  end if;
+  begin
+    execute format('revoke %s %s %s from %s',
+      given.privilege, case when given.privilege = 'USAGE' then 'on' else '' end, object.name, given.grantee);
+  exception when insufficient_privilege then
+    null;
+  end;
+  return (
+    select format('%s %s', given.privilege, left_over.name)
+    from embedd.granted_object(given) left_over
+    where left_over.granted);
 end $$;
-comment on function embedd.undo_grant(embedd.grants) is 'Revokes one privilege that embedd granted.';
+comment on function embedd.undo_grant(embedd.grants) is
+  'Revokes one privilege that embedd granted. Returns the privilege if the current role may not revoke it.';
 
 create function embedd.revoke_pipeline(pipeline embedd.pipelines) returns void
 language plpgsql
@@ -323,11 +351,11 @@ begin
       from embedd.pipelines p
       join pg_class c on c.oid = p.relation
       join pg_namespace n on n.oid = c.relnamespace
-      where n.nspname = given.object_name and p.id <> pipeline.id
+      where n.oid = given.object_number and p.id <> pipeline.id
       limit 1;
       if heir is not null then
         insert into embedd.grants
-        values (heir, given.grantee, 'USAGE', given.object_name)
+        values (heir, given.grantee, 'USAGE', given.object_name, given.object_number)
         on conflict do nothing;
         continue;
       end if;
@@ -373,27 +401,43 @@ comment on function embedd.grant_worker is
   'Lets a role run the worker, for all present and future pipelines: '
   'SELECT on the key, content, embedding and model columns, xmin and ctid; UPDATE on the embedding and model columns.';
 
-create function embedd.revoke_worker(role text) returns void
+create function embedd.revoke_worker(role text) returns setof text
 language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 declare
   target constant regrole := embedd.resolve_role(role, 'select rolname from pg_roles;');
   given embedd.grants;
+  own record;
+  kept text;
 begin
   for given in
-    delete from embedd.grants g
+    select * from embedd.grants g
     where g.grantee = target
-    returning *
+    for update
   loop
-    perform embedd.undo_grant(given);
+    kept := embedd.undo_grant(given);
+    if kept is null then
+      delete from embedd.grants g
+      where g = given;
+    else
+      return next kept;
+    end if;
   end loop;
-  execute format('revoke all on all tables in schema embedd from %s', target);
-  execute format('revoke all on all sequences in schema embedd from %s', target);
-  execute format('revoke all on all routines in schema embedd from %s', target);
-  execute format('revoke all on schema embedd from %s', target);
+  for own in
+    select n.kind, n.name, n.columns, n.privilege from embedd.role_privileges('worker') n
+    union
+    select n.kind, n.name, n.columns, n.privilege from embedd.role_privileges('owner') n
+  loop
+    if own.name like 'embedd.%' or own.name = 'embedd' then
+      execute format('revoke %s%s on %s %s from %s',
+        own.privilege, coalesce(' (' || own.columns || ')', ''), own.kind, own.name, target);
+    end if;
+  end loop;
   perform embedd.take_back_unneeded();
 end $$;
-comment on function embedd.revoke_worker is 'Revokes what embedd.grant_worker granted.';
+comment on function embedd.revoke_worker is
+  'Revokes what embedd.grant_worker and embedd.grant_owner granted, and nothing else. Returns the privileges on tables and '
+  'schemas that the current role may not revoke.';
 
 create function embedd.grant_owner(role text) returns void
 language plpgsql

@@ -1,5 +1,5 @@
---! Previous: sha1:6858f03dc8e66dc9e2b05ea94ad259ca952db860
---! Hash: sha1:56923ce96591f14b10723a1a0c1ec10aed80fb93
+--! Previous: sha1:5c12d600a9a5536dd2ef8663f2ee8a22cf2b98fd
+--! Hash: sha1:3762e3baa26df7b5233f60aa0706fa09cfeee341
 --! Message: watch
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:56923ce96591f14b10723a1a0c1ec10aed80fb93
---! Hash: sha1:7a23781512d4aca1eb1c7f14f013cc70d2d9bdcb
+--! Previous: sha1:3762e3baa26df7b5233f60aa0706fa09cfeee341
+--! Hash: sha1:8feb06bf64ef8ac89caebf13d80150a3317e61de
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;

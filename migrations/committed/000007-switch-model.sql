@@ -1,5 +1,5 @@
---! Previous: sha1:7a23781512d4aca1eb1c7f14f013cc70d2d9bdcb
---! Hash: sha1:b74ff2528c26e5f656d369cd5c46b036c73b9d13
+--! Previous: sha1:8feb06bf64ef8ac89caebf13d80150a3317e61de
+--! Hash: sha1:b2171ff85c2cedd8e1534ce664d2f3859ab3b783
 --! Message: switch model
 
 set local search_path = pg_catalog, pg_temp;

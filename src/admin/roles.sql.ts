@@ -12,7 +12,13 @@ export async function grantOwner(client: ClientBase, role: string): Promise<void
   await retryDeadlock(() => callSchema(() => client.query("select embedd.grant_owner($1)", [role])));
 }
 
-/** Revokes what `grantWorker` and `grantOwner` granted. */
-export async function revokeWorker(client: ClientBase, role: string): Promise<void> {
-  await retryDeadlock(() => callSchema(() => client.query("select embedd.revoke_worker($1)", [role])));
+/**
+ * Revokes what `grantWorker` and `grantOwner` granted.
+ * @returns the privileges on tables and schemas that the client's role may not revoke
+ */
+export async function revokeWorker(client: ClientBase, role: string): Promise<string[]> {
+  const { rows } = await retryDeadlock(() =>
+    callSchema(() => client.query<{ kept: string }>("select embedd.revoke_worker($1) as kept", [role])),
+  );
+  return rows.map(({ kept }) => kept);
 }

@@ -1,6 +1,8 @@
 import type { Command } from "commander";
 import { grantOwner, grantWorker, revokeWorker } from "../admin/roles.sql.js";
+import { shellWord } from "../shell-word.js";
 import { withOwner } from "./context.js";
+import { EXIT } from "./exit.js";
 
 export function addGrant(program: Command): void {
   program
@@ -13,9 +15,21 @@ export function addGrant(program: Command): void {
       const { owner = false, revoke = false } = flags;
       const give = owner ? grantOwner : grantWorker;
       await withOwner(command, async (client) => {
-        await (revoke ? revokeWorker : give)(client, role);
         const what = owner ? "watch its tables" : "run the worker";
-        process.stdout.write(`${role} can ${revoke ? "no longer" : "now"} ${what}\n`);
+        if (!revoke) {
+          await give(client, role);
+          process.stdout.write(`${role} can now ${what}\n`);
+          return;
+        }
+        const kept = await revokeWorker(client, role);
+        process.stdout.write(`${role} can no longer ${what}\n`);
+        if (kept.length === 0) return;
+        process.stderr.write(`${role} keeps what you may not revoke:\n`);
+        for (const privilege of kept) process.stderr.write(`  ${privilege}\n`);
+        process.stderr.write(
+          `try: embedd grant ${shellWord(role)} --revoke  # as the tables' owner or a superuser\n`,
+        );
+        process.exitCode = EXIT.no;
       });
     });
 }
