@@ -1,5 +1,5 @@
 --! Previous: sha1:5c12d600a9a5536dd2ef8663f2ee8a22cf2b98fd
---! Hash: sha1:3762e3baa26df7b5233f60aa0706fa09cfeee341
+--! Hash: sha1:92c927a731a4e6e40b8174544038074a6978b940
 --! Message: watch
 
 set local search_path = pg_catalog, pg_temp;
@@ -527,7 +527,7 @@ begin
   where p.relation = target and p.embedding_column = watch.embedding_column;
   if found and not embedd.pipeline_is_whole(watched) then
     -- Its columns were renamed or dropped, and this call gives the new ones.
-    perform embedd.unwatch(relation, embedding_column);
+    perform embedd.unwatch(target::text, embedding_column);
   elsif found then
     if (content_columns, template) is not distinct from (watched.content_columns, watched.template)
        or model_name_column <> watched.model_column

@@ -1,5 +1,5 @@
---! Previous: sha1:3762e3baa26df7b5233f60aa0706fa09cfeee341
---! Hash: sha1:8feb06bf64ef8ac89caebf13d80150a3317e61de
+--! Previous: sha1:92c927a731a4e6e40b8174544038074a6978b940
+--! Hash: sha1:704a447ee51b0772cd3f032fd1fb0a40df9a2a53
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;

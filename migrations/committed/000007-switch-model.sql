@@ -1,5 +1,5 @@
---! Previous: sha1:8feb06bf64ef8ac89caebf13d80150a3317e61de
---! Hash: sha1:b2171ff85c2cedd8e1534ce664d2f3859ab3b783
+--! Previous: sha1:704a447ee51b0772cd3f032fd1fb0a40df9a2a53
+--! Hash: sha1:9c18f0b995515d270a35a059b15ed806a62dcf10
 --! Message: switch model
 
 set local search_path = pg_catalog, pg_temp;
