@@ -33,7 +33,7 @@ export const ERROR_CODES = {
   database_unavailable: { kind: "database", meaning: "The database server refuses connections for now: it starts, stops, or has none left.", fix: "Wait, or raise max_connections." },
   database_unreachable: { kind: "database", meaning: "No PostgreSQL server answers at the address.", fix: "Start the server, or correct DATABASE_URL." },
   dead_rows: { kind: "configuration", meaning: "Some rows could not be embedded with the new model and would lose their vector in the swap.", fix: "Run `embedd failures --dead`, then `embedd retry` or `embedd switch-model … --force`." },
-  dependents: { kind: "configuration", meaning: "Views or other objects depend on the old columns and would keep using them after the swap.", fix: "Drop them, and create them again after the switch." },
+  dependents: { kind: "configuration", meaning: "Views or other objects depend on columns that a switch would replace, or on the schema that uninstall would drop.", fix: "Drop them, and create them again after the switch; `embedd uninstall --cascade` drops them." },
   dimensions: { kind: "configuration", meaning: "The model cannot produce the requested number of dimensions.", fix: "Unset EMBEDD_DIMENSIONS, or choose another EMBEDD_MODEL." },
   embedded_start: { kind: "configuration", meaning: "Embedded PostgreSQL does not start in its directory.", fix: "Move the directory away, or choose another with EMBEDD_DATA_DIR." },
   embedding_type: { kind: "configuration", meaning: "The embedding column is neither vector(n) nor halfvec(n).", fix: "Add a column of type vector(n), and name it with --embedding." },

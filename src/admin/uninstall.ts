@@ -10,6 +10,7 @@ import {
   countChunks,
   dropSchema,
   dropStrays,
+  foreignDependents,
   limitUninstall,
   revokeWorkers,
   watchedTables,
@@ -22,12 +23,18 @@ import { dropPipelines } from "./watch.sql.js";
  * @param client of the tables' owner, outside a transaction
  * @param dropColumns also drop the embedding and model columns; otherwise the vectors stay
  * @param dropChunks drop embedd.chunks even if it holds rows
+ * @param cascade also drop what others built on embedd's objects, or put into its schema
  * @returns the tables that were watched
- * @throws EmbeddError with code `chunks_left` if embedd.chunks holds rows and `dropChunks` is false
+ * @throws EmbeddError with code `chunks_left` if embedd.chunks holds rows and `dropChunks` is false; `dependents` if others
+ *   built something on embedd's objects and `cascade` is false
  */
 export async function uninstall(
   client: ClientBase,
-  { dropColumns, dropChunks }: { dropColumns: boolean; dropChunks: boolean },
+  {
+    dropColumns,
+    dropChunks,
+    cascade = false,
+  }: { dropColumns: boolean; dropChunks: boolean; cascade?: boolean },
 ): Promise<string[]> {
   const remove = async (): Promise<string[]> => {
     await limitUninstall(client);
@@ -43,10 +50,22 @@ export async function uninstall(
     const tables = await watchedTables(client);
     for (const table of tables) await dropPipelines(client, table, { embedding: undefined, dropColumns });
     await dropStrays(client);
+    const migrations = await committedMigrations();
+    const others = await foreignDependents(
+      client,
+      migrations.flatMap(({ body }) => ownNames(body)),
+    );
+    if (others.length > 0 && !cascade) {
+      throw configurationError(
+        "dependents",
+        `these would be dropped with the schema, and embedd did not make them: ${others.join(", ")}`,
+        "embedd uninstall --cascade  # drops them too",
+      );
+    }
     await dropSchema(client);
     await dropBookkeeping(
       client,
-      (await committedMigrations()).map(({ hash }) => hash),
+      migrations.map(({ hash }) => hash),
     );
     return tables;
   };
@@ -54,4 +73,10 @@ export async function uninstall(
   return withoutTimeLimits(client, () =>
     retryDeadlock(() => callSchema(() => inClientTransaction(client, remove))),
   );
+}
+
+/** The relations and functions that a migration creates in embedd's schema. */
+function ownNames(migration: string): string[] {
+  const created = /create (?:unlogged )?(?:table|view|sequence|function) embedd\.(\w+)/g;
+  return [...migration.matchAll(created)].map(([, name = ""]) => name);
 }
