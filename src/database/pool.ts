@@ -56,7 +56,7 @@ where ${OWN_SESSION}`;
 
 /**
  * SQL: the role's own search path holds until the transaction ends; never NULL. A statement's names have been resolved
- * before, so this is for what it calls: users' triggers, which may rely on their path.
+ * before, so this is for what it calls: users' triggers and casts, which may rely on their path.
  */
 export const usersSearchPath = `set_config('search_path',
       coalesce(current_setting('embedd.search_path', true), current_setting('search_path')), true)`;

@@ -12,6 +12,7 @@ import {
 import { parameters } from "../../database/parameters.js";
 import type { Statement } from "../../database/parameters.js";
 import type { Pipeline, WorkKind } from "../../database/pipeline.js";
+import { usersSearchPath } from "../../database/pool.js";
 import { runStatement } from "../../database/transaction.js";
 import { WHITE_SPACE } from "../rows.js";
 import type { ClaimedRow, LeasedKey, RefusedRow } from "../rows.js";
@@ -80,6 +81,7 @@ cross join lateral (
   ${kind === "stale" ? `where ${pipeline.hasText}` : ""}
 ) as r
 where ${p.model}::text is not null
+  and (select ${usersSearchPath}) is not null
   and ${shapeIsCurrent(pipeline, p.pipeline)}
 order by u.position`;
   return { text, values };

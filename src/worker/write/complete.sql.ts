@@ -149,6 +149,7 @@ from (${inputRows(pipeline, keys, { hash: `${p.hashes}::bytea[]` })}) as u
 join ${pipeline.relation} t on ${keysMatch(pipeline, "t", "u")}
 where ${needsVector(pipeline, kind, p.model)}
   and ${sameText(pipeline)}
+  and (select ${usersSearchPath}) is not null
   and ${mayWrite(pipeline, p)}`;
   const result = await runStatement<{ key: string }>(pool, text, values);
   return result.rows.map((row) => row.key);
