@@ -1,5 +1,5 @@
---! Previous: sha1:da89a8e20309184897c2d9e8c558c9e107a9098c
---! Hash: sha1:0fb736e218ea12b2f5fbcf502645a6da6c2c7a06
+--! Previous: sha1:dcea838432ed1f64b50f456f9d736b7474b36be0
+--! Hash: sha1:7a34ec53abefe32b7a857e24e86969363cea7461
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,

@@ -1,5 +1,5 @@
---! Previous: sha1:0fb736e218ea12b2f5fbcf502645a6da6c2c7a06
---! Hash: sha1:5067cbccf2ed597d52633aebbca8628f99a813a7
+--! Previous: sha1:7a34ec53abefe32b7a857e24e86969363cea7461
+--! Hash: sha1:24e3d4c5032f33a2d3f55e55c41ecce7ead418ff
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.
@@ -592,9 +592,7 @@ begin
   end loop;
   perform embedd.take_back_unneeded();
   if embedd.drop_strays(target) + dropped = 0 then
-    perform embedd.refuse('not_watched',
-      format('%s is not watched', target),
-      'select * from embedd.status;', 'embedd status');
+    perform embedd.refuse_unwatched(target, embedding_column);
   end if;
   return dropped;
 end $$;
@@ -644,7 +642,7 @@ begin
     perform embedd.check_may_manage();
   end if;
   perform embedd.follow_names();
-  target := embedd.resolve(relation);
+  target := embedd.resolve(relation, true);
   for pipeline in
     select *
     from embedd.pipelines p
@@ -684,9 +682,7 @@ begin
     return next pipeline.id;
   end loop;
   if not found then
-    perform embedd.refuse('not_watched',
-      format('%s is not watched', target),
-      'select * from embedd.status;', 'embedd status');
+    perform embedd.refuse_unwatched(target, embedding_column);
   end if;
 end $$;
 comment on function embedd.repair(text, text, text) is
@@ -775,6 +771,9 @@ begin
   where p.relation = target
     and p.embedding_column = coalesce(set_paused.embedding_column, p.embedding_column);
   get diagnostics changed = row_count;
+  if changed = 0 then
+    perform embedd.refuse_unwatched(target, embedding_column);
+  end if;
   return changed;
 end $$;
 comment on function embedd.set_paused(text, text, boolean) is
@@ -802,17 +801,18 @@ begin
   if not embedd.may_serve() then
     perform embedd.check_may_manage();
   end if;
-  return query
-    select p.id
-    from embedd.pipelines p
-    where case
-      when managed_pipelines.relation is null then embedd.may_serve() or embedd.is_own(p.relation)
-      else p.relation = embedd.resolve_watched(managed_pipelines.relation)
-    end
-    order by p.id;
+  if relation is not null then
+    return query select embedd.pipelines_of(relation);
+  else
+    return query
+      select p.id
+      from embedd.pipelines p
+      where embedd.may_serve() or embedd.is_own(p.relation)
+      order by p.id;
+  end if;
 end $$;
 comment on function embedd.managed_pipelines(text) is
-  'The pipelines of a table; without one, all that the current role may manage.';
+  'The pipelines of a table, which is refused if it has none; without a table, all that the current role may manage.';
 
 create function embedd.visible_failures() returns setof embedd.failures
 language plpgsql stable as $$

@@ -1,5 +1,5 @@
---! Previous: sha1:5067cbccf2ed597d52633aebbca8628f99a813a7
---! Hash: sha1:a359bb1059a23c53b539a649afcea5445304a6ec
+--! Previous: sha1:24e3d4c5032f33a2d3f55e55c41ecce7ead418ff
+--! Hash: sha1:6e5db204b5f864d0cf3976861fa4d90d2a074282
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.
@@ -207,7 +207,7 @@ create function embedd.model_of(
   out dimensions integer)
 language plpgsql as $$
 declare
-  target regclass := embedd.resolve(relation);
+  target regclass := embedd.resolve(relation, true);
 begin
   -- Locks the table, so that no switch can rename the column before the transaction ends.
   execute format('select from %s limit 0', target);
@@ -216,9 +216,7 @@ begin
   join pg_attribute a on a.attrelid = p.relation and a.attname = p.embedding_column and not a.attisdropped
   where p.relation = target and p.embedding_column = model_of.embedding_column;
   if not found then
-    perform embedd.refuse('not_watched',
-      format('column %I of %s is not watched', embedding_column, target),
-      'select * from embedd.status;', 'embedd status');
+    perform embedd.refuse_unwatched(target, embedding_column);
   end if;
 end $$;
 comment on function embedd.model_of is

@@ -1,5 +1,5 @@
---! Previous: sha1:a359bb1059a23c53b539a649afcea5445304a6ec
---! Hash: sha1:96be4a7918d8ce91ae12f092968b8cbbec0794c1
+--! Previous: sha1:6e5db204b5f864d0cf3976861fa4d90d2a074282
+--! Hash: sha1:8c7cbc8ea20b278cd9fe073d78b58aa52a572ad5
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
@@ -151,7 +151,7 @@ create function embedd.begin_switch(
 language plpgsql
 set client_min_messages = warning as $$
 declare
-  target regclass := embedd.resolve(relation);
+  target regclass := embedd.resolve(relation, true);
   pipeline embedd.pipelines;
   shadow_id integer;
   next_embedding text := embedd.with_suffix(embedding_column, '_next');
@@ -163,9 +163,7 @@ begin
   where p.relation = target and p.embedding_column = begin_switch.embedding_column
   for no key update;
   if pipeline.id is null then
-    perform embedd.refuse('not_watched',
-      format('column %I of %s is not watched', embedding_column, target),
-      'select * from embedd.status;', 'embedd status');
+    perform embedd.refuse_unwatched(target, embedding_column);
   elsif pipeline.shadow_of is not null or exists (select from embedd.pipelines p where p.shadow_of = pipeline.id) then
     perform embedd.refuse('switching',
       format('%s is being switched to another model', target),

@@ -19,7 +19,7 @@ import { configurationError } from "../errors.js";
 import { EXIT } from "./exit.js";
 import { watchedProgress } from "./progress.js";
 import { Interrupted, stopSignal } from "./signals.js";
-import { notWatched } from "../admin/pick-pipeline.js";
+import { nothingWatched } from "../admin/pick-pipeline.js";
 import { counted } from "./text.js";
 
 interface ReembedFlags {
@@ -69,7 +69,7 @@ export function addReembed(program: Command): void {
       try {
         await withContext(command, async ({ pool }) => {
           const ids = await callSchema(() => pipelinesOf(pool, flags.table));
-          if (ids.length === 0) throw notWatched(flags.table);
+          if (ids.length === 0) throw nothingWatched();
           if (flags.stop === true) {
             await stop(pool, ids);
             return;

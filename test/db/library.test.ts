@@ -58,7 +58,7 @@ describe.each<[string, () => Database]>([
     expect(await reembed(database(), { table, rows: "all" })).toEqual([id]);
     await worker.idle();
     expect(await unwatch(database(), table)).toBe(1);
-    expect(await status(database(), { table })).toEqual([]);
+    expect(await thrownBy(() => status(database(), { table }))).toMatchObject({ code: "not_watched" });
   });
 
   it("says with a code what the database refuses", async () => {
@@ -72,7 +72,7 @@ describe.each<[string, () => Database]>([
     expect(
       await thrownBy(() => search(database(), hashProvider(), "text", { table: "nowhere" })),
     ).toMatchObject({
-      code: "not_watched",
+      code: "no_such_table",
     });
   });
 });
