@@ -34,7 +34,7 @@ export const ERROR_CODES = {
   database_unreachable: { kind: "database", meaning: "No PostgreSQL server answers at the address.", fix: "Start the server, or correct DATABASE_URL." },
   dead_rows: { kind: "configuration", meaning: "Some rows could not be embedded with the new model and would lose their vector in the swap.", fix: "Run `embedd failures --dead`, then `embedd retry` or `embedd switch-model … --force`." },
   dependents: { kind: "configuration", meaning: "Views or other objects depend on the old columns and would keep using them after the swap.", fix: "Drop them, and create them again after the switch." },
-  dimensions: { kind: "configuration", meaning: "The model cannot produce the requested number of dimensions.", fix: "Unset EMBEDD_DIMENSIONS, or choose another EMBEDD_MODEL." },
+  dimensions: { kind: "configuration", meaning: "The model cannot produce the number of dimensions that was asked for, or that the column has.", fix: "Unset EMBEDD_DIMENSIONS, choose another EMBEDD_MODEL, or use a column with the model's dimensions." },
   embedded_start: { kind: "configuration", meaning: "Embedded PostgreSQL does not start in its directory.", fix: "Move the directory away, or choose another with EMBEDD_DATA_DIR." },
   embedding_type: { kind: "configuration", meaning: "The embedding column is neither vector(n) nor halfvec(n).", fix: "Add a column of type vector(n), and name it with --embedding." },
   existing_vectors: { kind: "configuration", meaning: "The embedding column has vectors, and embedd cannot know whether they belong to the texts as they are now.", fix: "Add --existing refresh to re-embed their rows, or --existing keep to trust them." },

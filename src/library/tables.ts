@@ -41,6 +41,8 @@ export interface WatchTableOptions {
   createColumns?: number | undefined;
   /** Required where vectors exist: `keep` trusts them, `refresh` re-embeds their rows. */
   existing?: "keep" | "refresh" | undefined;
+  /** The workers' provider. A column that it could never fill is refused. @default not checked, unless `model` is known */
+  provider?: Pick<Provider, "model" | "dimensions" | "supportsDimensions"> | undefined;
 }
 
 const name = z.string({ error: "must be a string" }).min(1, { error: "must not be empty" });
@@ -62,9 +64,13 @@ export async function watch(db: Database, options: WatchTableOptions): Promise<n
     index: z.literal("hnsw").optional(),
     createColumns: wholeNumber(1, 16_000).optional(),
     existing: z.enum(["keep", "refresh"], { error: "must be keep or refresh" }).optional(),
+    provider: z.object({ supportsDimensions: z.function() }, { error: "must be a provider" }).optional(),
   });
   const { table, embedding = "embedding", ...rest } = checkArguments("watch", schema, options);
-  return onClient("watch", db, (client) => watchTable(client, { ...rest, relation: table, embedding }));
+  const { provider } = options;
+  return onClient("watch", db, (client) =>
+    watchTable(client, { ...rest, relation: table, embedding, provider }),
+  );
 }
 
 /**

@@ -1,7 +1,7 @@
 import type { Pipeline } from "../database/pipeline.js";
 import { messageOf } from "../errors.js";
 import { dimensionMisfit } from "./dimension-misfit.js";
-import type { ModelShape } from "./dimension-misfit.js";
+import type { ModelShape } from "../providers/model-shape.js";
 import { parseTemplate } from "./embed/template.js";
 import type { ServeAnswer } from "./wake/serve.sql.js";
 

@@ -1,9 +1,6 @@
-import type { Provider } from "../providers/provider.js";
+import type { ModelShape } from "../providers/model-shape.js";
 import type { Pipeline } from "../database/pipeline.js";
 import { shellWord } from "../shell-word.js";
-
-/** What a model is called, and which vectors it makes. */
-export type ModelShape = Pick<Provider, "model" | "dimensions" | "supportsDimensions">;
 
 /** Why a model's vectors do not fit into a column, and what to do; null: they fit. */
 export function dimensionMisfit(
