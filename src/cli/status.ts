@@ -11,7 +11,14 @@ import type { ForeignLock } from "../database/turns.sql.js";
 import { withContext } from "./context.js";
 import { CUT_ADVICE, cutShareText } from "./cut-texts.js";
 import { EXIT } from "./exit.js";
-import { counted, describeForeignLock, describeQueue, printResult, strayTable } from "./text.js";
+import {
+  counted,
+  describeForeignLock,
+  describeQueue,
+  printResult,
+  problemLines,
+  strayTable,
+} from "./text.js";
 
 interface StatusFlags {
   table?: string;
@@ -33,7 +40,7 @@ export function addStatus(program: Command): void {
     )
     .addHelpText("after", "\nExample:\n  embedd status --json | jq '.pipelines[].pending'")
     .action(async (flags: StatusFlags, command: Command) => {
-      await withContext(command, async ({ pool }) => {
+      await withContext(command, async ({ pool, hintFor }) => {
         const workers = await countWorkers(pool);
         if (flags.requireWorker === true) {
           process.stdout.write(`${workersLine(workers)}\n`);
@@ -56,7 +63,7 @@ export function addStatus(program: Command): void {
             strayTables,
           },
           flags.json,
-          (status) => formatStatus(status, workers, flags.table !== undefined),
+          (status) => formatStatus(status, workers, { named: flags.table !== undefined, hintFor }),
         );
         if (pipelines.some(hasProblem) || strayTables.length > 0) process.exitCode = EXIT.no;
       });
@@ -108,7 +115,7 @@ interface Status {
 function formatStatus(
   { foreignLocks, notificationQueue, pipelines, strayTables }: Status,
   workers: WorkerCounts,
-  named: boolean,
+  { named, hintFor }: { named: boolean; hintFor: (hint: string) => string },
 ): string {
   const lines = [`${workersLine(workers)} connected`, ...foreignLocks.map(describeForeignLock)];
   if (isFilling(notificationQueue)) lines.push(describeQueue(notificationQueue));
@@ -120,7 +127,7 @@ function formatStatus(
       "",
       `${p.relation}.${p.embedding} (pipeline ${p.pipeline}${whose}${p.paused ? ", paused" : ""})`,
     );
-    if (p.error !== null) lines.push(`  error     ${p.error}`);
+    if (p.error !== null) lines.push(`  error     ${problemLines(p.error, " ".repeat(12), hintFor)}`);
     if (p.gap !== null) lines.push(`  gap       ${p.gap}`);
     const age =
       p.oldestPendingSeconds === null

@@ -15,7 +15,10 @@ import { callSchema } from "../database/call-schema.js";
 import { EmbeddError, configurationError } from "../errors.js";
 import { columnNames, wholeNumber } from "./arguments.js";
 import { configuredShape } from "./configured-shape.js";
-import { readConfig, withOwner } from "./context.js";
+import { withOwnerClient } from "../database/pool.js";
+import type { Context } from "./context.js";
+import { readConfig, withContext, withOwner } from "./context.js";
+import { stopSignal } from "./signals.js";
 import { counted } from "./text.js";
 
 interface WatchFlags {
@@ -86,7 +89,13 @@ export function addWatch(program: Command): void {
     })
     .action(async (table: string, flags: WatchFlags, command: Command) => {
       const shape = await configuredShape(readConfig(command));
-      await withOwner(command, (client) => watchTable(client, table, flags, shape));
+      await withContext(command, ({ databaseUrl, hintFor }) =>
+        withOwnerClient(
+          databaseUrl,
+          (client) => watchTable(client, table, flags, { shape, hintFor }),
+          stopSignal,
+        ),
+      );
     });
 }
 
@@ -94,7 +103,7 @@ async function watchTable(
   client: Client,
   table: string,
   flags: WatchFlags,
-  configured: ModelShape | null,
+  { shape: configured, hintFor }: { shape: ModelShape | null; hintFor: Context["hintFor"] },
 ): Promise<void> {
   const { createColumns, dimensions, content, template, ...rest } = flags;
   const before = await callSchema(() =>
@@ -133,7 +142,7 @@ async function watchTable(
     process.stderr.write(
       `warning: ${misfit.message}: no worker with the settings of this shell fills it\n` +
         `  try: set EMBEDD_PROVIDER and EMBEDD_MODEL to the model that your workers use\n` +
-        `  or:  embedd unwatch ${shellWord(table)} --embedding ${shellWord(options.embedding)} && ${misfit.hint ?? ""}\n`,
+        `  or:  ${hintFor(`embedd unwatch ${shellWord(table)} --embedding ${shellWord(options.embedding)} && ${misfit.hint ?? ""}`)}\n`,
     );
   }
   if (flags.existing === "refresh") {

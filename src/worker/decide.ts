@@ -112,7 +112,7 @@ export function decideOnAnswer(pipeline: Candidate, world: World, answer: ServeA
 /** Why a provider cannot serve a pipeline, and what to type; null: it can. */
 function misfitReason(pipeline: Candidate, provider: ModelShape): string | null {
   const dimensions = dimensionMisfit(pipeline, provider);
-  if (dimensions !== null) return `${dimensions.what}; try: ${dimensions.cure}`;
+  if (dimensions !== null) return `${dimensions.what}; ${dimensions.cure}`;
   try {
     if (pipeline.template !== null) parseTemplate(pipeline.template, pipeline.contentNames);
     return null;
