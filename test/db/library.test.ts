@@ -116,7 +116,7 @@ describe("an invalid argument is refused by its name", () => {
     [
       "an address of another kind",
       () => migrate("mysql://host/db"),
-      /migrate: databaseUrl: must look like postgres:/,
+      /migrate: databaseUrl: it .* must look like postgres:/,
     ],
     ["no address to migrate", () => migrate(never), /migrate: databaseUrl: must be a string/],
     ["no database", () => status(never), /status: database: must be an address/],
