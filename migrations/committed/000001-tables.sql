@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:d4381c1d204bf2bd1ee0d148d4cca8cc135cb806
+--! Hash: sha1:fec6c0474d195dbefee535cc1742c44f8b971496
 --! Message: tables
 
 -- Tables. embedd keeps its state here and writes only vectors and model names to a user's table: an UPDATE there
@@ -234,7 +234,7 @@ create index on embedd.vectors (used_at);
 alter table embedd.vectors set (autovacuum_vacuum_scale_factor = 0.02, toast.autovacuum_vacuum_scale_factor = 0.02);
 comment on table embedd.vectors is 'The vector cache: vectors by text hash, reused for rows with the same text and model.';
 comment on column embedd.vectors.used_at is 'When a row last used the vector; the oldest are deleted first.';
-comment on column embedd.vectors.text_hash is 'SHA-256 of the text that was sent to the model.';
+comment on column embedd.vectors.text_hash is 'SHA-256 of the text, and of how the model reads it where its name does not tell.';
 
 -- pgvector may be installed in any schema.
 do $$

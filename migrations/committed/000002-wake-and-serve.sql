@@ -1,5 +1,5 @@
---! Previous: sha1:d4381c1d204bf2bd1ee0d148d4cca8cc135cb806
---! Hash: sha1:6cba83afccca928835a49dd0a73266cac865f063
+--! Previous: sha1:fec6c0474d195dbefee535cc1742c44f8b971496
+--! Hash: sha1:e375869d47e527a63a3283e4b8669524f99a7ae1
 --! Message: wake and serve
 
 -- Locks. Any role that can connect can take any advisory lock and hold it for as long as it likes, so nothing waits for

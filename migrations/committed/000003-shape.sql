@@ -1,5 +1,5 @@
---! Previous: sha1:6cba83afccca928835a49dd0a73266cac865f063
---! Hash: sha1:dcea838432ed1f64b50f456f9d736b7474b36be0
+--! Previous: sha1:e375869d47e527a63a3283e4b8669524f99a7ae1
+--! Hash: sha1:ff7936baef81d20186b2e3dcd6e725cfcfcc2b3b
 --! Message: shape
 
 -- The shape of a watched table: checks before it is watched, and SQL conditions built from its columns. Every refusal

@@ -1,5 +1,5 @@
---! Previous: sha1:dcea838432ed1f64b50f456f9d736b7474b36be0
---! Hash: sha1:7a34ec53abefe32b7a857e24e86969363cea7461
+--! Previous: sha1:ff7936baef81d20186b2e3dcd6e725cfcfcc2b3b
+--! Hash: sha1:db225d466b0374d62bc0943fc48e66c3f1edf9e6
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,

@@ -1,5 +1,5 @@
---! Previous: sha1:7a34ec53abefe32b7a857e24e86969363cea7461
---! Hash: sha1:24e3d4c5032f33a2d3f55e55c41ecce7ead418ff
+--! Previous: sha1:db225d466b0374d62bc0943fc48e66c3f1edf9e6
+--! Hash: sha1:3549de4ca641d4195f23bb9f1a67a6896efb7a75
 --! Message: watch
 
 -- Watching and unwatching a table. Every check runs before the first change.

@@ -1,5 +1,5 @@
---! Previous: sha1:24e3d4c5032f33a2d3f55e55c41ecce7ead418ff
---! Hash: sha1:6e5db204b5f864d0cf3976861fa4d90d2a074282
+--! Previous: sha1:3549de4ca641d4195f23bb9f1a67a6896efb7a75
+--! Hash: sha1:21df2de6c00e19a6c58af94741f5f009a32c55d9
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.

@@ -1,5 +1,5 @@
---! Previous: sha1:6e5db204b5f864d0cf3976861fa4d90d2a074282
---! Hash: sha1:8c7cbc8ea20b278cd9fe073d78b58aa52a572ad5
+--! Previous: sha1:21df2de6c00e19a6c58af94741f5f009a32c55d9
+--! Hash: sha1:5e121e412bbda5d922b292d7580b384e75c2b831
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one
