@@ -105,7 +105,7 @@ export const ERROR_CODES = {
   temporary_table: { kind: "configuration", meaning: "The table is temporary, so no worker can see it.", fix: "Watch a permanent table." },
   timeout: { kind: "provider", meaning: "The server did not answer in time.", fix: "Nothing, or raise EMBEDD_TIMEOUT_MS." },
   tls: { kind: "configuration", meaning: "The connection's encryption cannot be set up, or the server's certificate cannot be verified.", fix: "Set sslmode and sslrootcert in DATABASE_URL." },
-  too_long: { kind: "row", meaning: "The text exceeds the model's token limit, and EMBEDD_LONG_TEXT is `refuse`.", fix: "Shorten the text, or set EMBEDD_LONG_TEXT=truncate." },
+  too_long: { kind: "row", meaning: "The text exceeds the model's token limit, and EMBEDD_LONG_TEXT is `refuse`, or the server found even its beginning too long.", fix: "Shorten the text, or set EMBEDD_LONG_TEXT=truncate." },
   too_many_dimensions: { kind: "configuration", meaning: "The column's type or index does not support that many dimensions.", fix: "Choose fewer --dimensions, or --index none." },
   unauthorized: { kind: "provider", meaning: "The server rejects the API key, or needs one.", fix: "Set the variable that the message names." },
   unavailable: { kind: "provider", meaning: "The server failed or is overloaded.", fix: "Nothing: embedd tries again." },
