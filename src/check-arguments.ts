@@ -1,13 +1,14 @@
 import { z } from "zod";
+import { addressProblem } from "./database-address.js";
 import { configurationError } from "./errors.js";
 
 /** An address of PostgreSQL. It may hold a password, so no message repeats it. */
 export const databaseAddress = z
   .string({ error: "must be a string such as postgres://user@host:5432/database" })
-  .refine(
-    (value) => /^postgres(ql)?:\/\//.test(value) && URL.canParse(value),
-    "must look like postgres://user@host:5432/database",
-  );
+  .superRefine((value, context) => {
+    const message = addressProblem(value);
+    if (message !== null) context.addIssue({ code: "custom", message });
+  });
 
 /** @param min inclusive, as `max` */
 export function wholeNumber(min: number, max: number) {

@@ -70,7 +70,12 @@ export function loadConfig(
     problems.push("EMBEDD_API_KEY: EMBEDD_API_KEY_FILE is set too; unset one of them");
   }
   if (!parsed.success || problems.length > 0) {
-    throw configurationError("settings", `invalid settings:\n  ${problems.join("\n  ")}`, "embedd --help");
+    const onlyAddress = problems.every((problem) => problem.startsWith("DATABASE_URL: "));
+    throw configurationError(
+      "settings",
+      `invalid settings:\n  ${problems.join("\n  ")}`,
+      onlyAddress ? "export DATABASE_URL=postgres://user@host:5432/database" : "embedd --help",
+    );
   }
   const value = parsed.data;
   return Object.freeze({

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:2bb1ade7a502ad6fca5ce4834ace4835409d53d8
+--! Hash: sha1:a7b7848dc54f40baf0d74614d1fa17941d6c7969
 --! Message: tables
 
 -- Tables. embedd keeps its state here and writes only vectors and model names to a user's table: an UPDATE there
@@ -293,7 +293,7 @@ create index on embedd.vectors (used_at);
 alter table embedd.vectors set (autovacuum_vacuum_scale_factor = 0.02, toast.autovacuum_vacuum_scale_factor = 0.02);
 comment on table embedd.vectors is 'The vector cache: vectors by text hash, reused for rows with the same text and model.';
 comment on column embedd.vectors.used_at is 'When a row last used the vector; the oldest are deleted first.';
-comment on column embedd.vectors.text_hash is 'SHA-256 of the text that was sent to the model.';
+comment on column embedd.vectors.text_hash is 'SHA-256 of the text, and of how the model reads it where its name does not tell.';
 
 -- pgvector may be installed in any schema.
 do $$

@@ -1,5 +1,5 @@
---! Previous: sha1:2bb1ade7a502ad6fca5ce4834ace4835409d53d8
---! Hash: sha1:4a3ce4d1e1abff7b30af39581382f90d920986e9
+--! Previous: sha1:a7b7848dc54f40baf0d74614d1fa17941d6c7969
+--! Hash: sha1:e8a4f9fe0263f154be1a77bf05af0f96f5d2987e
 --! Message: wake and serve
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:4a3ce4d1e1abff7b30af39581382f90d920986e9
---! Hash: sha1:67783efa1b1926039d62602320ff1d999c3379f7
+--! Previous: sha1:e8a4f9fe0263f154be1a77bf05af0f96f5d2987e
+--! Hash: sha1:1799748a919c5065b53f3d24992aac3b81719c22
 --! Message: shape
 
 set local search_path = pg_catalog, pg_temp;
@@ -33,12 +33,69 @@ end $$;
 comment on function embedd.find_ghost(text) is
   'The watched table that last had this name and no longer has it; NULL if there is none.';
 
-create function embedd.resolve(relation_name text, path text default embedd.caller_path()) returns regclass
+-- Optimal string alignment: two letters that are swapped count as one edit.
+create function embedd.edit_distance(a text, b text) returns integer
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp as $$
+declare
+  before integer[];
+  above integer[] := array(select generate_series(0, length(b)));
+  line integer[];
+begin
+  for i in 1 .. length(a) loop
+    line := array[i];
+    for j in 1 .. length(b) loop
+      line[j + 1] := least(above[j + 1] + 1, line[j] + 1, above[j] + (substr(a, i, 1) <> substr(b, j, 1))::integer);
+      if i > 1 and j > 1 and substr(a, i, 1) = substr(b, j - 1, 1) and substr(a, i - 1, 1) = substr(b, j, 1) then
+        line[j + 1] := least(line[j + 1], before[j - 1] + 1);
+      end if;
+    end loop;
+    before := above;
+    above := line;
+  end loop;
+  return above[length(b) + 1];
+end $$;
+comment on function embedd.edit_distance(text, text) is 'How many letters to add, drop, change or swap to make one word another.';
+
+create function embedd.similar_tables(relation_name text, watched boolean) returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+declare
+  wanted constant text := left(lower(trim(both '"' from regexp_replace(relation_name, '^.*\.', ''))), 63);
+begin
+  return (
+    select string_agg(embedd.name_of(similar_table.relation), ' or ' order by similar_table.distance, similar_table.relation)
+    from (
+      select candidate.relation, embedd.edit_distance(wanted, candidate.word) as distance
+      from (
+        select c.oid as relation, lower(c.relname) as word
+        from pg_class c
+        join pg_namespace n on n.oid = c.relnamespace
+        where c.relkind in ('r', 'p')
+          and n.nspname !~ '^pg_'
+          and n.nspname <> 'information_schema'
+          and abs(length(c.relname) - length(wanted)) <= 3
+          and case when watched then exists (select from embedd.pipelines p where p.relation = c.oid)
+            else n.nspname <> 'embedd' or c.relname = 'chunks' end
+        order by (n.nspname = 'public') desc, n.nspname, c.relname
+        -- Each comparison takes a fraction of a millisecond.
+        limit 2000) as candidate
+      where embedd.edit_distance(wanted, candidate.word) <= greatest(length(wanted) / 4, 1)
+      order by distance, candidate.relation
+      limit 3) as similar_table);
+end $$;
+comment on function embedd.similar_tables(text, boolean) is
+  'Up to three tables, or watched tables, whose names are nearly this one, regardless of their schema; NULL if there is none.';
+
+create function embedd.resolve(
+  relation_name text,
+  watched boolean default false,
+  path text default embedd.caller_path()
+) returns regclass
 language plpgsql stable
 set search_path = pg_catalog, pg_temp as $$
 declare
   found regclass;
-  candidate text;
 begin
   begin
     perform set_config('search_path', path, true);
@@ -51,30 +108,24 @@ begin
     found := embedd.find_ghost(relation_name);
   end if;
   if found is null then
-    select format('%I.%I', n.nspname, c.relname) into candidate
-    from pg_class c
-    join pg_namespace n on n.oid = c.relnamespace
-    where c.relkind in ('r', 'p')
-      and n.nspname !~ '^pg_'
-      and n.nspname <> 'information_schema'
-      and lower(c.relname) = lower(regexp_replace(relation_name, '^.*\.', ''))
-    order by (n.nspname = 'public') desc, n.nspname
-    limit 1;
     perform embedd.refuse('no_such_table',
-      format('there is no table %s', relation_name),
-      case when candidate is null then 'select * from pg_tables;  -- then write schema.table'
-      else format('did you mean %s?', candidate) end);
+      format('there is no table %s', relation_name)
+        || coalesce('; did you mean ' || embedd.similar_tables(relation_name, watched) || '?', ''),
+      case when watched then 'select * from embedd.status;'
+        else 'select * from pg_tables;  -- then write schema.table' end,
+      case when watched then 'embedd status  # lists the watched tables' end);
   end if;
   return found;
 end $$;
 comment on function embedd.resolve is
-  'The table with this name, or the watched table that last had it; refuses with a suggestion if there is none.';
+  'The table with this name, or the watched table that last had it; refuses with similar names, of watched tables alone if '
+  'watched is true, if there is none.';
 
 create function embedd.resolve_watched(relation_name text, path text default embedd.caller_path()) returns regclass
 language plpgsql stable
 set search_path = pg_catalog, pg_temp as $$
 declare
-  found regclass := embedd.resolve(relation_name, path);
+  found regclass := embedd.resolve(relation_name, true, path);
 begin
   if exists (select from embedd.pipelines p where p.relation = found) then
     return found;
@@ -83,6 +134,71 @@ begin
 end $$;
 comment on function embedd.resolve_watched is
   'The watched table with this name. If the table was replaced, the one that had the name before.';
+
+create function embedd.refuse_unwatched(relation regclass, embedding_column text default null) returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+declare
+  own_name constant text := embedd.name_of(relation);
+  others constant text := (
+    select string_agg(quote_ident(p.embedding_column), ', ' order by p.id)
+    from embedd.pipelines p
+    where p.relation = refuse_unwatched.relation);
+  texts constant text[] := (
+    select array_agg(a.attname::text order by a.attnum)
+    from pg_class c
+    join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+    where c.oid = refuse_unwatched.relation
+      and c.relkind in ('r', 'p')
+      and not c.relispartition
+      and c.relnamespace not in ('pg_catalog'::regnamespace, 'embedd'::regnamespace)
+      and a.atttypid in ('text'::regtype, 'varchar'::regtype)
+      and a.attname <> coalesce(embedding_column, 'embedding') || '_model');
+  other_column constant text := nullif(embedding_column, 'embedding');
+begin
+  if others is not null or texts is null then
+    perform embedd.refuse('not_watched',
+      case
+        when embedding_column is null then format('%s is not watched', own_name)
+        when others is null then format('column %I of %s is not watched', embedding_column, own_name)
+        else format('column %I of %s is not watched, but %s is', embedding_column, own_name, others) end,
+      'select * from embedd.status;', 'embedd status');
+  end if;
+  perform embedd.refuse('not_watched',
+    case when embedding_column is null then format('%s is not watched', own_name)
+      else format('column %I of %s is not watched', embedding_column, own_name) end,
+    format('select embedd.watch(%L, array[%s]%s);', own_name,
+      (select string_agg(quote_literal(name), ', ' order by position) from unnest(texts) with ordinality u (name, position)),
+      coalesce(', embedding_column => ' || quote_literal(other_column), '')),
+    format('embedd watch %s --content %s%s --create-columns', embedd.shell_word(own_name),
+      (select string_agg(embedd.shell_word(name), ' ' order by position) from unnest(texts) with ordinality u (name, position)),
+      coalesce(' --embedding ' || embedd.shell_word(other_column), '')));
+end $$;
+comment on function embedd.refuse_unwatched(regclass, text) is
+  'Refuses a table, or an embedding column, that is not watched, and says how to watch it.';
+
+create function embedd.pipelines_of(
+  relation text,
+  embedding_column text default null,
+  path text default embedd.caller_path()
+) returns setof integer
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+declare
+  target constant regclass := embedd.resolve_watched(relation, path);
+begin
+  return query
+    select p.id
+    from embedd.pipelines p
+    where p.relation = target
+      and p.embedding_column = coalesce(pipelines_of.embedding_column, p.embedding_column)
+    order by p.id;
+  if not found then
+    perform embedd.refuse_unwatched(target, embedding_column);
+  end if;
+end $$;
+comment on function embedd.pipelines_of is
+  'The pipelines of a table, or of one embedding column; refuses if there is none.';
 
 create function embedd.check_relation(relation regclass) returns void
 language plpgsql stable

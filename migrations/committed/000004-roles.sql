@@ -1,5 +1,5 @@
---! Previous: sha1:67783efa1b1926039d62602320ff1d999c3379f7
---! Hash: sha1:5c12d600a9a5536dd2ef8663f2ee8a22cf2b98fd
+--! Previous: sha1:1799748a919c5065b53f3d24992aac3b81719c22
+--! Hash: sha1:ed10ce6dabc1e489d437b489470ff0384494c225
 --! Message: roles
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:5c12d600a9a5536dd2ef8663f2ee8a22cf2b98fd
---! Hash: sha1:92c927a731a4e6e40b8174544038074a6978b940
+--! Previous: sha1:ed10ce6dabc1e489d437b489470ff0384494c225
+--! Hash: sha1:d668a9195d4233c724bfe811d1911f9a0c72b5ae
 --! Message: watch
 
 set local search_path = pg_catalog, pg_temp;
@@ -362,7 +362,7 @@ language plpgsql
 set lock_timeout = '10s'
 set search_path = pg_catalog, pg_temp as $$
 declare
-  target regclass := embedd.resolve(relation, path);
+  target regclass := embedd.resolve(relation, path => path);
   vector_schema name := (select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace
     where e.extname = 'vector');
 begin
@@ -490,7 +490,7 @@ set lock_timeout = '10s'
 set client_min_messages = warning
 set search_path = pg_catalog, pg_temp as $$
 declare
-  target regclass := embedd.resolve(relation, path);
+  target regclass := embedd.resolve(relation, path => path);
   -- named after the embedding column by default
   model_name_column text := coalesce(model_column, embedding_column || '_model');
   watched embedd.pipelines;
@@ -621,9 +621,7 @@ begin
   end loop;
   perform embedd.take_back_unneeded();
   if embedd.drop_strays(target) + dropped = 0 then
-    perform embedd.refuse('not_watched',
-      format('%s is not watched', embedd.name_of(target)),
-      'select * from embedd.status;', 'embedd status');
+    perform embedd.refuse_unwatched(target, embedding_column);
   end if;
   return dropped;
 end $$;
@@ -679,7 +677,7 @@ begin
     perform embedd.check_may_manage();
   end if;
   perform embedd.follow_names();
-  target := embedd.resolve(relation, path);
+  target := embedd.resolve(relation, true, path);
   for pipeline in
     select *
     from embedd.pipelines p
@@ -719,9 +717,7 @@ begin
     return next pipeline.id;
   end loop;
   if not found then
-    perform embedd.refuse('not_watched',
-      format('%s is not watched', embedd.name_of(target)),
-      'select * from embedd.status;', 'embedd status');
+    perform embedd.refuse_unwatched(target, embedding_column);
   end if;
 end $$;
 comment on function embedd.repair is
@@ -817,6 +813,9 @@ begin
   where p.relation = target
     and p.embedding_column = coalesce(set_paused.embedding_column, p.embedding_column);
   get diagnostics changed = row_count;
+  if changed = 0 then
+    perform embedd.refuse_unwatched(target, embedding_column);
+  end if;
   return changed;
 end $$;
 comment on function embedd.set_paused is
@@ -847,17 +846,18 @@ begin
   if not embedd.may_serve() then
     perform embedd.check_may_manage();
   end if;
-  return query
-    select p.id
-    from embedd.pipelines p
-    where case
-      when managed_pipelines.relation is null then embedd.may_serve() or embedd.is_own(p.relation)
-      else p.relation = embedd.resolve_watched(managed_pipelines.relation, path)
-    end
-    order by p.id;
+  if relation is not null then
+    return query select embedd.pipelines_of(relation, path => path);
+  else
+    return query
+      select p.id
+      from embedd.pipelines p
+      where embedd.may_serve() or embedd.is_own(p.relation)
+      order by p.id;
+  end if;
 end $$;
 comment on function embedd.managed_pipelines is
-  'The pipelines of a table; without one, all that the current role may manage.';
+  'The pipelines of a table, which is refused if it has none; without a table, all that the current role may manage.';
 
 create function embedd.visible_failures() returns setof embedd.failures
 language plpgsql stable

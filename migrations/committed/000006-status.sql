@@ -1,5 +1,5 @@
---! Previous: sha1:92c927a731a4e6e40b8174544038074a6978b940
---! Hash: sha1:704a447ee51b0772cd3f032fd1fb0a40df9a2a53
+--! Previous: sha1:d668a9195d4233c724bfe811d1911f9a0c72b5ae
+--! Hash: sha1:9ce9709d60730aeff9a057acf5966c113820c9a3
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;
@@ -216,7 +216,7 @@ create function embedd.model_of(
 language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 declare
-  target regclass := embedd.resolve(relation, path);
+  target regclass := embedd.resolve(relation, true, path);
 begin
   -- Locks the table, so that no switch can rename the column before the transaction ends.
   execute format('select from %s limit 0', target);
@@ -225,9 +225,7 @@ begin
   join pg_attribute a on a.attrelid = p.relation and a.attname = p.embedding_column and not a.attisdropped
   where p.relation = target and p.embedding_column = model_of.embedding_column;
   if not found then
-    perform embedd.refuse('not_watched',
-      format('column %I of %s is not watched', embedding_column, embedd.name_of(target)),
-      'select * from embedd.status;', 'embedd status');
+    perform embedd.refuse_unwatched(target, embedding_column);
   end if;
 end $$;
 comment on function embedd.model_of is

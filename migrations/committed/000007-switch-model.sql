@@ -1,5 +1,5 @@
---! Previous: sha1:704a447ee51b0772cd3f032fd1fb0a40df9a2a53
---! Hash: sha1:9c18f0b995515d270a35a059b15ed806a62dcf10
+--! Previous: sha1:9ce9709d60730aeff9a057acf5966c113820c9a3
+--! Hash: sha1:a82839d15981c4598354a0b121c820dfb6f4e347
 --! Message: switch model
 
 set local search_path = pg_catalog, pg_temp;
@@ -160,7 +160,7 @@ language plpgsql
 set client_min_messages = warning
 set search_path = pg_catalog, pg_temp as $$
 declare
-  target regclass := embedd.resolve(relation, path);
+  target regclass := embedd.resolve(relation, true, path);
   pipeline embedd.pipelines;
   shadow_id integer;
   next_embedding text := embedd.with_suffix(embedding_column, '_next');
@@ -172,9 +172,7 @@ begin
   where p.relation = target and p.embedding_column = begin_switch.embedding_column
   for no key update;
   if pipeline.id is null then
-    perform embedd.refuse('not_watched',
-      format('column %I of %s is not watched', embedding_column, embedd.name_of(target)),
-      'select * from embedd.status;', 'embedd status');
+    perform embedd.refuse_unwatched(target, embedding_column);
   elsif pipeline.shadow_of is not null or exists (select from embedd.pipelines p where p.shadow_of = pipeline.id) then
     perform embedd.refuse('switching',
       format('%s is being switched to another model', embedd.name_of(target)),

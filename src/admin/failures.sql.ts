@@ -1,4 +1,5 @@
 import type { Pool } from "pg";
+import { pipelinesNamed } from "./watched.sql.js";
 
 export interface FailureEntry {
   relation: string;
@@ -13,7 +14,11 @@ export interface FailureEntry {
   dead: boolean;
 }
 
-/** Lists failed rows, the latest failure first. @param relation as SQL names it; omitted: all tables */
+/**
+ * Lists failed rows, the latest failure first.
+ * @param relation as SQL names it; omitted: all tables
+ * @throws the schema's refusal with code `no_such_table` or `not_watched`
+ */
 export async function listFailures(
   pool: Pool,
   { relation, deadOnly, limit }: { relation?: string | undefined; deadOnly: boolean; limit: number },
@@ -33,10 +38,10 @@ from embedd.visible_failures() f
 join embedd.pipelines p on p.id = f.pipeline_id
 where (f.dead or not $1)
   and f.code <> 'white_space'
-  and ($3::text is null or p.relation = embedd.resolve($3))
+  and ($3::integer[] is null or p.id = any ($3))
 order by f.failed_at desc, f.key
 limit $2`,
-    [deadOnly, limit, relation],
+    [deadOnly, limit, relation === undefined ? null : await pipelinesNamed(pool, relation)],
   );
   return rows;
 }

@@ -1,6 +1,10 @@
 import type { ClientBase, Pool } from "pg";
 
-/** Lists a table's pipelines. @param relation as SQL names it; undefined: all that the role may manage */
+/**
+ * Lists the pipelines of a table that the role may manage.
+ * @param relation as SQL names it; undefined: all
+ * @throws the schema's refusal with code `no_such_table` or `not_watched`
+ */
 export async function pipelinesOf(db: Pool | ClientBase, relation: string | undefined): Promise<number[]> {
   const { rows } = await db.query<{ id: number }>("select embedd.managed_pipelines($1) as id", [relation]);
   return rows.map((row) => row.id);

@@ -37,6 +37,26 @@ where attrelid = embedd.resolve($1) and attname = $2 and not attisdropped`,
   return rowCount === 0;
 }
 
+/** The type of a vector column; undefined: there is no such column, or it holds no vectors. */
+export async function readVectorType(
+  client: ClientBase,
+  { relation, embedding }: Pick<WatchOptions, "relation" | "embedding">,
+): Promise<{ type: string; dimensions: number } | undefined> {
+  const { rows } = await client.query<{ type: string; dimensions: number }>(
+    `
+select embedd.type_name(a.atttypid, a.atttypmod) as type,
+  a.atttypmod as dimensions
+from pg_attribute a
+join pg_type t on t.oid = a.atttypid
+where a.attrelid = embedd.resolve($1)
+  and a.attname = $2
+  and not a.attisdropped
+  and t.typname in ('vector', 'halfvec')`,
+    [relation, embedding],
+  );
+  return rows[0];
+}
+
 /** Adds the embedding and model columns where they are missing. */
 export async function addColumns(
   client: ClientBase,

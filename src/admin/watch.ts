@@ -4,6 +4,9 @@ import { buildIndex } from "../database/build-index.sql.js";
 import { callSchema } from "../database/call-schema.js";
 import { withoutTimeLimits } from "../database/maintenance.sql.js";
 import { checkTemplate } from "../worker/embed/template.js";
+import type { ModelShape } from "../providers/model-shape.js";
+import { shapeOf } from "../providers/model-shape.js";
+import { checkCreatedColumn, findMisfit } from "./column-misfit.js";
 import { inClientTransaction } from "./client-transaction.js";
 import { lockingTable } from "./name-holders.js";
 import {
@@ -23,21 +26,28 @@ export type { WatchOptions } from "./watch.sql.js";
  * Watches a table, and builds the index of its pending rows without locking out writers. A column that is watched gets
  * its new content columns or template in one transaction.
  * @param client of the table's owner, outside a transaction
+ * @param options `provider`: of the workers to come, which must be able to fill the column
  * @param onIndex called before an index is built
  * @param onWait called if sessions hold the table locked, before it waits for them; `holders` describes them
  * @returns the pipeline's id
  * @throws EmbeddError of kind `configuration` if the table cannot be watched; nothing was changed. Its code is
- *   `existing_vectors` if there are vectors and `existing` is missing
+ *   `existing_vectors` if there are vectors and `existing` is missing, `dimensions` if the model that the column is
+ *   pinned to, or `provider`'s, can never fill it
  */
 export function watch(
   client: ClientBase,
-  options: WatchOptions,
+  { provider, ...options }: WatchOptions & { provider?: ModelShape | undefined },
   onIndex: () => void = () => undefined,
   onWait?: (holders: string) => void,
 ): Promise<number> {
   return withoutTimeLimits(client, async () => {
     if (options.template !== undefined) checkTemplate(options.template, options.content);
     const definition = await callSchema(() => findDefinition(client, options));
+    await checkCreatedColumn(client, options);
+    // Other models may be configured elsewhere, but no worker of a pinned one could ever fill the column.
+    const shape = provider ?? (options.model === undefined ? null : shapeOf(options.model));
+    const misfit = shape === null ? null : await findMisfit(client, options, shape);
+    if (misfit !== null) throw misfit;
     if (definition !== null) return redefine(client, definition, options, { onIndex, onWait });
     const id = await lockingTable(client, options.relation, () => attach(client, options), onWait);
     onIndex();

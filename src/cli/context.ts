@@ -35,7 +35,7 @@ export interface Context {
   embedded: EmbeddedServer | null;
   pool: Pool;
   /** The hint with what to type for this database. */
-  hintFor(hint: string): string;
+  hintFor: (hint: string) => string;
   close(): Promise<void>;
 }
 

@@ -11,7 +11,7 @@ import { wholeNumber, wholeNumberOrZero } from "./arguments.js";
 import { withContext } from "./context.js";
 import { CUT_ADVICE, cutShareText } from "./cut-texts.js";
 import { EXIT } from "./exit.js";
-import { matchesTable, notWatched } from "../admin/pick-pipeline.js";
+import { watchedAs } from "../admin/pick-pipeline.js";
 import { counted, printResult } from "./text.js";
 
 interface EstimateFlags {
@@ -81,9 +81,8 @@ async function backlog(
   { table, stale = false }: EstimateFlags,
 ): Promise<{ pipeline: Pipeline; rows: number }[]> {
   const { pipelines } = await loadPipelines(pool);
-  const named = pipelines.filter((p) => matchesTable(p.relation, table));
-  if (named.length === 0 && table !== undefined) throw notWatched(table);
-  const ids = named.map(({ id }) => id);
+  const ids = table === undefined ? pipelines.map(({ id }) => id) : await watchedAs(pool, table);
+  const named = pipelines.filter(({ id }) => ids.includes(id));
   const status = new Map((await readStatus(pool, ids)).map((s) => [s.pipeline, s]));
   return named.flatMap((pipeline) => {
     const { pending, doneByModel, error } = status.get(pipeline.id) ?? {};

@@ -2,7 +2,6 @@ import type { Command } from "commander";
 import { callSchema } from "../database/call-schema.js";
 import { setPaused } from "../admin/pause.sql.js";
 import { withContext } from "./context.js";
-import { notWatched } from "../admin/pick-pipeline.js";
 import { counted } from "./text.js";
 
 export function addPause(program: Command): void {
@@ -22,7 +21,6 @@ function addSwitch(program: Command, name: string, description: string, paused: 
     .action(async (table: string, { embedding }: { embedding?: string }, command: Command) => {
       await withContext(command, async ({ pool }) => {
         const count = await callSchema(() => setPaused(pool, table, embedding, paused));
-        if (count === 0) throw notWatched(table);
         process.stdout.write(`${name}d ${table}: ${counted(count, "pipeline")}\n`);
       });
     });

@@ -33,7 +33,7 @@ function duration(seconds: number): string {
 }
 
 export interface BacklogProgress {
-  /** Shows the bar. Until then it only counts, so that nothing is printed across it. */
+  /** Shows the bar, once there are rows. Until then it only counts, so that nothing is printed across it. */
   show(): void;
   add(rows: number): void;
   rows(): number;
@@ -51,21 +51,28 @@ export function backlogProgress(pending: number): BacklogProgress {
   const started = performance.now();
   let last = started;
   let done = 0;
+  let wanted = false;
   let shown = false;
   const draw = (): void => {
-    bar.setTotal(total);
-    bar.update(done, speedOf(done, total, last - started));
+    if (!wanted || total === 0) return;
+    if (shown) {
+      bar.setTotal(total);
+      bar.update(done, speedOf(done, total, last - started));
+    } else {
+      bar.start(total, done, speedOf(done, total, last - started));
+      shown = true;
+    }
   };
   return {
     show() {
-      bar.start(total, done, speedOf(done, total, last - started));
-      shown = true;
+      wanted = true;
+      draw();
     },
     add(rows) {
       done += rows;
       last = performance.now();
       total = Math.max(total, done);
-      if (shown) draw();
+      draw();
     },
     rows: () => done,
     ms: () => last - started,
@@ -77,7 +84,7 @@ export function backlogProgress(pending: number): BacklogProgress {
     }),
     stop() {
       if (shown) bar.stop();
-      shown = false;
+      wanted = shown = false;
     },
   };
 

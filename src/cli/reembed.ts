@@ -15,12 +15,13 @@ import { countWorkers, readStatus } from "../admin/status.sql.js";
 import type { PipelineStatus } from "../admin/status.sql.js";
 import { sleep } from "../sleep.js";
 import { withContext } from "./context.js";
+import type { Context } from "./context.js";
 import { configurationError } from "../errors.js";
 import { EXIT } from "./exit.js";
 import { watchedProgress } from "./progress.js";
 import { Interrupted, stopSignal } from "./signals.js";
-import { notWatched } from "../admin/pick-pipeline.js";
-import { counted } from "./text.js";
+import { nothingWatched } from "../admin/pick-pipeline.js";
+import { counted, problemLines } from "./text.js";
 
 interface ReembedFlags {
   table?: string;
@@ -67,14 +68,15 @@ export function addReembed(program: Command): void {
       const task = flags.all === true ? everyRow(flags.emptyCache === true) : staleRows;
       let followed: PipelineStatus[] = [];
       try {
-        await withContext(command, async ({ pool }) => {
+        await withContext(command, async (context) => {
+          const { pool } = context;
           const ids = await callSchema(() => pipelinesOf(pool, flags.table));
-          if (ids.length === 0) throw notWatched(flags.table);
+          if (ids.length === 0) throw nothingWatched();
           if (flags.stop === true) {
             await stop(pool, ids);
             return;
           }
-          const started = await start(pool, ids, task);
+          const started = await start(context, ids, task);
           if (!flags.wait || started.length === 0) return;
           followed = started;
           await follow(pool, followed, task);
@@ -102,14 +104,18 @@ async function stop(pool: Pool, ids: readonly number[]): Promise<void> {
 }
 
 /** @returns the pipelines that workers now re-embed */
-async function start(pool: Pool, ids: readonly number[], task: Task): Promise<PipelineStatus[]> {
+async function start(
+  { pool, hintFor }: Context,
+  ids: readonly number[],
+  task: Task,
+): Promise<PipelineStatus[]> {
   const pipelines = await readStatus(pool, ids);
   for (const pipeline of pipelines) {
     const { relation, error } = pipeline;
     if (error === null || isServed(pipeline)) continue;
-    process.stderr.write(
-      `${relation} is not served: ${error}\n  try: embedd doctor  # other dimensions need embedd switch-model\n`,
-    );
+    const why = problemLines(error, "  ", hintFor);
+    const more = why.includes("\n") ? "" : `\n  try: ${hintFor("embedd doctor")}`;
+    process.stderr.write(`${relation} is not served: ${why}${more}\n`);
     process.exitCode = EXIT.no;
   }
   const chosen = pipelines.filter((p) => isServed(p) && task.total(p) > 0);

@@ -1,21 +1,21 @@
 import { once } from "node:events";
 import type { Command } from "commander";
-import type { Pool } from "pg";
 import { backoffMs } from "../backoff.js";
 import type { Config } from "../config.js";
 import { MIN_CONNECTIONS } from "../defaults.js";
 import { EmbeddError, configurationError, messageOf } from "../errors.js";
 import { createProvider } from "../providers/create-provider.js";
-import { countPending, readStatus } from "../admin/status.sql.js";
+import { countPending } from "../admin/status.sql.js";
 import { withOwnerClient } from "../database/pool.js";
 import { createWorker } from "../worker/worker.js";
-import type { IdleReport, Worker } from "../worker/worker.js";
+import type { Worker } from "../worker/worker.js";
 import { sleep } from "../sleep.js";
 import { withContext } from "./context.js";
 import type { Context } from "./context.js";
 import { EXIT } from "./exit.js";
 import { backlogProgress } from "./progress.js";
 import { Interrupted, stopSignal, unlessStopped } from "./signals.js";
+import { reportOnce } from "./report-once.js";
 import { counted } from "./text.js";
 
 export function addRun(program: Command): void {
@@ -184,7 +184,7 @@ async function runUntilStopped(context: Context, provider: LoadedProvider): Prom
 const workerDeadlineMs = ({ shutdownMs }: Config): number => Math.max(shutdownMs - 500, shutdownMs / 2);
 
 async function runOnce(context: Context, provider: LoadedProvider, wait: boolean): Promise<void> {
-  const { databaseUrl, config, pool } = context;
+  const { databaseUrl, config } = context;
   // A connection that stays open would be one more than the worker needs.
   const total = await unlessStopped(
     withOwnerClient(databaseUrl, (client) => countPending(client, provider.model), stopSignal),
@@ -204,47 +204,17 @@ async function runOnce(context: Context, provider: LoadedProvider, wait: boolean
     const report = await worker.idle({ giveUp: !wait });
     await stop();
     progress.stop();
-    process.stdout.write(`${counted(progress.rows(), "row")} in ${(progress.ms() / 1000).toFixed(1)} s\n`);
+    const done = progress.rows();
+    const nothing = total === 0 && done === 0;
+    process.stdout.write(
+      nothing
+        ? "nothing to do: 0 rows are pending for this worker\n"
+        : `${counted(done, "row")} in ${(progress.ms() / 1000).toFixed(1)} s\n`,
+    );
     stopSignal.throwIfAborted();
     gone.signal.throwIfAborted();
-    await unlessStopped(reportOnce(pool, report, worker.heldRows()));
+    await unlessStopped(reportOnce(context, report, { held: worker.heldRows(), model: provider.model }));
   } finally {
     progress.stop();
   }
-}
-
-/** What the end of a daily limit or quota ends. Then the rows must wait, and nothing is wrong. */
-const LIMITS = new Set<unknown>(["daily_limit", "daily_limit_reserved", "quota", "rate_limited"]);
-
-/** Says what is left, and sets the exit code. */
-async function reportOnce(pool: Pool, { failing, problems }: IdleReport, held: number): Promise<void> {
-  const failures = failing.filter(({ error }) => !LIMITS.has((error as { code?: unknown }).code));
-  for (const { relation } of failures)
-    process.stderr.write(`the pending rows of ${relation} cannot be embedded now\n`);
-  // The database may be what failed, so nothing else is asked of it.
-  if (failures[0] !== undefined) throw failures[0].error;
-  const findings: string[] = [];
-  const status = await readStatus(pool);
-  const failed = status.reduce((sum, p) => sum + p.failed + p.dead, 0);
-  if (failed > 0) findings.push(`${counted(failed, "row")} failed; list them with: embedd failures`);
-  if (held > 0) {
-    findings.push(
-      `${counted(held, "row")} could not be written: another transaction holds them locked, or a trigger discards their vectors`,
-    );
-  }
-  for (const { relation, pending, waitReason, vectorIndex } of status) {
-    if (waitReason !== null && pending !== 0)
-      findings.push(`pending rows of ${relation}: ${pending ?? "?"}; the worker waits: ${waitReason}`);
-    if (vectorIndex === "failed") findings.push(`the vector index of ${relation} could not be built`);
-  }
-  const errors = status.flatMap(({ error }) => error ?? []);
-  const others = problems.filter((problem) => !errors.includes(problem));
-  for (const { relation, error } of status) {
-    // A table with a gap or without its index is served all the same.
-    const unserved = error !== null && problems.includes(error);
-    if (error !== null) findings.push(`${relation}${unserved ? " is not served" : ""}: ${error}`);
-  }
-  for (const problem of others) findings.push(`not served: ${problem}`);
-  for (const finding of findings) process.stderr.write(`${finding}\n`);
-  if (findings.length > 0) process.exitCode = EXIT.no;
 }

@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import { tablesWithStrays } from "../admin/inspect.sql.js";
 import { isFilling, readNotificationQueue } from "../admin/notification-queue.sql.js";
 import type { NotificationQueue } from "../admin/notification-queue.sql.js";
+import { watchedAs } from "../admin/pick-pipeline.js";
 import { countWorkers, readStatus } from "../admin/status.sql.js";
 import type { PipelineStatus, WorkerCounts } from "../admin/status.sql.js";
 import type { IndexState } from "../database/build-index.sql.js";
@@ -10,7 +11,20 @@ import type { ForeignLock } from "../database/turns.sql.js";
 import { withContext } from "./context.js";
 import { CUT_ADVICE, cutShareText } from "./cut-texts.js";
 import { EXIT } from "./exit.js";
-import { counted, describeForeignLock, describeQueue, printResult, strayTable } from "./text.js";
+import {
+  counted,
+  describeForeignLock,
+  describeQueue,
+  printResult,
+  problemLines,
+  strayTable,
+} from "./text.js";
+
+interface StatusFlags {
+  table?: string;
+  json?: boolean;
+  requireWorker?: boolean;
+}
 
 export function addStatus(program: Command): void {
   program
@@ -18,14 +32,15 @@ export function addStatus(program: Command): void {
     .description(
       "show pending rows, failures and models of every watched table; exit code 3 if rows failed or a table is not served",
     )
+    .option("--table <name>", "only this table; counts no other")
     .option("--json", "print JSON")
     .option(
       "--require-worker",
       "only check for a connected worker; exit code 3 if there is none or all are frozen",
     )
     .addHelpText("after", "\nExample:\n  embedd status --json | jq '.pipelines[].pending'")
-    .action(async (flags: { json?: boolean; requireWorker?: boolean }, command: Command) => {
-      await withContext(command, async ({ pool }) => {
+    .action(async (flags: StatusFlags, command: Command) => {
+      await withContext(command, async ({ pool, hintFor }) => {
         const workers = await countWorkers(pool);
         if (flags.requireWorker === true) {
           process.stdout.write(`${workersLine(workers)}\n`);
@@ -33,8 +48,9 @@ export function addStatus(program: Command): void {
           return;
         }
         const { live, frozen } = workers;
-        const pipelines = await readStatus(pool);
-        const strayTables = await tablesWithStrays(pool);
+        const ids = flags.table === undefined ? null : await watchedAs(pool, flags.table);
+        const pipelines = await readStatus(pool, ids);
+        const strayTables = ids === null ? await tablesWithStrays(pool) : [];
         const strangers = await foreignLocks(pool);
         const notificationQueue = await readNotificationQueue(pool);
         printResult(
@@ -47,7 +63,7 @@ export function addStatus(program: Command): void {
             strayTables,
           },
           flags.json,
-          (status) => formatStatus(status, workers),
+          (status) => formatStatus(status, workers, { named: flags.table !== undefined, hintFor }),
         );
         if (pipelines.some(hasProblem) || strayTables.length > 0) process.exitCode = EXIT.no;
       });
@@ -99,10 +115,11 @@ interface Status {
 function formatStatus(
   { foreignLocks, notificationQueue, pipelines, strayTables }: Status,
   workers: WorkerCounts,
+  { named, hintFor }: { named: boolean; hintFor: (hint: string) => string },
 ): string {
   const lines = [`${workersLine(workers)} connected`, ...foreignLocks.map(describeForeignLock)];
   if (isFilling(notificationQueue)) lines.push(describeQueue(notificationQueue));
-  const shown = pipelines.filter((p) => !isUnusedChunks(p));
+  const shown = pipelines.filter((p) => named || !isUnusedChunks(p));
   if (shown.length === 0) lines.push("no table is watched: embedd watch --help");
   for (const p of shown) {
     const whose = p.relation === CHUNKS ? ", a table that comes with embedd" : "";
@@ -110,7 +127,7 @@ function formatStatus(
       "",
       `${p.relation}.${p.embedding} (pipeline ${p.pipeline}${whose}${p.paused ? ", paused" : ""})`,
     );
-    if (p.error !== null) lines.push(`  error     ${p.error}`);
+    if (p.error !== null) lines.push(`  error     ${problemLines(p.error, " ".repeat(12), hintFor)}`);
     if (p.gap !== null) lines.push(`  gap       ${p.gap}`);
     const age =
       p.oldestPendingSeconds === null

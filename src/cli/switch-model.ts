@@ -11,6 +11,8 @@ import { shellWord } from "../shell-word.js";
 import { switchCommand } from "../admin/switch-model/errors.js";
 import { SWITCH_DEFAULTS } from "../admin/switch-model/switch.js";
 import type { SwitchResult } from "../admin/switch-model/switch.js";
+import { pipelinesNamed } from "../admin/watched.sql.js";
+import { callSchema } from "../database/call-schema.js";
 import { switchModel } from "../admin/switch-model/switch-model.js";
 import { readSwitches } from "../admin/switch-model/switches.sql.js";
 import { wholeNumberOrZero, wholeNumber } from "./arguments.js";
@@ -180,6 +182,7 @@ async function showStatus(
   { maxBehind, json }: SwitchFlags,
 ): Promise<void> {
   const switches = await readSwitches(pool, { relation: table });
+  if (table !== undefined && switches.length === 0) await callSchema(() => pipelinesNamed(pool, table));
   const progress = await Promise.all(switches.map((running) => readProgress(pool, running, maxBehind)));
   printResult(progress, json, formatSwitches);
 }

@@ -42,6 +42,18 @@ export function describeQueue({ usage, limit, holder }: NotificationQueue): stri
 export const strayTable = (table: string): string =>
   `${table} has triggers of embedd, but is not watched: its rows get no vectors`;
 
+/**
+ * What embedd.status says is wrong with a table: a sentence, and what to type on a line of its own. The two are
+ * parted by a semicolon.
+ * @param indent of the lines after the first
+ */
+export function problemLines(problem: string, indent: string, hintFor: (hint: string) => string): string {
+  return problem
+    .split(/; (?=embedd |ALTER |to follow )/)
+    .map((part) => (/^(embedd|ALTER) /.test(part) ? `try: ${hintFor(part)}` : part))
+    .join(`\n${indent}`);
+}
+
 /** The statements that hints hold, with a remark behind them. */
 const STATEMENT = /^((?:ALTER|CREATE|DROP|GRANT|SELECT|UPDATE)\b.*;)(?: {2}-- (.*))?$/i;
 
@@ -50,7 +62,7 @@ export function forEmbedded(hint: string, databaseUrl: string, dataDir: string |
   const flags = dataDir === undefined ? "--embedded" : `--embedded --data-dir ${shellWord(dataDir)}`;
   return forShell(hint)
     .replaceAll('"$DATABASE_URL"', `"${databaseUrl}"`)
-    .replace(/(^|# or: )(embedd [a-z]+(?:-[a-z]+)*)/gm, (_, before: string, command: string) => {
+    .replace(/(^|# or: |&& )(embedd [a-z]+(?:-[a-z]+)*)/gm, (_, before: string, command: string) => {
       return `${before}${command} ${flags}`;
     });
 }

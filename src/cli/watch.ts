@@ -3,12 +3,22 @@ import type { Command } from "commander";
 import type { Client } from "pg";
 import { findDefinition } from "../admin/redefine.sql.js";
 import { shellWord } from "../shell-word.js";
+import { findMisfit } from "../admin/column-misfit.js";
+import { watchCommand } from "../admin/watch-command.js";
+import { readVectorType } from "../admin/watch.sql.js";
+import { DEFAULT_DIMENSIONS } from "../providers/known-dimensions.js";
+import type { ModelShape } from "../providers/model-shape.js";
+import { shapeOf } from "../providers/model-shape.js";
 import { unwatch, unwatchPipeline, watch } from "../admin/watch.js";
 import type { WatchOptions } from "../admin/watch.js";
 import { callSchema } from "../database/call-schema.js";
 import { EmbeddError, configurationError } from "../errors.js";
 import { columnNames, wholeNumber } from "./arguments.js";
-import { withOwner } from "./context.js";
+import { configuredShape } from "./configured-shape.js";
+import { withOwnerClient } from "../database/pool.js";
+import type { Context } from "./context.js";
+import { readConfig, withContext, withOwner } from "./context.js";
+import { stopSignal } from "./signals.js";
 import { counted } from "./text.js";
 
 interface WatchFlags {
@@ -18,7 +28,7 @@ interface WatchFlags {
   modelColumn?: string;
   template?: string;
   createColumns?: boolean;
-  dimensions: number;
+  dimensions?: number;
   index?: "hnsw";
   existing?: "keep" | "refresh";
 }
@@ -51,7 +61,11 @@ export function addWatch(program: Command): void {
     )
     .option("--model <name>", "only workers of this model may embed it (default: any)")
     .option("--create-columns", "add the embedding and model columns if they are missing")
-    .option("--dimensions <n>", "dimensions of the column that --create-columns adds", wholeNumber, 384)
+    .option(
+      "--dimensions <n>",
+      "dimensions of the column that --create-columns adds (default: 384, or the model's own if it cannot make 384)",
+      wholeNumber,
+    )
     .addOption(
       new Option(
         "--index <method>",
@@ -74,21 +88,39 @@ export function addWatch(program: Command): void {
         command.error("error: required option '--content <column...>' not specified");
     })
     .action(async (table: string, flags: WatchFlags, command: Command) => {
-      await withOwner(command, (client) => watchTable(client, table, flags));
+      const shape = await configuredShape(readConfig(command));
+      await withContext(command, ({ databaseUrl, hintFor }) =>
+        withOwnerClient(
+          databaseUrl,
+          (client) => watchTable(client, table, flags, { shape, hintFor }),
+          stopSignal,
+        ),
+      );
     });
 }
 
-async function watchTable(client: Client, table: string, flags: WatchFlags): Promise<void> {
+async function watchTable(
+  client: Client,
+  table: string,
+  flags: WatchFlags,
+  { shape: configured, hintFor }: { shape: ModelShape | null; hintFor: Context["hintFor"] },
+): Promise<void> {
   const { createColumns, dimensions, content, template, ...rest } = flags;
   const before = await callSchema(() =>
     findDefinition(client, { relation: table, embedding: flags.embedding }),
   );
+  const shape = flags.model === undefined ? configured : shapeOf(flags.model);
+  const existing = await callSchema(() =>
+    readVectorType(client, { relation: table, embedding: flags.embedding }),
+  );
+  const usual =
+    shape?.supportsDimensions(DEFAULT_DIMENSIONS) === false ? shape.dimensions : DEFAULT_DIMENSIONS;
   const options: WatchOptions = {
     ...rest,
     relation: table,
     content: content ?? before?.content ?? [],
     template: template ?? (content === undefined ? (before?.template ?? undefined) : undefined),
-    createColumns: createColumns === true ? dimensions : undefined,
+    createColumns: createColumns === true ? (dimensions ?? existing?.dimensions ?? usual) : undefined,
   };
   const onIndex = () => {
     process.stderr.write("building the index of pending rows; writers are not blocked\n");
@@ -98,13 +130,21 @@ async function watchTable(client: Client, table: string, flags: WatchFlags): Pro
   };
   const id = await watch(client, options, onIndex, onWait).catch((error: unknown) => {
     if (!(error instanceof EmbeddError) || error.code !== "existing_vectors") throw error;
-    throw configurationError(error.code, error.message, bothChoices(options, flags));
+    throw configurationError(error.code, error.message, bothChoices(options));
   });
   process.stdout.write(
     before === null
       ? `watching ${table} (pipeline ${id})\n`
       : `${table} (pipeline ${id}) is now embedded from ${describe(options)}; before, from ${describe(before)}\n`,
   );
+  const misfit = shape === null ? null : await findMisfit(client, options, shape);
+  if (misfit !== null) {
+    process.stderr.write(
+      `warning: ${misfit.message}: no worker with the settings of this shell fills it\n` +
+        `  try: set EMBEDD_PROVIDER and EMBEDD_MODEL to the model that your workers use\n` +
+        `  or:  ${hintFor(`embedd unwatch ${shellWord(table)} --embedding ${shellWord(options.embedding)} && ${misfit.hint ?? ""}`)}\n`,
+    );
+  }
   if (flags.existing === "refresh") {
     process.stdout.write(
       "workers re-embed every row that has a vector; old vectors serve meanwhile: embedd status\n",
@@ -122,29 +162,11 @@ function describe({
   return `${content.join(", ")}${template === null || template === undefined ? "" : ` by the template '${template}'`}`;
 }
 
-function bothChoices(options: WatchOptions, { createColumns, dimensions }: WatchFlags): string {
-  const { relation, content, embedding, modelColumn, template, model, index } = options;
-  const words: Record<string, string | undefined> = {
-    content: content.map(shellWord).join(" "),
-    embedding: embedding === "embedding" ? undefined : shellWord(embedding),
-    "model-column": modelColumn === undefined ? undefined : shellWord(modelColumn),
-    template: template === undefined ? undefined : shellWord(template),
-    model: model === undefined ? undefined : shellWord(model),
-    index,
-    dimensions: createColumns === true ? String(dimensions) : undefined,
-  };
-  const given = Object.entries(words).flatMap(([name, value]) =>
-    value === undefined ? [] : [`--${name} ${value}`],
-  );
-  const line = [
-    "embedd watch",
-    shellWord(relation),
-    ...given,
-    ...(createColumns === true ? ["--create-columns"] : []),
-  ];
+function bothChoices(options: WatchOptions): string {
+  const line = watchCommand(options);
   return [
-    `${line.join(" ")} --existing refresh  # re-embeds their rows in the background`,
-    `${line.join(" ")} --existing keep  # trusts the vectors as they are`,
+    `${line} --existing refresh  # re-embeds their rows in the background`,
+    `${line} --existing keep  # trusts the vectors as they are`,
   ].join("\n");
 }
 

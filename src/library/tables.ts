@@ -1,9 +1,7 @@
-import { Pool } from "pg";
-import type { ClientBase } from "pg";
 import { z } from "zod";
 import { listFailures, retryFailures } from "../admin/failures.sql.js";
 import type { FailureEntry } from "../admin/failures.sql.js";
-import { matchesTable, notWatched } from "../admin/pick-pipeline.js";
+import { nothingWatched, watchedAs } from "../admin/pick-pipeline.js";
 import {
   pipelinesOf,
   startReembedding,
@@ -15,16 +13,14 @@ import type { SearchResult } from "../admin/search.sql.js";
 import { readStatus } from "../admin/status.sql.js";
 import type { PipelineStatus } from "../admin/status.sql.js";
 import { unwatch as unwatchTable, watch as watchTable } from "../admin/watch.js";
-import { checkArguments, databaseAddress, wholeNumber } from "../check-arguments.js";
-import { explainConnectionError } from "../database/connection-error.js";
-import { callSchemaAs } from "../database/denied.sql.js";
-import { createPool, withOwnerClient } from "../database/pool.js";
+import { checkArguments, wholeNumber } from "../check-arguments.js";
 import { DEFAULTS } from "../defaults.js";
 import { configurationError } from "../errors.js";
 import type { Provider } from "../providers/provider.js";
+import { onClient, onPool } from "./database.js";
+import type { Database } from "./database.js";
 
-/** An address such as `postgres://user@host:5432/database`, or a pool of `pg`, which stays open. */
-export type Database = string | Pool;
+export type { Database } from "./database.js";
 
 export interface WatchTableOptions {
   /** As SQL names it. */
@@ -45,11 +41,10 @@ export interface WatchTableOptions {
   createColumns?: number | undefined;
   /** Required where vectors exist: `keep` trusts them, `refresh` re-embeds their rows. */
   existing?: "keep" | "refresh" | undefined;
+  /** The workers' provider. A column that it could never fill is refused. @default not checked, unless `model` is known */
+  provider?: Pick<Provider, "model" | "dimensions" | "supportsDimensions"> | undefined;
 }
 
-const database = z.union([databaseAddress, z.instanceof(Pool)], {
-  error: "must be an address such as postgres://user@host:5432/database, or a Pool of pg",
-});
 const name = z.string({ error: "must be a string" }).min(1, { error: "must not be empty" });
 const filter = z.object({ table: name.optional() });
 
@@ -69,9 +64,13 @@ export async function watch(db: Database, options: WatchTableOptions): Promise<n
     index: z.literal("hnsw").optional(),
     createColumns: wholeNumber(1, 16_000).optional(),
     existing: z.enum(["keep", "refresh"], { error: "must be keep or refresh" }).optional(),
+    provider: z.object({ supportsDimensions: z.function() }, { error: "must be a provider" }).optional(),
   });
   const { table, embedding = "embedding", ...rest } = checkArguments("watch", schema, options);
-  return onClient("watch", db, (client) => watchTable(client, { ...rest, relation: table, embedding }));
+  const { provider } = options;
+  return onClient("watch", db, (client) =>
+    watchTable(client, { ...rest, relation: table, embedding, provider }),
+  );
 }
 
 /**
@@ -94,14 +93,19 @@ export async function unwatch(
   return onClient("unwatch", db, (client) => unwatchTable(client, table, { embedding, dropColumns }));
 }
 
-/** The state of every watched column, as `embedd status --json` prints it. Counts the rows of each watched table. */
+/**
+ * The state of every watched column, as `embedd status --json` prints it. Counts the rows of each of their tables.
+ * @param options `table`: only this table's columns; no other table is read
+ * @throws EmbeddError `configuration`/`no_such_table` or `not_watched`
+ */
 export async function status(
   db: Database,
   options: { table?: string | undefined } = {},
 ): Promise<PipelineStatus[]> {
   const { table } = checkArguments("status", filter, options);
-  const all = await onPool("status", db, readStatus);
-  return all.filter(({ relation }) => matchesTable(relation, table));
+  return onPool("status", db, async (pool) =>
+    readStatus(pool, table === undefined ? null : await watchedAs(pool, table)),
+  );
 }
 
 /**
@@ -150,7 +154,7 @@ export async function reembed(
   const act = { stale: startReembedding, all: startRefresh, none: stopReembedding }[which];
   return onPool("reembed", db, async (pool) => {
     const ids = await pipelinesOf(pool, table);
-    if (ids.length === 0) throw notWatched(table);
+    if (ids.length === 0) throw nothingWatched();
     await act(pool, ids);
     return ids;
   });
@@ -208,39 +212,4 @@ export function vectorToSql(vector: Float32Array | readonly number[]): string {
   if (!(vector instanceof Float32Array) && !Array.isArray(vector))
     throw configurationError("argument", "vectorToSql: must be a Float32Array or an array of numbers");
   return `[${vector.join(",")}]`;
-}
-
-/** @param caller is named in the error if the database is none */
-async function onPool<T>(caller: string, db: Database, work: (pool: Pool) => Promise<T>): Promise<T> {
-  checkArguments(caller, z.object({ database }), { database: db });
-  if (typeof db !== "string") return callSchemaAs(db, undefined, () => work(db));
-  const pool = createPool({ connectionString: db, applicationName: "embedd", max: 1 });
-  try {
-    return await callSchemaAs(pool, db, () => work(pool));
-  } catch (error) {
-    throw explainConnectionError(error, db);
-  } finally {
-    await pool.end();
-  }
-}
-
-async function onClient<T>(
-  caller: string,
-  db: Database,
-  work: (client: ClientBase) => Promise<T>,
-): Promise<T> {
-  checkArguments(caller, z.object({ database }), { database: db });
-  if (typeof db === "string") {
-    try {
-      return await withOwnerClient(db, (client) => callSchemaAs(client, db, () => work(client)));
-    } catch (error) {
-      throw explainConnectionError(error, db);
-    }
-  }
-  const client = await db.connect();
-  try {
-    return await callSchemaAs(client, undefined, () => work(client));
-  } finally {
-    client.release();
-  }
 }

@@ -49,6 +49,12 @@ export interface Provider {
    * @default none
    */
   readonly minBatchRows?: number;
+  /**
+   * How the model reads a document, where its name does not tell: with which prompt before it, cut at how many tokens.
+   * A cached vector is reused only by a provider that reads alike.
+   * @default none
+   */
+  readonly reading?: string;
   /** Set when the model runs in this process. Such tokens count toward no daily limit. @default false */
   readonly runsHere?: boolean;
   /** List price in US dollars per million input tokens; 0: free; null: unknown. */

@@ -1,7 +1,7 @@
 import type { Pipeline } from "../database/pipeline.js";
 import { messageOf } from "../errors.js";
 import { dimensionMisfit } from "./dimension-misfit.js";
-import type { ModelShape } from "./dimension-misfit.js";
+import type { ModelShape } from "../providers/model-shape.js";
 import { parseTemplate } from "./embed/template.js";
 import type { ServeAnswer } from "./wake/serve.sql.js";
 
@@ -112,7 +112,7 @@ export function decideOnAnswer(pipeline: Candidate, world: World, answer: ServeA
 /** Why a provider cannot serve a pipeline, and what to type; null: it can. */
 function misfitReason(pipeline: Candidate, provider: ModelShape): string | null {
   const dimensions = dimensionMisfit(pipeline, provider);
-  if (dimensions !== null) return `${dimensions.what}; try: ${dimensions.cure}`;
+  if (dimensions !== null) return `${dimensions.what}; ${dimensions.cure}`;
   try {
     if (pipeline.template !== null) parseTemplate(pipeline.template, pipeline.contentNames);
     return null;

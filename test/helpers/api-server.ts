@@ -34,6 +34,8 @@ export interface Reply {
   change?: (items: EmbeddingItem[]) => unknown;
   /** The connection ends before or in the middle of the answer. */
   reset?: "before" | "middle";
+  /** The server ends, and refuses connections for this time. */
+  restartMs?: number;
   /** Half of the answer is sent at once, the rest after this time. */
   slowBodyMs?: number;
 }
@@ -78,16 +80,25 @@ export async function startApiServer(options: ApiServerOptions = {}): Promise<Ap
     inFlight++;
     maxInFlight = Math.max(maxInFlight, inFlight);
     response.once("close", () => inFlight--);
-    answer(request, response, options, requests).catch(() => response.destroy());
+    answer(request, response, options, requests, restart).catch(() => response.destroy());
   });
+  let restarting: NodeJS.Timeout | undefined;
+  function restart(ms: number): void {
+    if (!server.listening) return;
+    const { port } = server.address() as AddressInfo;
+    server.close();
+    for (const socket of sockets) socket.destroy();
+    restarting = setTimeout(() => server.listen(port, "127.0.0.1"), ms);
+  }
   server.on("connection", (socket) => {
     connections++;
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`;
   return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`,
+    url,
     requests,
     get maxInFlight() {
       return maxInFlight;
@@ -97,6 +108,7 @@ export async function startApiServer(options: ApiServerOptions = {}): Promise<Ap
     },
     stop: () =>
       new Promise((resolve) => {
+        clearTimeout(restarting);
         server.close(() => {
           resolve();
         });
@@ -131,6 +143,7 @@ async function answer(
   response: ServerResponse,
   options: ApiServerOptions,
   requests: ApiRequest[],
+  restart: (ms: number) => void,
 ): Promise<void> {
   const chunks: Buffer[] = [];
   for await (const chunk of message) chunks.push(chunk as Buffer);
@@ -156,6 +169,10 @@ async function answer(
   if (reply.status !== undefined) {
     const text = typeof reply.body === "string" ? reply.body : JSON.stringify(reply.body ?? {});
     response.writeHead(reply.status, { "content-type": "application/json", ...reply.headers }).end(text);
+    return;
+  }
+  if (reply.restartMs !== undefined) {
+    restart(reply.restartMs);
     return;
   }
   if (reply.reset === "before") {

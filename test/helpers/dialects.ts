@@ -10,11 +10,15 @@ export interface Dialect {
   options?: Partial<ApiProviderOptions>;
   /** How many texts are embedded in one call. @default 40 */
   texts?: number;
+  /** How many characters the bad text has; its vector is that of its beginning. @default those of `BAD_TEXT` */
+  long?: number;
   /** `embedded`: every text. `charged`: every text but the bad one. `paused`: no text, and none is charged. */
   outcome: "embedded" | "charged" | "paused";
   /** Of the charge, or of the fault. */
   code?: string;
-  /** The most requests that the call may cost. */
+  /** How many calls it may take, as a worker makes them. @default 1 */
+  calls?: number;
+  /** The most requests that the calls may cost. */
   requests: number;
 }
 
@@ -39,6 +43,15 @@ const withItems = (change: (item: EmbeddingItem, index: number) => unknown): Rep
 
 const badItem = (embedding: unknown) => (request: ApiRequest) =>
   withItems((item, i) => (request.texts[i] === BAD_TEXT ? { ...item, embedding } : item));
+
+/** What servers without a code of their own say to a text of more than 100 characters. */
+const forLong =
+  (status: number, message: string) =>
+  ({ texts }: ApiRequest): Reply | undefined =>
+    texts.some((text) => text.length > 100) ? apiError(status, { message }) : undefined;
+
+/** Halving 40 texts until the long one stands alone, and it until it has at most 100 characters. */
+const CUT = { long: 1_000, options: { model: "any", dimensions: 1_536 } };
 
 const NAN = apiError(500, { message: "Out of range float values are not JSON compliant: nan" });
 const LM_STUDIO = { status: 200, body: { error: "Unexpected endpoint or method. (POST /embeddings)" } };
@@ -121,6 +134,15 @@ export const DIALECTS: Dialect[] = [
     requests: ISOLATED,
   },
   {
+    name: "ends at a text, and starts again a while later",
+    server: { script: forBad({ restartMs: 300 }) },
+    outcome: "charged",
+    code: "failed_input",
+    calls: 40,
+    // Per call at most five attempts, or a harmless text and a request of each half.
+    requests: 120,
+  },
+  {
     name: "answers null instead of a text's vector",
     server: { script: badItem(null) },
     outcome: "charged",
@@ -147,6 +169,54 @@ export const DIALECTS: Dialect[] = [
     outcome: "charged",
     code: "unusable_vector",
     requests: 1,
+  },
+  // One text that is too long for the server, whose tokens embedd cannot count.
+  {
+    name: "says of a text that its length exceeds the context length, as Ollama does",
+    server: { script: forLong(400, "the input length exceeds the context length") },
+    ...CUT,
+    outcome: "embedded",
+    requests: 2 * HALVES + 2 + 4,
+  },
+  {
+    name: "says of a text that it must have less than 512 tokens, as TEI does",
+    server: {
+      script: forLong(413, "Input validation error: `inputs` must have less than 512 tokens. Given: 600"),
+    },
+    ...CUT,
+    outcome: "embedded",
+    requests: 2 * HALVES + 2 + 4,
+  },
+  {
+    name: "says of a text that it is too large to process, as llama.cpp does",
+    server: {
+      script: forLong(500, "input (600 tokens) is too large to process. increase the physical batch size"),
+    },
+    ...CUT,
+    outcome: "embedded",
+    requests: 2 * HALVES + 2 + 4,
+  },
+  {
+    name: "says of a text that it is too long, where long texts are refused",
+    server: { script: forLong(400, "the input length exceeds the context length") },
+    long: 1_000,
+    options: { ...CUT.options, longText: "refuse" },
+    outcome: "charged",
+    code: "too_long",
+    requests: 2 * HALVES + 2,
+  },
+  {
+    name: "says of a text that it is too long, however short",
+    server: {
+      script: ({ texts }) =>
+        texts.some((text) => text === BAD_TEXT || text.length < 4)
+          ? apiError(400, { message: "the input length exceeds the context length" })
+          : undefined,
+    },
+    options: CUT.options,
+    outcome: "charged",
+    code: "too_long",
+    requests: 2 * HALVES + 2 + 3,
   },
   // Too many texts at once.
   {

@@ -7,7 +7,7 @@ import { switchCommand } from "./errors.js";
 /**
  * Lets only one command at a time work on a column, until the returned function is called. Where all connections
  * share one session, locks cannot tell commands apart, so none is taken.
- * @throws EmbeddError with code `not_watched`, or `switch_runs` if another command holds the column
+ * @throws EmbeddError with code `no_such_table` or `not_watched`, or `switch_runs` if another command holds the column
  */
 export async function holdSwitch(
   client: ClientBase,
@@ -21,20 +21,12 @@ select p.id,
   single or embedd.take_job(p.id, 'switch') as free
 from embedd.pipelines p,
   coalesce(current_setting('embedd.single_session', true) = 'on', false) as single
-where p.relation = embedd.resolve_watched($1)
-  and p.embedding_column = $2`,
+where p.id in (select embedd.pipelines_of($1, $2))`,
       [column.relation, column.embedding],
     ),
   );
   const [row] = rows;
-  if (row === undefined) {
-    throw configurationError(
-      "not_watched",
-      `column ${column.embedding} of ${column.relation} is not watched`,
-      "embedd status",
-    );
-  }
-  if (!row.free) {
+  if (row?.free !== true) {
     throw configurationError(
       "switch_runs",
       `another embedd switch-model of ${column.relation} is running, or has just been killed`,

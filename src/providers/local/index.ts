@@ -8,6 +8,7 @@ import { planMicroBatches } from "./batching.js";
 import type { MicroBatch } from "./batching.js";
 import { verifyChecksum } from "./checksum.js";
 import { defaultManifest, directoryManifest } from "./manifest.js";
+import type { ModelManifest } from "./manifest.js";
 import { createInferenceSession } from "./session.js";
 import type { InferenceSession } from "./session.js";
 import { probe } from "./probe.js";
@@ -62,6 +63,7 @@ export async function createLocalProvider(options: LocalProviderOptions = {}): P
     concurrency: CONCURRENCY,
     maxBatchRows: MAX_BATCH_ROWS,
     runsHere: true,
+    ...(modelPath !== undefined && { reading: readingOf(manifest) }),
     usdPerMillionTokens: 0,
     supportsDimensions: (asked) => asked === dimensions,
     countTokens: async (texts) => (await tokenizer.encode(texts)).map(({ ids }) => ids.length),
@@ -74,6 +76,10 @@ export async function createLocalProvider(options: LocalProviderOptions = {}): P
     close: () => session.close(),
   };
 }
+
+/** A directory keeps its name when its files change. */
+const readingOf = ({ prompts, maxTokens, lowerCase }: ModelManifest): string =>
+  JSON.stringify({ prompt: prompts.document, maxTokens, lowerCase });
 
 interface Stages {
   name: string;

@@ -11,8 +11,10 @@ import {
   REQUEST_PARAMS,
   known,
   requestId,
+  saysTooLong,
   systemCode,
 } from "./safe-parts.js";
+import { refusedLength } from "./text-errors.js";
 import type { ApiSettings } from "./settings.js";
 
 /**
@@ -122,6 +124,14 @@ function classifyStatus(thrown: StatusError, settings: Named, host: string): Fai
       `${answered}: no model ${wireModel} at ${settings.baseUrl}; check EMBEDD_MODEL, EMBEDD_DEPLOYMENT or EMBEDD_BASE_URL`,
     );
   }
+  const long =
+    (code === "context_length_exceeded" ||
+      code === "string_above_max_length" ||
+      saysTooLong(thrown.message)) &&
+    (status === 400 || status === 413 || status === 422 || status === 500);
+  // Where embedd counts the server's tokens, the text was cut before; then something else is wrong with it.
+  if (long && inputTokens === null)
+    return refusedLength(`${answered}, model ${wireModel}: the text is too long`);
   if (status === 400 || status === 413 || status === 422) {
     const named = `${answered}, model ${wireModel}`;
     if (param === "encoding_format") return { ...refusedInput(named), meaning: "base64" };
@@ -182,28 +192,9 @@ export function wrongModel(settings: ApiSettings, got: string): Failure {
   return { ...stop("wrong_model", message), maybeSpent: true };
 }
 
-export function tooLong(model: string, limit: number): EmbeddError {
-  return new EmbeddError(`the text is longer than ${model}'s limit of ${limit} tokens`, {
-    kind: "row",
-    code: "too_long",
-  });
-}
-
 function refusedInput(answered: string): Omit<Failure, "meaning"> {
   const error = new EmbeddError(answered, { kind: "row", code: "refused_input" });
   return { error, overload: false, sent: true, maybeSpent: false };
-}
-
-/**
- * The server cannot embed a text, or as many texts at once: it failed on them, and then embedded a harmless text.
- * @param failure how it failed
- */
-export function failedInput({ error }: Failure, texts: number): EmbeddError {
-  const which = texts === 1 ? "this text" : `a request with these ${texts} texts`;
-  return new EmbeddError(`${error.message}, each time for ${which}, while it embeds others`, {
-    kind: "row",
-    code: "failed_input",
-  });
 }
 
 /** The server answered a harmless text, but with nothing usable. */

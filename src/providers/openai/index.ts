@@ -8,7 +8,6 @@ import { requireUsable, unusableVector } from "../unusable-vectors.js";
 import { modelLogger } from "./answered-model.js";
 import { createBreaker } from "./breaker.js";
 import { createClient } from "./client.js";
-import { tooLong } from "./errors.js";
 import { createLimiter } from "./limiter.js";
 import { createPartialResults } from "./partial-results.js";
 import type { PartialResults } from "./partial-results.js";
@@ -18,9 +17,11 @@ import type { Requester } from "./request.js";
 import { resolveSettings } from "./settings.js";
 import type { ApiProviderOptions, ApiSettings, Log } from "./settings.js";
 import { createRequestSize } from "./request-size.js";
+import { createSuspects } from "./suspects.js";
 import { createInputSender } from "./send-inputs.js";
 import type { InputSender } from "./send-inputs.js";
 import type { Input } from "./split-requests.js";
+import { tooLong } from "./text-errors.js";
 import { estimatingCounter, loadCl100k } from "./tokens.js";
 import type { TokenCounter } from "./tokens.js";
 
@@ -39,7 +40,9 @@ export async function createApiProvider(options: ApiProviderOptions): Promise<Pr
   const host = new URL(settings.baseUrl).host;
   const limiter = createLimiter(settings.concurrency, host);
   const client = createClient(settings);
+  const suspects = createSuspects();
   const requester = createRequester({
+    suspects,
     settings,
     client,
     breaker: createBreaker(),
@@ -49,13 +52,18 @@ export async function createApiProvider(options: ApiProviderOptions): Promise<Pr
   const counter = settings.inputTokens === null ? estimatingCounter() : await loadCl100k();
   const dimensions = settings.dimensions ?? (await askDimensions(requester, settings));
   const closing = new AbortController();
+  const logCut = cutLogger(settings, options.log);
+  const cutOne = (): void => {
+    logCut(1);
+  };
+  const onTooLong = settings.longText === "refuse" ? null : cutOne;
   const stages: Stages = {
     settings: { ...settings, dimensions },
-    sender: createInputSender(requester, createRequestSize(settings, options.log)),
+    sender: createInputSender(requester, createRequestSize(settings, options.log), suspects, onTooLong),
     counter,
     partialResults: createPartialResults(),
     closing: closing.signal,
-    logCut: cutLogger(settings, options.log),
+    logCut,
   };
   options.log?.debug(
     {

@@ -1,46 +1,32 @@
 import { backoffMs } from "../../backoff.js";
-import type { EmbeddError } from "../../errors.js";
+import { EmbeddError } from "../../errors.js";
 import { sleep } from "../../sleep.js";
-import type { RequestUsage, UsageMeter } from "../provider.js";
+import type { RequestUsage } from "../provider.js";
 import { unusableVector } from "../unusable-vectors.js";
 import { attemptRequest } from "./attempt.js";
 import type { Breaker } from "./breaker.js";
 import type { Client, WireRequest } from "./client.js";
-import { badRequest, failedInput, STOP_MS, unusableProbe } from "./errors.js";
+import type { EmbeddingRequest, Requester } from "./embedding-request.js";
+import { badRequest, STOP_MS, unusableProbe } from "./errors.js";
 import type { Failure } from "./errors.js";
+import { createLane } from "./lane.js";
 import { LONGEST_WAIT_MS } from "./limiter.js";
 import type { Limiter, Slot } from "./limiter.js";
+import { isProbe, probeOf } from "./probe.js";
+import { sendSuspects, wentAway } from "./send-suspects.js";
 import type { ApiSettings } from "./settings.js";
+import type { Suspects } from "./suspects.js";
+import { failedInput } from "./text-errors.js";
 
-/** Sends requests, with retries where a retry can help. */
-export interface Requester {
-  /**
-   * @returns one vector per text
-   * @throws EmbeddError `row` when the server refuses an input, or fails on the texts of this request while it embeds
-   *   others; `configuration` for a redirect; `provider` for every other failure
-   * @throws the signal's reason when aborted
-   */
-  send(request: EmbeddingRequest): Promise<Float32Array[]>;
-}
-
-export interface EmbeddingRequest {
-  texts: readonly string[];
-  tokens: number;
-  /** How many of the texts were truncated. */
-  cutTexts?: number;
-  /** Required of the vectors; null: any. */
-  dimensions: number | null;
-  signal: AbortSignal;
-  meter?: UsageMeter | undefined;
-  /** Part of a request on which the server failed, so the same failure needs fewer attempts. @default false */
-  suspected?: boolean;
-}
+export type { EmbeddingRequest, Requester } from "./embedding-request.js";
 
 export interface RequesterParts {
   settings: ApiSettings;
   client: Client;
   breaker: Breaker;
   limiter: Limiter;
+  /** Shared with who splits requests. */
+  suspects: Suspects;
   /** Called when the server names a model that may be another one. */
   onOtherModel: (answered: string) => void;
   /** The base of the exponential backoff with full jitter. @default 250 */
@@ -54,13 +40,12 @@ const RETRY_BASE_MS = 250;
 const RETRY_CAP_MS = 8_000;
 /** After a success this recent, a refusal must be about the text, not about the request. */
 const RECENT_SUCCESS_MS = 60_000;
-/** A harmless text: whether the server embeds it tells a text's fault from the server's. */
-const PROBE_TEXTS: readonly string[] = ["embedd"];
 
 type Outcome = { vectors: Float32Array[] } | { failure: Failure; retryNow: boolean };
 
 export function createRequester(parts: RequesterParts): Requester {
-  const { settings, client, breaker, limiter, onOtherModel, retryBaseMs = RETRY_BASE_MS } = parts;
+  const { settings, client, breaker, limiter, suspects, onOtherModel, retryBaseMs = RETRY_BASE_MS } = parts;
+  const lane = createLane();
   let encoding: WireRequest["encoding"] = "base64";
   let base64Works = false;
   /** When a usable vector last came, by its dimensions. */
@@ -68,13 +53,33 @@ export function createRequester(parts: RequesterParts): Requester {
   /** A harmless text is on its way to decide whether the breaker opens. */
   let deciding: Promise<void> | null = null;
 
+  /** The texts of a request during which the server went away are suspected. */
   async function send(request: EmbeddingRequest): Promise<Float32Array[]> {
+    if (request.mayEnd === true) {
+      const sendAsOthers = (suspected: EmbeddingRequest) => send({ ...suspected, mayEnd: false });
+      return sendSuspects(request, { suspects, lane, probe, exchange, send: sendAsOthers });
+    }
+    let ended = false;
+    try {
+      return await sendWithRetries(request, (failure) => (ended ||= wentAway(failure)));
+    } catch (error) {
+      if (ended && error instanceof EmbeddError && error.kind === "provider")
+        suspects.wentAway(request.texts);
+      throw error;
+    }
+  }
+
+  async function sendWithRetries(
+    request: EmbeddingRequest,
+    onFailure: (failure: Failure) => void,
+  ): Promise<Float32Array[]> {
     let since = performance.now();
     let blamed = 0;
     for (let attempt = 1; ; attempt++) {
       const outcome = await sendOnce(request);
       if ("vectors" in outcome) return outcome.vectors;
       const { failure, retryNow } = outcome;
+      onFailure(failure);
       if (retryNow) continue;
       if (failure.meaning === "unclear" || failure.meaning === "base64") {
         const finding =
@@ -124,6 +129,7 @@ export function createRequester(parts: RequesterParts): Requester {
     let failure: Failure;
     try {
       const slot = await acquire(request);
+      const ended = lane.started();
       try {
         breaker.enter();
         spent = { requests: 1, tokens };
@@ -153,6 +159,7 @@ export function createRequester(parts: RequesterParts): Requester {
         if (failure.overload) slot.overloaded(failure.error.retryAfterMs ?? 0, failure.headers);
       } finally {
         slot.release();
+        ended();
       }
     } finally {
       reservation?.settle(spent);
@@ -160,13 +167,14 @@ export function createRequester(parts: RequesterParts): Requester {
     return { failure, retryNow: await recordFailure(request, failure) };
   }
 
-  /** Waits for a slot, and until it is clear whether the server is down. */
+  /** Waits for a slot, and until it is clear whether the server is down, or whether a text ends it. */
   async function acquire(request: EmbeddingRequest): Promise<Slot> {
     for (;;) {
       const slot = await limiter.acquire(request.tokens, request.signal);
-      if (deciding === null || isProbe(request)) return slot;
+      const turn = (isProbe(request) ? null : deciding) ?? lane.closed;
+      if (turn === null || request.alone === true) return slot;
       slot.release();
-      await deciding;
+      await turn;
     }
   }
 
@@ -237,11 +245,3 @@ export function createRequester(parts: RequesterParts): Requester {
 
   return { send };
 }
-
-const probeOf = (request: EmbeddingRequest): EmbeddingRequest => ({
-  ...request,
-  texts: PROBE_TEXTS,
-  tokens: 1,
-  cutTexts: 0,
-});
-const isProbe = ({ texts }: EmbeddingRequest): boolean => texts === PROBE_TEXTS;

@@ -17,6 +17,13 @@ export const REQUEST_CODES = new Set([
   "unsupported_parameter",
 ]);
 
+/** How servers without such codes say that a text is too long: Ollama, TEI, vLLM and llama.cpp. */
+const TOO_LONG =
+  /exceeds (the |maximum |the maximum )?context|maximum context length|must have less than \d+ tokens|is too large to process|exceed_context_size|input is too long/i;
+
+/** A message may quote a text, so this decides only what is tried next. */
+export const saysTooLong = (message: string): boolean => TOO_LONG.test(message);
+
 /** The only parts of an answer that messages repeat; an unknown code could be any text. */
 const KNOWN_CODES = new Set([
   ...QUOTA_CODES,

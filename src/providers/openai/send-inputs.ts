@@ -2,7 +2,9 @@ import { EmbeddError } from "../../errors.js";
 import type { TextResult } from "../failed-texts.js";
 import type { EmbeddingRequest, Requester } from "./request.js";
 import type { RequestSize } from "./request-size.js";
+import { halveText } from "./split-requests.js";
 import type { Input } from "./split-requests.js";
+import type { Suspects } from "./suspects.js";
 
 /** What all requests of a call have in common. */
 export type CallOptions = Pick<EmbeddingRequest, "dimensions" | "signal" | "meter">;
@@ -12,6 +14,7 @@ export interface InputSender {
   /**
    * Halves a request on which the server fails until an input stands alone that it cannot embed: at most
    * 2·k·log2(n) + 2 requests for k such inputs among n that it refuses, twice as many where it answers with a fault.
+   * A text that the server finds too long is halved until the server takes it.
    * @param onResult called for every input with its vector, or with why it alone has none
    * @throws every error that is not about one input, after all requests have ended
    */
@@ -22,7 +25,13 @@ export interface InputSender {
   ): Promise<void>;
 }
 
-export function createInputSender(requester: Requester, size: RequestSize): InputSender {
+/** @param onTooLong called for each text that is cut because the server finds it too long; null: none is cut */
+export function createInputSender(
+  requester: Requester,
+  size: RequestSize,
+  suspects: Suspects,
+  onTooLong: (() => void) | null,
+): InputSender {
   /** While the most texts per request are unknown, one call finds them out, and the others wait. */
   let learning: Promise<unknown> = Promise.resolve();
 
@@ -40,6 +49,7 @@ export function createInputSender(requester: Requester, size: RequestSize): Inpu
         request: readonly Input[],
         suspected: boolean,
         learns: boolean,
+        mayEnd = false,
       ): Promise<boolean> {
         const trial = size.isTrial(request.length);
         try {
@@ -49,6 +59,7 @@ export function createInputSender(requester: Requester, size: RequestSize): Inpu
             tokens: tokensOf(request),
             cutTexts: request.filter(({ cut }) => cut).length,
             suspected: suspected || trial,
+            ...(mayEnd && { mayEnd }),
           });
           size.succeeded(request.length);
           request.forEach((input, i) => {
@@ -60,8 +71,14 @@ export function createInputSender(requester: Requester, size: RequestSize): Inpu
           const [input] = request;
           if (!(error instanceof EmbeddError) || error.kind !== "row" || input === undefined)
             failures.push(error);
-          else if (request.length === 1) onResult(input, error);
-          else if (learns || trial || size.proven(request.length)) await halve(request, learns);
+          else if (request.length === 1) {
+            const shorter = error.code === "too_long" && onTooLong !== null ? halveText(input) : null;
+            if (shorter === null) onResult(input, error);
+            else {
+              if (input.halvings === undefined) onTooLong?.();
+              await sendAll([shorter], true, learns);
+            }
+          } else if (learns || trial || size.proven(request.length)) await halve(request, learns);
           else await learn(request);
           return false;
         } finally {
@@ -87,8 +104,16 @@ export function createInputSender(requester: Requester, size: RequestSize): Inpu
         await turn;
       }
 
-      await sendAll(inputs, false, false);
+      const { clean, suspected, judged } = suspects.split(inputs);
+      for (const { input, error } of judged) onResult(input, error);
+      await sendAll(clean, false, false);
+      // One after the other, and none after the server went away, so that no text is suspected for another's sake.
+      for (const request of suspected) {
+        if (failures.length > 0) break;
+        await sendOne(request, true, false, true);
+      }
       if (failures.length > 0) throw failures[0];
+      suspects.cleared(inputs.map(({ text }) => text));
     },
   };
 }

@@ -6,6 +6,20 @@ export interface Input {
   tokens: number;
   /** Whether the text was truncated, at the model's limit or before. */
   cut: boolean;
+  /** How often it was halved because the server found it too long. @default 0 */
+  halvings?: number;
+}
+
+/** From the most characters that a worker reads by default to a few words. */
+const MAX_HALVINGS = 12;
+
+/** The first half of a text that a server finds too long; null: it was halved often enough, or nothing is left. */
+export function halveText({ halvings = 0, ...input }: Input): Input | null {
+  const half = input.text.length >> 1;
+  // A character of two UTF-16 units stays whole.
+  const text = input.text.slice(0, /[\ud800-\udbff]/.test(input.text.charAt(half - 1)) ? half - 1 : half);
+  if (halvings >= MAX_HALVINGS || text.trim() === "") return null;
+  return { ...input, text, tokens: Math.ceil(input.tokens / 2), cut: true, halvings: halvings + 1 };
 }
 
 export interface RequestLimits {

@@ -52,6 +52,7 @@ export async function embedRows(
     usable.map(({ text }) => text),
     {
       maxComputed,
+      reading: provider.reading,
       compute: (missing) => {
         signal.throwIfAborted();
         return embedTexts(provider, missing, { signal, dimensions: pipeline.dimensions, meter, cutBefore });

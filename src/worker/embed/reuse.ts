@@ -25,6 +25,8 @@ export interface ReuseOptions {
   compute: (texts: readonly string[]) => Promise<Embedded[]>;
   /** At most this many texts are computed. */
   maxComputed: number;
+  /** The provider's. */
+  reading?: string | undefined;
 }
 
 export interface Reused {
@@ -43,6 +45,13 @@ export const noReuse: Reuse = {
     return { results, computed: texts.length, cache: () => Promise.resolve() };
   },
 };
+
+/** The length keeps one reading and its text from looking like another's. */
+function hashText(text: string, reading: string | undefined): string {
+  const hash = createHash("sha256");
+  if (reading !== undefined) hash.update(`${reading.length} ${reading}`);
+  return hash.update(text).digest("hex");
+}
 
 /** After a fault the cache is not used for this long. */
 const FAULT_MS = 30_000;
@@ -83,9 +92,9 @@ export function createReuse(pool: Pool, { maxBytes, log }: { maxBytes: number; l
   }
 
   return {
-    async embed(pipeline, model, texts, { compute, maxComputed }) {
+    async embed(pipeline, model, texts, { compute, maxComputed, reading }) {
       const space = { model, dimensions: pipeline.dimensions };
-      const hashes = texts.map((text) => createHash("sha256").update(text).digest("hex"));
+      const hashes = texts.map((text) => hashText(text, reading));
       const wanted = [...new Set(hashes)];
       const none = { vectors: new Map<string, Float32Array>(), aged: [] as string[] };
       const { vectors, aged } =

@@ -62,7 +62,7 @@ it("embedd estimate prints the estimate, or JSON", async () => {
   expect(json).toMatchObject([{ relation: "embedd.chunks", rows: 9_000, seconds: null, usd: 0 }]);
   expect(await run(["--table", "nowhere"])).toMatchObject({
     code: 2,
-    stderr: expect.stringContaining("nowhere is not watched") as string,
+    stderr: expect.stringContaining("there is no table nowhere") as string,
   });
 });
 

@@ -47,8 +47,8 @@ describe("watch refuses, with a hint:", () => {
       "a name in the wrong case",
       { relation: "mixed case" },
       "no_such_table",
-      /mixed case/,
-      /public\."Mixed Case"/,
+      /mixed case; did you mean "Mixed Case"\?/,
+      /schema\.table/,
     ],
     [
       "a table without a primary key",

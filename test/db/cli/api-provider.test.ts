@@ -111,7 +111,9 @@ describe("embedd with the openai provider", () => {
       expect(stdout + stderr).toMatch(
         /column embedding of (public\.)?docs is vector\(2000\), but text-embedding-3-small makes 1536 dimensions/,
       );
-      expect(stdout + stderr).toMatch(/try: embedd unwatch \S*docs --drop-columns .*--dimensions 1536/);
+      expect(stdout + stderr).toMatch(
+        /try: embedd unwatch \S*docs --embedding embedding && embedd watch \S*docs .*--dimensions 1536\n/,
+      );
     }
   });
 

@@ -102,7 +102,7 @@ describe("embedd reembed", () => {
     ]);
     expect(await embedd("--table", stale.table)).toMatchObject({
       code: 3,
-      stderr: expect.stringMatching(/it does not fit[^]*switch-model/) as string,
+      stderr: expect.stringMatching(/it does not fit\n {2}try: embedd doctor\n/) as string,
     });
   });
 });

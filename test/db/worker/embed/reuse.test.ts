@@ -34,6 +34,26 @@ async function createTable(name: string, type = "vector(384)"): Promise<void> {
   await db.query("select embedd.watch($1, '{body}')", [name]);
 }
 
+it("a vector that was made with another prompt is not reused", async () => {
+  await clear();
+  await createTable("prompts");
+  const read = async (reading: string | undefined): Promise<string[]> => {
+    const provider = { ...hashProvider(), ...(reading !== undefined && { reading }) };
+    const worker = await startTestWorker(db, provider);
+    await db.query("truncate prompts; insert into prompts values (1, 'text')");
+    await embedded("prompts");
+    await worker.idle();
+    await worker.stop();
+    return provider.texts;
+  };
+  expect(await read(undefined)).toEqual(["text"]);
+  expect(await read("passage: ")).toEqual(["text"]);
+  expect(await read("document: ")).toEqual(["text"]);
+  expect(await read("passage: ")).toEqual([]);
+  expect(await read(undefined)).toEqual([]);
+  await clear();
+});
+
 it("a table that is emptied and loaded again reuses its cached vectors bit by bit, without the model", async () => {
   await createTable("loads");
   const provider = hashProvider();
