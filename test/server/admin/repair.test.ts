@@ -138,7 +138,7 @@ describeServer("a table whose changes went unnoticed", () => {
       select embedd.watch('docs', '{body}', existing => 'keep')`);
     expect(await status()).toMatch(/^0 /);
     await query("alter table docs disable trigger user");
-    expect(await status()).toMatch(/^3 [^]*error .*triggers are disabled: .*; embedd repair public\.docs/);
+    expect(await status()).toMatch(/^3 [^]*error .*triggers are disabled: .*\n +try: embedd repair public\.docs/);
     await query("select embedd.repair('docs', existing => 'keep')");
     expect(await status()).toMatch(/^0 /);
     await query("alter table docs drop body cascade");
@@ -170,7 +170,7 @@ describeServer("a table whose changes went unnoticed", () => {
     expect(await run("status")).toMatch(/^3 [^]*triggers are disabled: .*before_edit of partition docs_1_1/);
     await query("alter table docs_1_1 enable trigger user");
     expect(await run("status")).toMatch(
-      /^3 [^]*triggers were disabled: before_edit of partition docs_1_1, before_unread of partition docs_1_1;/,
+      /^3 [^]*triggers were disabled: before_edit of partition docs_1_1, before_unread of partition docs_1_1\n +try: /,
     );
     expect(await run("repair", "docs", "--existing", "keep")).toMatch(/^0 /);
     expect(await run("status")).toMatch(/^0 /);
