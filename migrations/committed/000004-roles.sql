@@ -1,5 +1,5 @@
---! Previous: sha1:da89a8e20309184897c2d9e8c558c9e107a9098c
---! Hash: sha1:0fb736e218ea12b2f5fbcf502645a6da6c2c7a06
+--! Previous: sha1:e9fe8b141544f372c88fff256d12a233fa3246cf
+--! Hash: sha1:058b7c3a473a28a3c6a3baf6b08fbb5fc0fb183b
 --! Message: roles
 
 -- Roles. Only the owner of a table can watch it. A worker needs only this on the table: SELECT on the key, content,
@@ -29,7 +29,7 @@ $$;
 comment on function embedd.owner_roles() is 'The roles that embedd.grant_owner was called with.';
 
 -- The one list of what a role needs, for grant_worker, grant_owner and doctor. All functions of embedd run with the
--- rights of their caller, so EXECUTE on them gives no right. Of the few that do not, workers need only follow_names.
+-- rights of their caller, so EXECUTE on them gives no right. Of the few that do not, workers need only the two named below.
 create function embedd.role_privileges(purpose text)
 returns table (kind text, object oid, name text, columns text, privilege text)
 language sql stable as $$
@@ -43,7 +43,7 @@ language sql stable as $$
     values
       ('worker', 'pipelines', null, '{SELECT}'::text[]),
       ('worker', 'pipelines', 'error, caught_up_at, served_model, served_by, wait_reason, wait_until, reembed', '{UPDATE}'),
-      ('worker', 'pipelines', 'former_models, gap, refresh_started_at, refresh_cursor, refreshed', '{UPDATE}'),
+      ('worker', 'pipelines', 'former_models, gap, trigger_versions, refresh_started_at, refresh_cursor, refreshed', '{UPDATE}'),
       ('worker', 'grants', null, '{SELECT}'),
       ('worker', 'status', null, '{SELECT}'),
       ('worker', 'workers', null, '{SELECT}'),
@@ -78,7 +78,7 @@ language sql stable as $$
   where f.pronamespace = 'embedd'::regnamespace
     and f.prorettype <> 'trigger'::regtype
     and (not f.prosecdef
-      or f.proname = 'follow_names'
+      or f.proname in ('follow_names', 'read_heartbeats')
       or (role_privileges.purpose = 'owner' and f.proname like '%\_for\_owner'))
   union all
   select 'schema', n.oid, quote_ident(n.nspname), null, 'USAGE'

@@ -1,5 +1,5 @@
---! Previous: sha1:5067cbccf2ed597d52633aebbca8628f99a813a7
---! Hash: sha1:a359bb1059a23c53b539a649afcea5445304a6ec
+--! Previous: sha1:9593c28094e439dae3494d5fb6d0c4e647547a10
+--! Hash: sha1:211c69500989860996d6363570b41eb719a76b4a
 --! Message: status
 
 -- Status. embedd.status reads every watched table once; embedd.workers reads none.

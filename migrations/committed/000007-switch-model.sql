@@ -1,5 +1,5 @@
---! Previous: sha1:a359bb1059a23c53b539a649afcea5445304a6ec
---! Hash: sha1:96be4a7918d8ce91ae12f092968b8cbbec0794c1
+--! Previous: sha1:211c69500989860996d6363570b41eb719a76b4a
+--! Hash: sha1:3f5aa7e5b1f3370fa1eea23ef9447d4e234420e6
 --! Message: switch model
 
 -- Switching to another model without an outage: a shadow pipeline fills new columns next to the old ones, and one

@@ -43,7 +43,7 @@ export const strayTable = (table: string): string =>
   `${table} has triggers of embedd, but is not watched: its rows get no vectors`;
 
 /** The statements that hints hold, with a remark behind them. */
-const STATEMENT = /^((?:ALTER|CREATE|DROP|GRANT|SELECT|UPDATE)\b.*;)(?: {2}-- (.*))?$/i;
+const STATEMENT = /^((?:ALTER|BEGIN|CREATE|DROP|GRANT|SELECT|UPDATE)\b.*;)(?: {2}-- (.*))?$/i;
 
 /** The same hint for a command that used embedded PostgreSQL, whose address is in no variable. */
 export function forEmbedded(hint: string, databaseUrl: string, dataDir: string | undefined): string {
