@@ -91,6 +91,7 @@ export const ERROR_CODES = {
   provider_closed: { kind: "provider", meaning: "The program used a provider after closing it.", fix: "Close the provider after the worker has stopped." },
   quota: { kind: "provider", meaning: "The account's quota is used up.", fix: "Wait, or raise the quota with the provider." },
   rate_limited: { kind: "provider", meaning: "The server received too many requests or tokens.", fix: "Nothing: embedd waits as long as the server asks." },
+  read_only: { kind: "database", meaning: "The server takes no writes: it is a standby, or default_transaction_read_only is on.", fix: "Use the primary's address, or reset default_transaction_read_only." },
   redirect: { kind: "configuration", meaning: "The server redirects to another address, which embedd does not follow: it would send the key and the texts there.", fix: "Set EMBEDD_BASE_URL to the address that the message names, if it is yours." },
   refused: { kind: "configuration", meaning: "The embedd schema refused the command with a code that this version does not know.", fix: "Follow the message, or use the version of embedd that migrated the database." },
   refused_input: { kind: "row", meaning: "The server rejects this text.", fix: "Change the text, or run `embedd retry`." },

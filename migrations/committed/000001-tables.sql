@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:a7b7848dc54f40baf0d74614d1fa17941d6c7969
+--! Hash: sha1:5561cc86ab8795d2f5000314f39551aa70611e47
 --! Message: tables
 
 -- Tables. embedd keeps its state here and writes only vectors and model names to a user's table: an UPDATE there
@@ -117,6 +117,8 @@ create table embedd.pipelines (
   embedding_attnum smallint,
   model_attnum smallint,
   gap text,
+  trigger_versions jsonb,
+  replaced_by oid,
   unique (relation, embedding_column)
 );
 comment on table embedd.pipelines is 'One row per watched embedding column. Written by embedd.watch and embedd.unwatch.';
@@ -150,6 +152,10 @@ comment on column embedd.pipelines.wait_until is 'When the worker resumes.';
 comment on column embedd.pipelines.reembed is 'Whether workers re-embed stale rows, after all pending rows.';
 comment on column embedd.pipelines.gap is
   'Why vectors may not belong to their texts, until embedd repair or embedd reembed --all; NULL: all are trusted.';
+comment on column embedd.pipelines.trigger_versions is
+  'By OID of the table and each partition: the versions of the triggers that drop outdated vectors, as they were first seen.';
+comment on column embedd.pipelines.replaced_by is
+  'The table that took the name of this one when it was renamed; NULL: none did, or it was repaired.';
 comment on column embedd.pipelines.refresh_started_at is
   'Since when workers re-embed every row that has a vector; NULL: they do not.';
 comment on column embedd.pipelines.refresh_cursor is

@@ -1,5 +1,5 @@
---! Previous: sha1:a7b7848dc54f40baf0d74614d1fa17941d6c7969
---! Hash: sha1:e8a4f9fe0263f154be1a77bf05af0f96f5d2987e
+--! Previous: sha1:5561cc86ab8795d2f5000314f39551aa70611e47
+--! Hash: sha1:fe95eac3efbf59dfeca17ce6982b1811835436f3
 --! Message: wake and serve
 
 set local search_path = pg_catalog, pg_temp;
@@ -84,18 +84,24 @@ end $$;
 comment on function embedd.take_turn is 'Holds a row of embedd.locks until the transaction ends.';
 
 create function embedd.job_holder(pipeline_id integer, name text) returns integer
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp as $$
-  select l.pid
-  from embedd.locks k
-  join embedd.advisory_locks l on l.class = k.name and l.id = k.job
-  where k.pipeline_id = job_holder.pipeline_id
-    and k.name = job_holder.name
-    and l.granted
-    and l.mode = 'ExclusiveLock'
-    and embedd.may_work(l.role)
-  limit 1
-$$;
+begin
+  -- A standby has no unlogged tables and does not see the primary's sessions.
+  if pg_is_in_recovery() then
+    return null;
+  end if;
+  return (
+    select l.pid
+    from embedd.locks k
+    join embedd.advisory_locks l on l.class = k.name and l.id = k.job
+    where k.pipeline_id = job_holder.pipeline_id
+      and k.name = job_holder.name
+      and l.granted
+      and l.mode = 'ExclusiveLock'
+      and embedd.may_work(l.role)
+    limit 1);
+end $$;
 comment on function embedd.job_holder is 'The process that builds a pipeline''s index, or switches its model; NULL: none.';
 
 create function embedd.take_job(pipeline_id integer, name text) returns boolean
@@ -258,6 +264,21 @@ comment on table embedd.heartbeats is 'One row per worker, written every few sec
 comment on column embedd.heartbeats.heard_at is 'When a notification last reached the worker, at least one of its own.';
 comment on column embedd.heartbeats.serves is 'The pipelines that it serves.';
 
+-- In a function, because a standby refuses even to plan a statement with an unlogged table.
+create function embedd.read_heartbeats() returns setof embedd.heartbeats
+language plpgsql stable
+security definer
+rows 10
+set search_path = pg_catalog, pg_temp as $$
+begin
+  if not pg_is_in_recovery() then
+    return query select * from embedd.heartbeats;
+  end if;
+end $$;
+comment on function embedd.read_heartbeats() is
+  'The heartbeats of all workers; none on a standby, which does not see the primary''s sessions. Runs as embedd''s owner, so '
+  'that whoever may read embedd.workers needs no right on the table.';
+
 create view embedd.workers as
   select distinct
     h.worker as id,
@@ -268,7 +289,7 @@ create view embedd.workers as
     h.seen_at,
     h.heard_at,
     l.pid
-  from embedd.heartbeats h
+  from embedd.read_heartbeats() h
   join embedd.advisory_locks l on l.class = 'presence' and l.id = h.worker
   left join pg_stat_activity a on a.pid = l.pid
   where l.granted
@@ -319,7 +340,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 begin
   return exists (
-    select from embedd.heartbeats h
+    select from embedd.read_heartbeats() h
     join embedd.workers w on w.id = h.worker
     where pipeline_id = any (h.serves)
       and not (by_others and w.pid = pg_backend_pid()));

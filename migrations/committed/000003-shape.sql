@@ -1,5 +1,5 @@
---! Previous: sha1:e8a4f9fe0263f154be1a77bf05af0f96f5d2987e
---! Hash: sha1:1799748a919c5065b53f3d24992aac3b81719c22
+--! Previous: sha1:fe95eac3efbf59dfeca17ce6982b1811835436f3
+--! Hash: sha1:2981f5901ef63b3d0c4d194679a9f9c54c88a3c8
 --! Message: shape
 
 set local search_path = pg_catalog, pg_temp;
@@ -464,17 +464,105 @@ set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function embedd.attnums(regclass, text[]) is 'The numbers of a table''s columns; NULL for a missing one.';
 
+-- Unlike to_regclass(), needs no privilege on the schema.
+create function embedd.table_named(schema_name text, table_name text) returns regclass
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select c.oid::regclass
+  from pg_class c
+  join pg_namespace n on n.oid = c.relnamespace
+  where n.nspname = schema_name and c.relname = table_name and c.relkind in ('r', 'p')
+$$;
+comment on function embedd.table_named(text, text) is 'The table with this name; NULL if there is none.';
+
+-- Every change of a trigger, such as DISABLE TRIGGER, writes a new version of its row of pg_trigger. Its xmin tells: neither
+-- VACUUM FREEZE nor VACUUM FULL changes it, nor does a change of the table or its columns. The triggers that wake workers do
+-- not count, because the poll finds what they miss.
+create function embedd.trigger_versions(relation regclass, pipeline_id integer) returns jsonb
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select coalesce(jsonb_object_agg(own.relation, own.versions), '{}')
+  from (
+    select t.tgrelid::oid::text as relation, md5(string_agg(format('%s %s', t.oid, t.xmin), ' ' order by t.tgname)) as versions
+    from pg_trigger t
+    where t.tgrelid in (
+        select trigger_versions.relation::oid
+        union
+        select tree.relid from pg_partition_tree(trigger_versions.relation) tree)
+      and t.tgname ~ format('^zzz_embedd_%s__before_', pipeline_id)
+    group by t.tgrelid) as own
+$$;
+comment on function embedd.trigger_versions(regclass, integer) is
+  'By OID of a table and each partition: what changes whenever a trigger that drops outdated vectors is altered.';
+
+-- What to type stands after the semicolon.
+create function embedd.table_problem(pipeline embedd.pipelines) returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+declare
+  last_name constant text := quote_ident(pipeline.relation_schema) || '.' || quote_ident(pipeline.relation_name);
+  successor constant regclass := embedd.table_named(pipeline.relation_schema, pipeline.relation_name);
+  known boolean;
+  present_name text;
+  -- A command that names a watched successor would never reach this pipeline.
+  by_number constant text := (
+    select format('another table has its name and is watched too; embedd unwatch --pipeline %s', pipeline.id)
+    where exists (select from embedd.pipelines p where p.relation = successor));
+begin
+  select format('%I.%I', n.nspname, c.relname) into present_name
+  from pg_class c
+  join pg_namespace n on n.oid = c.relnamespace
+  where c.oid = pipeline.relation;
+  known := pipeline.relation_identity is not distinct from embedd.table_identity(pipeline.relation);
+  if present_name is null or (not known and present_name <> last_name) then
+    if by_number is not null then
+      return by_number;
+    elsif successor is not null then
+      return format('another table has replaced it under the same name; embedd repair %s --existing refresh  # or keep',
+        embedd.shell_word(last_name));
+    end if;
+    return format('its table is gone; embedd unwatch %s', embedd.shell_word(last_name));
+  elsif present_name <> last_name and by_number is not null then
+    return format('it is called %s now, and %s; to follow the old table: embedd repair %s --existing keep',
+      present_name, by_number, embedd.shell_word(present_name));
+  elsif present_name <> last_name and successor is not null then
+    return format('it is called %s now, and another table has its name; embedd repair %s --existing refresh  # or keep; '
+      'to follow the old table: embedd repair %s --existing keep',
+      present_name, embedd.shell_word(last_name), embedd.shell_word(present_name));
+  elsif present_name <> last_name and known and pipeline.replaced_by is not null then
+    return format('it is called %s now, and %s had its name meanwhile; embedd repair %s --existing keep  # follows the old table',
+      present_name, coalesce(
+        (select format('%I.%I', n.nspname, c.relname)
+          from pg_class c
+          join pg_namespace n on n.oid = c.relnamespace
+          where c.oid = pipeline.replaced_by),
+        'a table that is gone'),
+      embedd.shell_word(present_name));
+  end if;
+  return null;
+end $$;
+comment on function embedd.table_problem(embedd.pipelines) is
+  'Says that the table is gone, was replaced or swapped, and what to type; NULL if it is the one that was watched.';
+
 create function embedd.remember(pipeline embedd.pipelines) returns embedd.pipelines
 language plpgsql stable
 set search_path = pg_catalog, pg_temp as $$
 declare
   columns smallint[] := embedd.attnums(pipeline.relation, array[pipeline.embedding_column, pipeline.model_column]);
+  identity constant text := embedd.table_identity(pipeline.relation);
 begin
-  select n.nspname, c.relname into pipeline.relation_schema, pipeline.relation_name
-  from pg_class c
-  join pg_namespace n on n.oid = c.relnamespace
-  where c.oid = pipeline.relation;
-  pipeline.relation_identity := embedd.table_identity(pipeline.relation);
+  -- A table that was swapped away keeps its last name, until it is repaired.
+  if pipeline.relation_name is null or embedd.table_problem(pipeline) is null then
+    select n.nspname, c.relname into pipeline.relation_schema, pipeline.relation_name
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    where c.oid = pipeline.relation;
+  end if;
+  if pipeline.relation_identity is distinct from identity then
+    pipeline.relation_identity := identity;
+    pipeline.trigger_versions := embedd.trigger_versions(pipeline.relation, pipeline.id);
+    pipeline.replaced_by := null;
+  end if;
   pipeline.key_attnums := embedd.attnums(pipeline.relation, pipeline.key_columns);
   pipeline.content_attnums := embedd.attnums(pipeline.relation, pipeline.content_columns);
   pipeline.embedding_attnum := columns[1];
@@ -506,17 +594,6 @@ set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function embedd.column_names(regclass, smallint[]) is
   'The present names of columns, by number; NULL if one is gone.';
-
--- Unlike to_regclass(), needs no privilege on the schema.
-create function embedd.table_named(schema_name text, table_name text) returns regclass
-language sql stable
-set search_path = pg_catalog, pg_temp as $$
-  select c.oid::regclass
-  from pg_class c
-  join pg_namespace n on n.oid = c.relnamespace
-  where n.nspname = schema_name and c.relname = table_name and c.relkind in ('r', 'p')
-$$;
-comment on function embedd.table_named(text, text) is 'The table with this name; NULL if there is none.';
 
 -- Runs as embedd's owner, because workers may not change a pipeline's names.
 create function embedd.follow_names() returns setof integer
@@ -586,6 +663,27 @@ begin
       return next pipeline.id;
     end if;
   end loop;
+  -- Partitions that came since.
+  update embedd.pipelines p
+  set trigger_versions = now.versions || coalesce((
+    select jsonb_object_agg(key, value)
+    from jsonb_each(p.trigger_versions)
+    where exists (select from pg_class c where c.oid::text = key)), '{}')
+  from (select q.id, embedd.trigger_versions(q.relation, q.id) as versions from embedd.pipelines q) as now
+  where now.id = p.id
+    and p.relation_identity = embedd.table_identity(p.relation)
+    and not coalesce(p.trigger_versions ?& array(select jsonb_object_keys(now.versions)), false);
+  update embedd.pipelines p
+  set replaced_by = found.successor
+  from (
+    select q.id,
+      case when (q.relation_schema, q.relation_name) is distinct from (n.nspname::text, c.relname::text)
+        then coalesce(embedd.table_named(q.relation_schema, q.relation_name), q.replaced_by) end as successor
+    from embedd.pipelines q
+    join pg_class c on c.oid = q.relation
+    join pg_namespace n on n.oid = c.relnamespace
+    where q.relation_identity = embedd.table_identity(q.relation)) as found
+  where p.id = found.id and p.replaced_by is distinct from found.successor;
   return query
     update embedd.pipelines p
     set relation_schema = n.nspname, relation_name = c.relname
@@ -594,7 +692,7 @@ begin
     where c.oid = p.relation
       and (p.relation_schema, p.relation_name) is distinct from (n.nspname::text, c.relname::text)
       and p.relation_identity = embedd.table_identity(p.relation)
-      and embedd.table_named(p.relation_schema, p.relation_name) is null
+      and p.replaced_by is null
     returning p.id;
 end $$;
 comment on function embedd.follow_names() is
@@ -610,46 +708,6 @@ set search_path = pg_catalog, pg_temp as $$
   end
 $$;
 comment on function embedd.relation_text(embedd.pipelines) is 'The table as SQL names it; its last name if it is gone.';
-
--- What to type stands after the semicolon.
-create function embedd.table_problem(pipeline embedd.pipelines) returns text
-language plpgsql stable
-set search_path = pg_catalog, pg_temp as $$
-declare
-  last_name constant text := format('%I.%I', pipeline.relation_schema, pipeline.relation_name);
-  successor constant regclass := embedd.table_named(pipeline.relation_schema, pipeline.relation_name);
-  known boolean;
-  present_name text;
-  -- A command that names a watched successor would never reach this pipeline.
-  by_number constant text := (
-    select format('another table has its name and is watched too; embedd unwatch --pipeline %s', pipeline.id)
-    where exists (select from embedd.pipelines p where p.relation = successor));
-begin
-  select format('%I.%I', n.nspname, c.relname) into present_name
-  from pg_class c
-  join pg_namespace n on n.oid = c.relnamespace
-  where c.oid = pipeline.relation;
-  known := pipeline.relation_identity is not distinct from embedd.table_identity(pipeline.relation);
-  if present_name is null or (not known and present_name <> last_name) then
-    if by_number is not null then
-      return by_number;
-    elsif successor is not null then
-      return format('another table has replaced it under the same name; embedd repair %s --existing refresh  # or keep',
-        embedd.shell_word(last_name));
-    end if;
-    return format('its table is gone; embedd unwatch %s', embedd.shell_word(last_name));
-  elsif present_name <> last_name and by_number is not null then
-    return format('it is called %s now, and %s; to follow the old table: embedd repair %s --existing keep',
-      present_name, by_number, embedd.shell_word(present_name));
-  elsif present_name <> last_name and successor is not null then
-    return format('it is called %s now, and another table has its name; embedd repair %s --existing refresh  # or keep; '
-      'to follow the old table: embedd repair %s --existing keep',
-      present_name, embedd.shell_word(last_name), embedd.shell_word(present_name));
-  end if;
-  return null;
-end $$;
-comment on function embedd.table_problem(embedd.pipelines) is
-  'Says that the table is gone, was replaced or swapped, and what to type; NULL if it is the one that was watched.';
 
 create function embedd.trigger_events() returns text[]
 language sql immutable
@@ -693,6 +751,14 @@ set search_path = pg_catalog, pg_temp as $$
       join pg_trigger t on t.tgrelid = owner.relation
         and t.tgname = format('zzz_embedd_%s__%s', pipeline.id, needed.event)
       where t.tgenabled in ('D', 'R') or (t.tgenabled = 'O' and needed.event in ('before_edit', 'before_unread'))
+      having count(*) > 0),
+    (select format('triggers were altered%s: %s',
+        case when bool_or(now.key <> pipeline.relation::oid::text) then ', or partitions detached for a while' end,
+        string_agg(embedd.name_of(now.key::oid), ', ' order by now.key::oid))
+      from jsonb_each_text(embedd.trigger_versions(pipeline.relation, pipeline.id)) as now
+      join jsonb_each_text(pipeline.trigger_versions) as old on old.key = now.key
+      where old.value <> now.value
+        and pipeline.relation_identity = embedd.table_identity(pipeline.relation)
       having count(*) > 0))
 $$;
 comment on function embedd.find_gap(embedd.pipelines) is

@@ -1,5 +1,5 @@
---! Previous: sha1:1799748a919c5065b53f3d24992aac3b81719c22
---! Hash: sha1:ed10ce6dabc1e489d437b489470ff0384494c225
+--! Previous: sha1:2981f5901ef63b3d0c4d194679a9f9c54c88a3c8
+--! Hash: sha1:03b435453d48c43871e420f09a980bb025312e33
 --! Message: roles
 
 set local search_path = pg_catalog, pg_temp;
@@ -33,7 +33,7 @@ $$;
 comment on function embedd.owner_roles() is 'The roles that embedd.grant_owner was called with.';
 
 -- The one list of what a role needs, for grant_worker, grant_owner and doctor. All functions of embedd run with the
--- rights of their caller, so EXECUTE on them gives no right. Of the few that do not, workers need only follow_names.
+-- rights of their caller, so EXECUTE on them gives no right. Of the few that do not, workers need only the two named below.
 create function embedd.role_privileges(purpose text)
 returns table (kind text, object oid, name text, columns text, privilege text)
 language sql stable
@@ -48,7 +48,7 @@ set search_path = pg_catalog, pg_temp as $$
     values
       ('worker', 'pipelines', null, '{SELECT}'::text[]),
       ('worker', 'pipelines', 'error, caught_up_at, served_model, served_by, wait_reason, wait_until, reembed', '{UPDATE}'),
-      ('worker', 'pipelines', 'former_models, gap, refresh_started_at, refresh_cursor, refreshed', '{UPDATE}'),
+      ('worker', 'pipelines', 'former_models, gap, trigger_versions, refresh_started_at, refresh_cursor, refreshed', '{UPDATE}'),
       ('worker', 'grants', null, '{SELECT}'),
       ('worker', 'status', null, '{SELECT}'),
       ('worker', 'workers', null, '{SELECT}'),
@@ -83,7 +83,7 @@ set search_path = pg_catalog, pg_temp as $$
   where f.pronamespace = 'embedd'::regnamespace
     and f.prorettype <> 'trigger'::regtype
     and (not f.prosecdef
-      or f.proname = 'follow_names'
+      or f.proname in ('follow_names', 'read_heartbeats')
       or (role_privileges.purpose = 'owner' and f.proname like '%\_for\_owner'))
   union all
   select 'schema', n.oid, quote_ident(n.nspname), null, 'USAGE'

@@ -1,5 +1,5 @@
---! Previous: sha1:ed10ce6dabc1e489d437b489470ff0384494c225
---! Hash: sha1:d668a9195d4233c724bfe811d1911f9a0c72b5ae
+--! Previous: sha1:03b435453d48c43871e420f09a980bb025312e33
+--! Hash: sha1:b2fabc1ae3fcf35bf66f8a5d942a33d7f65e0342
 --! Message: watch
 
 set local search_path = pg_catalog, pg_temp;
@@ -158,6 +158,15 @@ end $$;
 comment on function embedd.tg_forget_vector__before_update() is
   'Sets the columns in its first two arguments to NULL, unless the writer names a model that embedd has never used here.';
 
+create function embedd.note_triggers(pipeline_id integer) returns void
+language sql
+set search_path = pg_catalog, pg_temp as $$
+  update embedd.pipelines p
+  set trigger_versions = embedd.trigger_versions(p.relation, p.id)
+  where p.id = pipeline_id
+$$;
+comment on function embedd.note_triggers(integer) is 'Forgets how the triggers of a pipeline were altered before.';
+
 create function embedd.create_triggers(pipeline embedd.pipelines) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp as $$
@@ -205,6 +214,7 @@ begin
     pipeline.relation,
     format('new.%1$I is null and (old.%1$I is not null or %2$s)', pipeline.embedding_column, change.stored),
     pipeline.id);
+  perform embedd.note_triggers(pipeline.id);
 end $$;
 comment on function embedd.create_triggers(embedd.pipelines) is
   'Creates the triggers that wake workers and drop outdated vectors.';
@@ -381,7 +391,9 @@ begin
     perform embedd.refuse('existing_vectors',
       format('there is no choice %L for existing vectors', existing),
       'keep trusts them, refresh re-embeds their rows');
-  elsif existing = 'keep' then
+  end if;
+  perform embedd.note_triggers(pipeline_id);
+  if existing = 'keep' then
     update embedd.pipelines p set gap = null where p.id = resolve_gap.pipeline_id;
     return;
   end if;
@@ -417,6 +429,45 @@ end $$;
 comment on function embedd.check_existing(regclass, text, text) is
   'Refuses to guess what becomes of vectors that are there already.';
 
+create function embedd.replace_pending_index(pipeline embedd.pipelines, create_index boolean) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
+declare
+  own_name constant text := embedd.pending_index_name(pipeline.id);
+  tablespace_before constant text := current_setting('default_tablespace');
+  own_index regclass;
+  own_tablespace name;
+  own_comment text;
+  successor regclass;
+begin
+  select x.oid, s.spcname, obj_description(x.oid, 'pg_class')
+  into own_index, own_tablespace, own_comment
+  from pg_index i
+  join pg_class x on x.oid = i.indexrelid
+  left join pg_tablespace s on s.oid = x.reltablespace
+  where i.indrelid = pipeline.relation and x.relname = own_name;
+  if own_index is not null then
+    execute format('drop index %s', own_index);
+  end if;
+  if create_index then
+    if own_tablespace is not null then
+      perform set_config('default_tablespace', own_tablespace, true);
+    end if;
+    execute format('create index %I on %s %s', own_name, pipeline.relation, embedd.pending_index_definition(pipeline));
+    perform set_config('default_tablespace', tablespace_before, true);
+  end if;
+  select x.oid into successor
+  from pg_index i
+  join pg_class x on x.oid = i.indexrelid
+  where i.indrelid = pipeline.relation and x.relname = own_name || case when create_index then '' else '_next' end;
+  if successor is not null and own_comment is not null then
+    execute format('comment on index %s is %L', successor, own_comment);
+  end if;
+end $$;
+comment on function embedd.replace_pending_index(embedd.pipelines, boolean) is
+  'Drops the index of pending rows. Its successor gets its tablespace and comment; without create_index, the caller has built '
+  'it under the name that ends with _next, in its tablespace.';
+
 -- Takes the lock first: a batch in flight writes before it, or finds afterwards that its definition is not the current one.
 create function embedd.redefine(
   pipeline embedd.pipelines,
@@ -431,7 +482,6 @@ set client_min_messages = warning
 set search_path = pg_catalog, pg_temp as $$
 declare
   columns_change constant boolean := content_columns <> pipeline.content_columns;
-  schema_name name;
 begin
   if pipeline.shadow_of is not null or exists (select from embedd.pipelines p where p.shadow_of = pipeline.id) then
     perform embedd.refuse('switching',
@@ -447,22 +497,14 @@ begin
     perform embedd.revoke_pipeline(pipeline);
   end if;
   update embedd.pipelines p
-  set content_columns = redefine.content_columns, template = redefine.template
+  set content_columns = redefine.content_columns, template = redefine.template, error = null
   where p.id = pipeline.id
   returning * into pipeline;
   if columns_change then
     perform embedd.create_triggers(pipeline);
     perform embedd.grant_pipeline(pipeline, role) from embedd.worker_roles() as role;
     perform embedd.take_back_unneeded();
-    select n.nspname into schema_name
-    from pg_class c
-    join pg_namespace n on n.oid = c.relnamespace
-    where c.oid = pipeline.relation;
-    execute format('drop index if exists %I.%I', schema_name, embedd.pending_index_name(pipeline.id));
-    if create_index then
-      execute format('create index %I on %s %s',
-        embedd.pending_index_name(pipeline.id), pipeline.relation, embedd.pending_index_definition(pipeline));
-    end if;
+    perform embedd.replace_pending_index(pipeline, create_index);
   end if;
   -- They are about texts that are made otherwise now.
   delete from embedd.failures f where f.pipeline_id = pipeline.id;
@@ -525,8 +567,13 @@ begin
   select * into watched
   from embedd.pipelines p
   where p.relation = target and p.embedding_column = watch.embedding_column;
-  if found and not embedd.pipeline_is_whole(watched) then
-    -- Its columns were renamed or dropped, and this call gives the new ones.
+  -- Its columns were renamed or dropped, and this call gives the new ones. The vector index need not go where the texts are
+  -- made of other columns.
+  if found and not embedd.pipeline_is_whole(watched) and not (
+    embedd.pipeline_is_whole(jsonb_populate_record(watched, '{"content_columns": []}'))
+    and model_name_column = watched.model_column
+    and coalesce(model, watched.model) is not distinct from watched.model
+    and coalesce(index_method, watched.index_method) is not distinct from watched.index_method) then
     perform embedd.unwatch(target::text, embedding_column);
   elsif found then
     if (content_columns, template) is not distinct from (watched.content_columns, watched.template)
@@ -641,7 +688,8 @@ begin
     update embedd.pipelines p set refresh_cursor = null, refreshed = 0 where p.id = pipeline.id;
   end if;
   update embedd.pipelines p
-  set relation = target, key_columns = embedd.primary_key(target), error = null
+  set relation = target, relation_schema = null, relation_name = null, replaced_by = null,
+    key_columns = embedd.primary_key(target), error = null
   where p.id = pipeline.id
   returning * into pipeline;
   perform embedd.drop_triggers(pipeline);

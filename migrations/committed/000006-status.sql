@@ -1,5 +1,5 @@
---! Previous: sha1:d668a9195d4233c724bfe811d1911f9a0c72b5ae
---! Hash: sha1:9ce9709d60730aeff9a057acf5966c113820c9a3
+--! Previous: sha1:b2fabc1ae3fcf35bf66f8a5d942a33d7f65e0342
+--! Hash: sha1:aa1487b3c9f531dc0ab9125b457786e3fe9ad332
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:9ce9709d60730aeff9a057acf5966c113820c9a3
---! Hash: sha1:a82839d15981c4598354a0b121c820dfb6f4e347
+--! Previous: sha1:aa1487b3c9f531dc0ab9125b457786e3fe9ad332
+--! Hash: sha1:0b6578f36576f24cbb1f6c0e3f103794598de31c
 --! Message: switch model
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,8 +1,10 @@
 import type { ClientBase } from "pg";
 import { buildIndex } from "../database/build-index.sql.js";
+import { loadPipelines } from "../database/load-pipelines.sql.js";
 import { lockingTable } from "./name-holders.js";
 import { repairPipelines } from "./repair.sql.js";
 import type { RepairOptions } from "./repair.sql.js";
+import { hasProblem, readStatus } from "./status.sql.js";
 
 export type { RepairOptions } from "./repair.sql.js";
 
@@ -23,4 +25,21 @@ export async function repair(
   onIndex();
   for (const id of ids) await buildIndex(client, id, "pending");
   return ids;
+}
+
+/** What is wrong with pipelines that no repair cures, a line each, as `embedd status` reports it once a worker has looked. */
+export async function problemsLeft(client: ClientBase, ids: readonly number[]): Promise<string[]> {
+  const { broken } = await loadPipelines(client);
+  const status = await readStatus(client, ids);
+  return status.flatMap((pipeline) => {
+    const { pipeline: id, relation, embedding, error, failed, dead, vectorIndex } = pipeline;
+    const problem = error ?? broken.find((b) => b.id === id)?.reason ?? null;
+    if (problem === null && !hasProblem(pipeline)) return [];
+    const name = `${relation}.${embedding}`;
+    return [
+      ...(problem === null ? [] : [`${name}: ${problem}`]),
+      ...(failed + dead === 0 ? [] : [`${name}: ${failed + dead} failed rows; embedd failures`]),
+      ...(vectorIndex === "failed" ? [`${name}: the vector index is invalid; embedd run --once`] : []),
+    ];
+  });
 }

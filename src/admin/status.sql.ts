@@ -92,6 +92,13 @@ order by pipeline_id`,
   return rows;
 }
 
+/**
+ * Whether somebody has to act. A pipeline that waits for its provider or a daily limit resumes on its own; one that this
+ * role may not read is the business of other roles.
+ */
+export const hasProblem = ({ error, failed, dead, vectorIndex, mayCount }: PipelineStatus): boolean =>
+  mayCount && (error !== null || failed + dead > 0 || vectorIndex === "failed");
+
 export interface CutToday {
   relation: string;
   embedding: string;

@@ -9,7 +9,7 @@ import { createLogger } from "../logger.js";
 import type { Logger } from "../logger.js";
 import { migrate } from "../admin/migrate.js";
 import { explainConnectionError } from "../database/connection-error.js";
-import { explainDenied } from "../database/denied.sql.js";
+import { explainRefusal } from "../database/denied.sql.js";
 import { interrupt } from "../database/interrupt.js";
 import { clientsOf, createPool, withOwnerClient } from "../database/pool.js";
 import { atMost } from "../sleep.js";
@@ -148,7 +148,7 @@ export async function withContext<T>(
   } catch (error) {
     if (stopSignal.aborted) throw error;
     const explained = explainConnectionError(
-      await explainDenied(context.pool, error, context.databaseUrl),
+      await explainRefusal(context.pool, error, context.databaseUrl),
       context.databaseUrl,
     );
     if (context.embedded === null || !(explained instanceof EmbeddError)) throw explained;

@@ -13,6 +13,8 @@ import { isFilling, readNotificationQueue } from "../admin/notification-queue.sq
 import type { NotificationQueue } from "../admin/notification-queue.sql.js";
 import { followNames, loadPipelines } from "../database/load-pipelines.sql.js";
 import { withOwnerClient } from "../database/pool.js";
+import { findReadOnly } from "../database/read-only.sql.js";
+import { isReadOnly } from "../database/session-error.js";
 import { foreignLocks } from "../database/turns.sql.js";
 import type { ForeignLock } from "../database/turns.sql.js";
 import { shellWord } from "../shell-word.js";
@@ -49,15 +51,17 @@ async function* diagnose({ databaseUrl, config }: Context): AsyncGenerator<Findi
   yield model.finding;
   if (config.provider === "local") yield threadsFinding(config.threads);
   const connection = await checkConnection(databaseUrl);
-  yield connection.finding;
+  if (connection.finding !== null) yield connection.finding;
   if (!connection.usable) return;
   const findings = await withOwnerClient(
     databaseUrl,
     async (client) => {
       const server = await inspectServer(client);
       const found = checkServer(server);
+      const readOnly = await findReadOnly(client, databaseUrl);
+      if (readOnly !== null) found.push({ state: "FAIL", what: readOnly.message, try: readOnly.hint });
       if (!server.migrated || server.missingPrivileges.length > 0) return found;
-      await followNames(client);
+      if (readOnly === null) await followNames(client);
       const { pipelines, broken } = await loadPipelines(client);
       for (const pipeline of await inspectPipelines(client)) {
         const loaded = pipelines.find(({ id }) => id === pipeline.id);
@@ -170,10 +174,12 @@ function queueFinding(queue: NotificationQueue): Finding {
 const NO_SLOT = "53300";
 
 /** @returns `usable`: further connections may be opened */
-async function checkConnection(databaseUrl: string): Promise<{ finding: Finding; usable: boolean }> {
+async function checkConnection(databaseUrl: string): Promise<{ finding: Finding | null; usable: boolean }> {
   try {
     return { finding: await checkPooler(databaseUrl), usable: true };
   } catch (error) {
+    // A standby knows no notifications. The server's own findings say what it is.
+    if (isReadOnly(error)) return { finding: null, usable: true };
     if ((error as { code?: unknown }).code !== NO_SLOT) throw error;
     const what = `${messageOf(error)}; a worker needs ${MIN_CONNECTIONS} connections`;
     const fix = "ALTER ROLE embedd_worker CONNECTION LIMIT 10;  -- or raise max_connections";

@@ -1,14 +1,15 @@
 import { Option } from "commander";
 import type { Command } from "commander";
-import { repair } from "../admin/repair.js";
+import { problemsLeft, repair } from "../admin/repair.js";
 import { withOwner } from "./context.js";
+import { EXIT } from "./exit.js";
 import { counted } from "./text.js";
 
 export function addRepair(program: Command): void {
   program
     .command("repair <table>")
     .description(
-      "restore a watched table's triggers, privileges and index, also after the table was replaced",
+      "restore a watched table's triggers, privileges and index, also after the table was replaced; exit code 3 if another problem remains",
     )
     .option("--embedding <column>", "only this embedding column (default: all of the table)")
     .addOption(
@@ -29,6 +30,9 @@ export function addRepair(program: Command): void {
             process.stderr.write("building the index of pending rows; writers are not blocked\n");
           });
           process.stdout.write(`repaired ${table} (${counted(ids.length, "pipeline")})\n`);
+          const left = await problemsLeft(client, ids);
+          for (const problem of left) process.stderr.write(`still wrong: ${problem}\n`);
+          if (left.length > 0) process.exitCode = EXIT.no;
         });
       },
     );

@@ -3,7 +3,7 @@ import { tablesWithStrays } from "../admin/inspect.sql.js";
 import { isFilling, readNotificationQueue } from "../admin/notification-queue.sql.js";
 import type { NotificationQueue } from "../admin/notification-queue.sql.js";
 import { watchedAs } from "../admin/pick-pipeline.js";
-import { countWorkers, readStatus } from "../admin/status.sql.js";
+import { countWorkers, hasProblem, readStatus } from "../admin/status.sql.js";
 import type { PipelineStatus, WorkerCounts } from "../admin/status.sql.js";
 import type { IndexState } from "../database/build-index.sql.js";
 import { foreignLocks } from "../database/turns.sql.js";
@@ -77,13 +77,6 @@ function workersLine({ live, frozen }: WorkerCounts): string {
 const INDEX_HINT: Partial<Record<IndexState, string>> = {
   failed: "; build it again with: embedd run --once, as the table's owner",
 };
-
-/**
- * Whether somebody has to act. A pipeline that waits for its provider or a daily limit resumes on its own; one that this
- * role may not read is the business of other roles.
- */
-const hasProblem = ({ error, failed, dead, vectorIndex, mayCount }: PipelineStatus): boolean =>
-  mayCount && (error !== null || failed + dead > 0 || vectorIndex === "failed");
 
 /** Every database has embedd.chunks. While nothing has ever used it, it is not worth a line. */
 const isUnusedChunks = ({

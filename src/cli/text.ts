@@ -55,7 +55,7 @@ export function problemLines(problem: string, indent: string, hintFor: (hint: st
 }
 
 /** The statements that hints hold, with a remark behind them. */
-const STATEMENT = /^((?:ALTER|CREATE|DROP|GRANT|SELECT|UPDATE)\b.*;)(?: {2}-- (.*))?$/i;
+const STATEMENT = /^((?:ALTER|BEGIN|CREATE|DROP|GRANT|SELECT|UPDATE)\b.*;)(?: {2}-- (.*))?$/i;
 
 /** The same hint for a command that used embedded PostgreSQL, whose address is in no variable. */
 export function forEmbedded(hint: string, databaseUrl: string, dataDir: string | undefined): string {

@@ -5,7 +5,7 @@ import { EmbeddError, configurationError } from "../errors.js";
 /**
  * Runs `work`, which calls embedd's SQL functions.
  * @throws EmbeddError of kind `configuration` if they refuse, or embedd's schema or a privilege is missing, which
- *   `explainDenied` explains;
+ *   `explainRefusal` explains;
  *   `database`/`locked` for a lock timeout
  */
 export async function callSchema<T>(work: () => Promise<T>): Promise<T> {

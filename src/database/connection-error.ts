@@ -3,6 +3,7 @@ import pg from "pg";
 import type { ErrorCode, ErrorKind } from "../error-codes.js";
 import { EmbeddError, messageOf } from "../errors.js";
 import { shellWord } from "../shell-word.js";
+import { READ_ONLY } from "./session-error.js";
 
 /** Where a connection leads, without its password. */
 interface Target {
@@ -90,6 +91,13 @@ function explain(error: unknown, to: Target): Explanation | null {
         message: `${where}: ${message}`,
         hint: `psql ${server} -U ${shellWord(to.user)} ${shellWord(to.database)}`,
       };
+    if (code === READ_ONLY)
+      return {
+        kind: "database",
+        code: "read_only",
+        message: `${where} takes no writes; it is a standby, or default_transaction_read_only is on: ${message}`,
+        hint: "SELECT pg_is_in_recovery(), source FROM pg_settings WHERE name = 'default_transaction_read_only';",
+      };
     if (code !== undefined && UNAVAILABLE.test(code))
       return { kind: "database", code: "database_unavailable", message: `${where}: ${message}`, hint: ready };
     return null;
@@ -137,6 +145,11 @@ function explain(error: unknown, to: Target): Explanation | null {
 /** What to type in a shell to become another role in the same database. */
 export function addressAs(databaseUrl: string, user: string): string {
   return exportUrl({ ...targetOf(databaseUrl), user }, "");
+}
+
+/** What to type in a shell to use the same database on another server. */
+export function addressAt(databaseUrl: string, host: string): string {
+  return exportUrl({ ...targetOf(databaseUrl), host }, "");
 }
 
 function exportUrl({ user, host, port, database }: Target, query: string): string {

@@ -5,6 +5,7 @@ import type { ErrorCode } from "../error-codes.js";
 import { shellWord } from "../shell-word.js";
 import { callSchema } from "./call-schema.js";
 import { addressAs } from "./connection-error.js";
+import { explainReadOnly } from "./read-only.sql.js";
 
 /** What a refused role is to embedd. */
 interface Standing {
@@ -26,18 +27,20 @@ const DENIED = "42501";
 const NAMED = /(?:permission denied for|must be owner of) (?:materialized |foreign )?(\w+) (.+)$/;
 
 /**
- * Says what a role was refused by PostgreSQL, and what to type by whom. Any other error is returned as it is.
+ * Says what a role was refused by PostgreSQL, and what to type by whom; also that the server takes no writes. Any other
+ * error is returned as it is.
  * @param db of the refused role, outside a failed transaction
  * @param error as PostgreSQL or `callSchema` raised it
  * @param databaseUrl of `db`, if it is known
  */
-export async function explainDenied(
+export async function explainRefusal(
   db: Pool | ClientBase,
   error: unknown,
   databaseUrl: string | undefined,
 ): Promise<unknown> {
   const refusal = error instanceof EmbeddError ? error.cause : error;
-  if (!(refusal instanceof pg.DatabaseError) || refusal.code !== DENIED) return error;
+  if (!(refusal instanceof pg.DatabaseError) || refusal.code !== DENIED)
+    return explainReadOnly(db, error, databaseUrl);
   // Only English messages tell the kind of the object.
   const [, kind = "", name = ""] = NAMED.exec(refusal.message) ?? [];
   const standing = await findStanding(db, kind, name).catch(() => undefined);
@@ -56,7 +59,7 @@ export async function callSchemaAs<T>(
   try {
     return await callSchema(work);
   } catch (error) {
-    throw await explainDenied(db, error, databaseUrl);
+    throw await explainRefusal(db, error, databaseUrl);
   }
 }
 

@@ -4,7 +4,7 @@ import pg from "pg";
  * The server takes no writes: it is a standby, or was protected with default_transaction_read_only. A session that began
  * in that time stays read-only afterwards, and one that began earlier may lead to a server that has been replaced.
  */
-const READ_ONLY = "25006";
+export const READ_ONLY = "25006";
 
 export const isReadOnly = (error: unknown): boolean =>
   error instanceof pg.DatabaseError && error.code === READ_ONLY;

@@ -6,7 +6,7 @@ import { followNames, loadPipelines, recordGap } from "../database/load-pipeline
 import type { Pipeline } from "../database/pipeline.js";
 import { decide, decideOnAnswer, takeoverNotice } from "./decide.js";
 import type { Decision, World, Yielded } from "./decide.js";
-import { setPipelineError } from "./pipeline-state.sql.js";
+import { setPipelineError, withFormerModel } from "./pipeline-state.sql.js";
 import { isBusy } from "./wake/serve.sql.js";
 import type { ServeAnswer } from "./wake/serve.sql.js";
 import type { OnState, PipelineRunner, RunnerState } from "./pipeline-runner.js";
@@ -123,19 +123,18 @@ export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
     });
     const decision = remember(id, decide(pipeline, world()));
     if (decision.type !== "ask") return decision;
-    const answered = decideOnAnswer(pipeline, world(), await ask(id));
-    const notice = answered.type === "serve" ? takeoverNotice(pipeline, world()) : null;
+    const answered = remember(id, decideOnAnswer(pipeline, world(), await ask(id)));
+    if (answered.type !== "serve") return answered;
+    const notice = takeoverNotice(await withFormerModel(pool, pipeline, provider.model), world());
     if (notice !== null) log.warn({ pipeline: id }, notice);
-    return remember(id, answered);
+    return answered;
   }
 
-  async function ask(id: number): Promise<ServeAnswer | "busy"> {
-    try {
-      return await presence.serve(id, provider.model);
-    } catch (error) {
+  function ask(id: number): Promise<ServeAnswer | "busy"> {
+    return presence.serve(id, provider.model).catch((error: unknown) => {
       if (isBusy(error)) return "busy";
       throw error;
-    }
+    });
   }
 
   function remember(id: number, decision: Decision): Decision {

@@ -1,4 +1,25 @@
 import type { Pool } from "pg";
+import type { Pipeline } from "../database/pipeline.js";
+import { inTransaction } from "../database/transaction.js";
+
+/**
+ * The pipeline with the model that served it before. No worker has recorded one where the table came with vectors; then
+ * one of them tells, if that does not take long to find out.
+ */
+export async function withFormerModel(pool: Pool, pipeline: Pipeline, model: string): Promise<Pipeline> {
+  if (pipeline.servedModel !== null) return pipeline;
+  const { relation, embedding, modelColumn } = pipeline;
+  const found = await inTransaction(pool, async (client) => {
+    await client.query("set local statement_timeout = '2s'");
+    const { rows } = await client.query<{ model: string }>(
+      `select coalesce(${modelColumn}, 'an unnamed model') as model from ${relation}
+       where ${embedding} is not null and ${modelColumn} is distinct from $1 limit 1`,
+      [model],
+    );
+    return rows[0]?.model ?? null;
+  }).catch(() => null);
+  return { ...pipeline, servedModel: found };
+}
 
 /** Records that the backlog is done, at most once a second. */
 export async function markCaughtUp(pool: Pool, pipelineId: number): Promise<void> {

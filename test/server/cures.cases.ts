@@ -324,6 +324,7 @@ export const NOT_TYPED: Readonly<Record<string, string>> = {
   failed_input: TEXT,
   forbidden: ACCOUNT,
   foreign_migrations: "test/db/admin/migrate.test.ts takes the step in its own process",
+  read_only: "the cure is another server, or a setting of it; test/faults/standby.test.ts has one",
   foreign_schema: "the cure is to log in as another role; test/security/squatting.test.ts does",
   generated_column: CHOICE,
   incomplete_package: FILES,

@@ -40,6 +40,15 @@ function waitForError(pipeline: number, pattern: RegExp | null): Promise<unknown
   );
 }
 
+/** Watches a new table, which no worker looks at. @returns its pipeline */
+async function watchUnserved(relation: string): Promise<number> {
+  await db.query(
+    `create table ${relation} (id int primary key, body text, embedding vector(384), embedding_model text)`,
+  );
+  const { rows } = await db.query<{ id: number }>("select embedd.watch($1, '{body}') as id", [relation]);
+  return rows[0]?.id ?? 0;
+}
+
 /** Waits until a refresh has reached every row; old vectors serve until then. */
 function waitForRefresh(pipeline: number): Promise<unknown> {
   return waitFor(
@@ -68,6 +77,29 @@ describeServer("a table whose changes went unnoticed", () => {
       "begin; alter table NAME disable trigger user; alter table NAME enable trigger user; commit",
       "select",
       /triggers were disabled: before_edit, before_unread/,
+    ],
+    [
+      "a trigger disabled for a moment between two looks",
+      `begin;
+       alter table NAME disable trigger zzz_embedd_ID__before_edit;
+       update NAME set body = 'unseen';
+       alter table NAME enable always trigger zzz_embedd_ID__before_edit;
+       commit`,
+      "select",
+      /triggers were altered.*: \w+; embedd repair/,
+    ],
+    [
+      "a trigger dropped and created again between two looks",
+      `do $$
+       declare
+         definition text := (select pg_get_triggerdef(oid) from pg_trigger
+           where tgrelid = 'NAME'::regclass and tgname = 'zzz_embedd_ID__before_save');
+       begin
+         drop trigger zzz_embedd_ID__before_save on NAME;
+         execute definition;
+       end $$`,
+      "select",
+      /triggers were altered.*: \w+; embedd repair/,
     ],
     [
       "a trigger dropped",
@@ -126,6 +158,42 @@ describeServer("a table whose changes went unnoticed", () => {
     await waitForError(pipeline, null);
   });
 
+  it.each([
+    ["its row of pg_trigger is rewritten", "vacuum (full, freeze) pg_trigger"],
+    [
+      "it is moved and renamed",
+      "create schema far; alter table NAME set schema far; alter table far.NAME set schema public",
+    ],
+    ["a column is renamed", "alter table NAME rename body to text; alter table NAME rename text to body"],
+    ["a trigger is enabled as it is", "alter table NAME enable always trigger zzz_embedd_ID__before_edit"],
+    [
+      "other triggers are altered",
+      "alter table NAME disable trigger zzz_embedd_ID__after_insert; alter table NAME enable trigger zzz_embedd_ID__after_insert",
+    ],
+  ])("needs no repair where no edit can have been missed: %s", async (what, sql) => {
+    const relation = what.replaceAll(/\W/g, "_");
+    const pipeline = await watchUnserved(relation);
+    await db.query(`insert into ${relation} values (1, 'one', array_fill(0.5, array[384])::vector, 'hash')`);
+    for (const statement of sql.split("; "))
+      await db.query(statement.replaceAll("NAME", relation).replaceAll("ID", String(pipeline)));
+    await db.query("select embedd.follow_names()");
+    const [status] = await readStatus(db.pool, [pipeline]);
+    expect(status).toMatchObject({ gap: null, error: null });
+  });
+
+  it("is not trusted again before a repair, also where a column is renamed meanwhile", async () => {
+    const pipeline = await watchUnserved("altered");
+    await db.query(`insert into altered values (1, 'one', array_fill(0.5, array[384])::vector, 'hash');
+      alter table altered disable trigger zzz_embedd_${pipeline}__before_edit;
+      alter table altered enable always trigger zzz_embedd_${pipeline}__before_edit;
+      alter table altered rename body to text;
+      select embedd.follow_names()`);
+    const gap = async () => (await readStatus(db.pool, [pipeline]))[0]?.gap;
+    expect(await gap()).toMatch(/triggers were altered/);
+    await db.query(`select embedd.request_reembed('{${pipeline}}', 'all')`);
+    expect(await gap()).toBeNull();
+  });
+
   it("is reported while no worker runs, and so is a swapped one", async () => {
     const { query, url } = await db.createDatabase();
     const status = async () => {
@@ -138,7 +206,9 @@ describeServer("a table whose changes went unnoticed", () => {
       select embedd.watch('docs', '{body}', existing => 'keep')`);
     expect(await status()).toMatch(/^0 /);
     await query("alter table docs disable trigger user");
-    expect(await status()).toMatch(/^3 [^]*error .*triggers are disabled: .*\n +try: embedd repair public\.docs/);
+    expect(await status()).toMatch(
+      /^3 [^]*error .*triggers are disabled: .*\n +try: embedd repair public\.docs/,
+    );
     await query("select embedd.repair('docs', existing => 'keep')");
     expect(await status()).toMatch(/^0 /);
     await query("alter table docs drop body cascade");
@@ -192,6 +262,26 @@ describeServer("a table whose changes went unnoticed", () => {
 });
 
 describeServer("a repair", () => {
+  it("names what it does not cure, and exits with 3", async () => {
+    await db.query(`
+      create table mixed (id int primary key, body text, embedding vector(384), embedding_model text);
+      insert into mixed values (1, 'one', array_fill(0.5, array[384])::vector, 'hash');
+      select embedd.watch('mixed', '{body}', existing => 'keep');
+      alter table mixed disable trigger user;
+      create function late() returns trigger language plpgsql as 'begin return new; end';
+      create trigger zzzz_late before update on mixed for each row execute function late()`);
+    const exit = await embedd("repair", "mixed", "--existing", "keep");
+    expect(exit).toMatchObject({
+      code: 3,
+      stdout: "repaired mixed (1 pipeline)\n",
+      stderr: expect.stringMatching(
+        /still wrong: \S*mixed.embedding: a BEFORE UPDATE trigger runs after .* zzzz_late; ALTER TRIGGER/,
+      ) as string,
+    });
+    await db.query("alter trigger zzzz_late on mixed rename to a_late");
+    expect(await embedd("repair", "mixed")).toMatchObject({ code: 0 });
+  });
+
   it("wakes workers for rows that became pending without triggers", async () => {
     await startTestWorker(db, hashProvider());
     const pipeline = await watchTable(db, { relation: "unnoticed" });
@@ -272,6 +362,42 @@ describeServer("a table that", () => {
     await waitForError(pipeline, null);
     await db.query("insert into moved_away (id, body) values (2, 'two')");
     await expectVectors(db, "moved_away", { 1: "one", 2: "two" });
+  });
+
+  it("was swapped stays reported while tables are renamed on, until it is repaired or has its name back", async () => {
+    await startWorker();
+    const pipeline = await watchTable(db, { relation: "turned" });
+    await db.query("insert into turned (id, body) values (1, 'one')");
+    await expectVectors(db, "turned", { 1: "one" });
+    await db.query(
+      "begin; alter table turned rename to turned_old; create table turned (id int, body text); commit",
+    );
+    await waitForError(pipeline, /it is called public.turned_old now, and another table has its name/);
+    const lookedAt = async () =>
+      (await db.query(`select from embedd.pipelines where id = ${pipeline} and replaced_by is not null`))
+        .rowCount === 1;
+    await waitFor(lookedAt, { timeoutMs: 15_000, what: "the worker to see the swap" });
+    await db.query("alter table turned rename to turned_x");
+    await waitForError(
+      pipeline,
+      /it is called public.turned_old now, and public.turned_x had its name meanwhile/,
+    );
+    await db.query("alter table turned_old rename column body to text; drop table turned_x");
+    const gone = /it is called public.turned_old now, and a table that is gone had its name meanwhile/;
+    await waitForError(pipeline, gone);
+    const { out, code } = await embedd("doctor");
+    expect(code).toBe(3);
+    expect(out).toMatch(/try: embedd repair public.turned_old --existing keep/);
+    await db.query("alter table turned_old rename to turned");
+    await waitForError(pipeline, null);
+    await db.query("begin; alter table turned rename to turned_2; create table turned (id int); commit");
+    await waitFor(lookedAt, { timeoutMs: 15_000, what: "the worker to see the second swap" });
+    await db.query("drop table turned");
+    await waitForError(pipeline, /it is called public.turned_2 now, and a table that is gone/);
+    expect(await embedd("repair", "public.turned_2", "--existing", "keep")).toMatchObject({ code: 0 });
+    await waitForError(pipeline, null);
+    await db.query("update turned_2 set text = 'two'");
+    await expectVectors(db, "turned_2", { 1: "two" });
   });
 
   it.each([

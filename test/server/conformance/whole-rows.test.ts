@@ -64,6 +64,10 @@ const saves: Record<string, Save> = {
     `insert into ${name} (id, body, ${embedding}, ${model}) values (${values(row)})
      on conflict (id) do update set body = excluded.body, ${embedding} = excluded.${embedding},
        ${model} = excluded.${model}`,
+  MERGE: ({ name, embedding, model }, row) =>
+    `merge into ${name} t using (values (1)) as saved (id) on t.id = saved.id
+     when matched then update set (id, body, ${embedding}, ${model}) = row(${values(row)})
+     when not matched then insert (id, body, ${embedding}, ${model}) values (${values(row)})`,
 };
 
 /** All orders of some steps, up to a length. */

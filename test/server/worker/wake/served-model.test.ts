@@ -46,6 +46,21 @@ function listeningLogger(): Logger & { lines: string[] } {
 }
 
 describeServer("a pipeline that is pinned to no model", () => {
+  it("warns the first worker if the vectors that came with the table are another model's", async () => {
+    await db.query(
+      `create table brought (id int primary key, body text, embedding vector(384), embedding_model text);
+       insert into brought values (1, 'one', array_fill(0.5, array[384])::vector, 'elder');
+       select embedd.watch('brought', '{body}', existing => 'keep')`,
+    );
+    const log = listeningLogger();
+    const worker = await startTestWorker(db, hashProvider({ model: "old" }), { log });
+    expect(log.lines).toEqual([
+      expect.stringMatching(/^old takes over \S*brought from elder, .*embedd reembed/),
+    ]);
+    await worker.stop();
+    await db.query("select embedd.unwatch('brought')");
+  });
+
   it("stays with the model of the connected workers, and is taken over by another when the last is gone", async () => {
     const first = await startTestWorker(db, hashProvider({ model: "old" }));
     expect(await insertAndWait("one")).toBe("old");
