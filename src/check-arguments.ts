@@ -7,7 +7,7 @@ export const databaseAddress = z
   .string({ error: "must be a string such as postgres://user@host:5432/database" })
   .superRefine((value, context) => {
     const message = addressProblem(value);
-    if (message !== null) context.addIssue({ code: "custom", message });
+    if (message !== null) context.addIssue(message);
   });
 
 /** @param min inclusive, as `max` */
