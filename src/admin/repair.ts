@@ -38,7 +38,9 @@ export async function problemsLeft(client: ClientBase, ids: readonly number[]): 
     const name = `${relation}.${embedding}`;
     return [
       ...(problem === null ? [] : [`${name}: ${problem}`]),
-      ...(failed + dead === 0 ? [] : [`${name}: ${failed + dead} failed rows; embedd failures`]),
+      ...(failed + dead === 0
+        ? []
+        : [`${name}: ${failed + dead} failed row${failed + dead === 1 ? "" : "s"}; embedd failures`]),
       ...(vectorIndex === "failed" ? [`${name}: the vector index is invalid; embedd run --once`] : []),
     ];
   });

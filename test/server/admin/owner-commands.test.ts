@@ -31,12 +31,12 @@ describeServer("a table's owner that did not migrate the schema", () => {
     const table = `${owner.role}.docs`;
 
     await db.query(`alter table ${table} disable trigger user`);
-    for (const args of [
-      ["repair", table, "--existing", "refresh"],
-      ["pause", table],
-      ["resume", table],
-      ["retry"],
-    ]) {
+    // It cures the triggers, but not a failed row.
+    expect(await embedd(owner.url, "repair", table, "--existing", "refresh")).toMatchObject({
+      code: 3,
+      stderr: expect.stringMatching(/^still wrong: \S+: 1 failed row; embedd failures$/m) as string,
+    });
+    for (const args of [["pause", table], ["resume", table], ["retry"]]) {
       const done = await embedd(owner.url, ...args);
       expect(done, `${args.join(" ")}: ${done.stderr}`).toMatchObject({ code: 0 });
     }
