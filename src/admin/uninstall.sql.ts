@@ -34,10 +34,11 @@ join pg_roles r on r.oid = role`);
 /** Lists the watched tables that still exist, without embedd's own. */
 export async function watchedTables(client: ClientBase): Promise<string[]> {
   const { rows } = await client.query<{ relation: string }>(`
-select distinct relation::text as relation
-from embedd.pipelines
-where relation <> 'embedd.chunks'::regclass
-  and exists (select from pg_class where oid = relation)
+select distinct format('%I.%I', n.nspname, c.relname) as relation
+from embedd.pipelines p
+join pg_class c on c.oid = p.relation
+join pg_namespace n on n.oid = c.relnamespace
+where p.relation <> 'embedd.chunks'::regclass
 order by 1`);
   return rows.map(({ relation }) => relation);
 }
