@@ -1,9 +1,6 @@
 import { readFile, readdir } from "node:fs/promises";
 import { setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { Logger } from "@graphile/logger";
-import { migrate as runMigrations } from "graphile-migrate";
-import { clearAllPools } from "graphile-migrate/dist/pgReal.js";
 import pg from "pg";
 import { z } from "zod";
 import { checkArguments, databaseAddress } from "../check-arguments.js";
@@ -130,9 +127,14 @@ async function runUntilNobodyElseDoes(
   connectionString: string,
   pgSettings: Record<string, string>,
 ): Promise<void> {
+  // Imported on demand: it loads slowly, and every command loads this file.
+  const { migrate: runMigrations } = await import("graphile-migrate");
+  const { clearAllPools } = await import("graphile-migrate/dist/pgReal.js");
+  const { Logger } = await import("@graphile/logger");
+  const logger = new Logger(() => () => undefined);
   for (let attempt = 1; ; attempt++) {
     try {
-      await runMigrations(settings(connectionString, pgSettings));
+      await runMigrations({ ...settings(connectionString, pgSettings), logger });
       return;
     } catch (error) {
       if (attempt === 20 || !SOMEBODY_ELSE_DID.has(String((error as { code?: unknown }).code))) throw error;
@@ -151,7 +153,6 @@ function settings(connectionString: string, pgSettings: Record<string, string>) 
     migrationsFolder: migrationsFolder(),
     databaseOwner: "embedd",
     pgSettings,
-    logger: new Logger(() => () => undefined),
   };
 }
 
