@@ -58,7 +58,7 @@ export const ERROR_CODES = {
   model_tokenizer: { kind: "configuration", meaning: "The model's tokenizer.json cannot be used.", fix: "Use the tokenizer.json that belongs to the model." },
   model_unusable: { kind: "configuration", meaning: "ONNX Runtime cannot load the model.", fix: "Export the model again, or use another EMBEDD_MODEL_PATH." },
   model_weights: { kind: "configuration", meaning: "The model's weights are damaged or incomplete.", fix: "Copy the model again; for the built-in model run `npm ci`." },
-  name_taken: { kind: "configuration", meaning: "The table already has a column with a name that the switch needs.", fix: "Rename or drop that column." },
+  name_taken: { kind: "configuration", meaning: "Another column, trigger, table or index already has a name that embedd needs.", fix: "Rename what has it." },
   native_library: { kind: "configuration", meaning: "A native library of the local model cannot be loaded: a missing or damaged file, musl instead of glibc, or another processor.", fix: "Run `npm ci`; on a system that the message does not list, use an API provider." },
   newer_schema: { kind: "configuration", meaning: "A newer embedd migrated this database.", fix: "Use that version of embedd." },
   no_content: { kind: "configuration", meaning: "No content column is named.", fix: "Run `embedd watch docs --content body`." },

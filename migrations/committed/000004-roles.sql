@@ -1,5 +1,5 @@
---! Previous: sha1:2981f5901ef63b3d0c4d194679a9f9c54c88a3c8
---! Hash: sha1:03b435453d48c43871e420f09a980bb025312e33
+--! Previous: sha1:aeafc88b9895e291630e0fa27c531e1a86c3b64b
+--! Hash: sha1:39b0ef48398fbe6ade0da3b6b0b3ab449a49f37c
 --! Message: roles
 
 set local search_path = pg_catalog, pg_temp;

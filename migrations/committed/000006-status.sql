@@ -1,5 +1,5 @@
---! Previous: sha1:b2fabc1ae3fcf35bf66f8a5d942a33d7f65e0342
---! Hash: sha1:aa1487b3c9f531dc0ab9125b457786e3fe9ad332
+--! Previous: sha1:0f58a1c74c35b9cb7aaf75317331ba8f339db24a
+--! Hash: sha1:89097e02ca0a103c175d4fe769ecc5bbea0ac1ea
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;
