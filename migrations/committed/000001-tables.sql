@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:5561cc86ab8795d2f5000314f39551aa70611e47
+--! Hash: sha1:e06579c5c3ec186c25db331411cfaaa762dca269
 --! Message: tables
 
 -- Tables. embedd keeps its state here and writes only vectors and model names to a user's table: an UPDATE there
@@ -297,9 +297,11 @@ end $$;
 create index on embedd.vectors (used_at);
 -- Space of deleted vectors is reused only after a vacuum, so vacuum early.
 alter table embedd.vectors set (autovacuum_vacuum_scale_factor = 0.02, toast.autovacuum_vacuum_scale_factor = 0.02);
-comment on table embedd.vectors is 'The vector cache: vectors by text hash, reused for rows with the same text and model.';
+comment on table embedd.vectors is
+  'The vector cache: vectors by text hash, reused for rows with the same text, model and owner of the table.';
 comment on column embedd.vectors.used_at is 'When a row last used the vector; the oldest are deleted first.';
-comment on column embedd.vectors.text_hash is 'SHA-256 of the text, and of how the model reads it where its name does not tell.';
+comment on column embedd.vectors.text_hash is
+  'SHA-256 of the OID of the table''s owner, of how the model reads the text where its name does not tell, and of the text.';
 
 -- pgvector may be installed in any schema.
 do $$

@@ -1,5 +1,5 @@
---! Previous: sha1:5561cc86ab8795d2f5000314f39551aa70611e47
---! Hash: sha1:fe95eac3efbf59dfeca17ce6982b1811835436f3
+--! Previous: sha1:e06579c5c3ec186c25db331411cfaaa762dca269
+--! Hash: sha1:77201dde8e89f3d8ff7117eb3162950e9c092be7
 --! Message: wake and serve
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:fe95eac3efbf59dfeca17ce6982b1811835436f3
---! Hash: sha1:aeafc88b9895e291630e0fa27c531e1a86c3b64b
+--! Previous: sha1:77201dde8e89f3d8ff7117eb3162950e9c092be7
+--! Hash: sha1:3a1f033f61d7fcec9b30eaa59042a772f63417d8
 --! Message: shape
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:aeafc88b9895e291630e0fa27c531e1a86c3b64b
---! Hash: sha1:39b0ef48398fbe6ade0da3b6b0b3ab449a49f37c
+--! Previous: sha1:3a1f033f61d7fcec9b30eaa59042a772f63417d8
+--! Hash: sha1:0ac3041f123392d3ed3978b79e98f5ef2a3d935b
 --! Message: roles
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:39b0ef48398fbe6ade0da3b6b0b3ab449a49f37c
---! Hash: sha1:0f58a1c74c35b9cb7aaf75317331ba8f339db24a
+--! Previous: sha1:0ac3041f123392d3ed3978b79e98f5ef2a3d935b
+--! Hash: sha1:70e3de0d0248c771b821318a293855150399050f
 --! Message: watch
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:0f58a1c74c35b9cb7aaf75317331ba8f339db24a
---! Hash: sha1:89097e02ca0a103c175d4fe769ecc5bbea0ac1ea
+--! Previous: sha1:70e3de0d0248c771b821318a293855150399050f
+--! Hash: sha1:9b0ab125bff462567d1d0261ce9c9f68aa1d5c6a
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;

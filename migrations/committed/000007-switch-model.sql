@@ -1,5 +1,5 @@
---! Previous: sha1:89097e02ca0a103c175d4fe769ecc5bbea0ac1ea
---! Hash: sha1:cda622b4bf283f61bcbf26a6321a21c63bfdb374
+--! Previous: sha1:9b0ab125bff462567d1d0261ce9c9f68aa1d5c6a
+--! Hash: sha1:0062be8ca8f912cbddb70b0ff11fc993b98ef9dc
 --! Message: switch model
 
 set local search_path = pg_catalog, pg_temp;
