@@ -1,5 +1,5 @@
---! Previous: sha1:77201dde8e89f3d8ff7117eb3162950e9c092be7
---! Hash: sha1:3a1f033f61d7fcec9b30eaa59042a772f63417d8
+--! Previous: sha1:ac06b4f4a3ba6de67541f959687cec498953366f
+--! Hash: sha1:4b385ce951b40f1e59256537781946c4b9e83251
 --! Message: shape
 
 set local search_path = pg_catalog, pg_temp;

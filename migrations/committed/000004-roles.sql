@@ -1,5 +1,5 @@
---! Previous: sha1:3a1f033f61d7fcec9b30eaa59042a772f63417d8
---! Hash: sha1:0ac3041f123392d3ed3978b79e98f5ef2a3d935b
+--! Previous: sha1:4b385ce951b40f1e59256537781946c4b9e83251
+--! Hash: sha1:bd3e406857fb3812bb049197dc759f59a0278779
 --! Message: roles
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:0ac3041f123392d3ed3978b79e98f5ef2a3d935b
---! Hash: sha1:70e3de0d0248c771b821318a293855150399050f
+--! Previous: sha1:bd3e406857fb3812bb049197dc759f59a0278779
+--! Hash: sha1:4d394bf45dc566750657b0e538217598a9eb66db
 --! Message: watch
 
 set local search_path = pg_catalog, pg_temp;
@@ -646,7 +646,8 @@ begin
     id, relation, key_columns, content_columns, template, embedding_column, model_column, model, index_method)
   overriding system value
   values (
-    embedd.next_pipeline_id(target), target, embedd.primary_key(target), content_columns, template, embedding_column, model_name_column, model, index_method)
+    embedd.next_pipeline_id(target), target, embedd.primary_key(target), content_columns, template, embedding_column,
+    model_name_column, model, index_method)
   returning * into pipeline;
   perform embedd.create_triggers(pipeline);
   perform embedd.grant_pipeline(pipeline, role) from embedd.worker_roles() as role;

@@ -1,5 +1,5 @@
---! Previous: sha1:70e3de0d0248c771b821318a293855150399050f
---! Hash: sha1:9b0ab125bff462567d1d0261ce9c9f68aa1d5c6a
+--! Previous: sha1:4d394bf45dc566750657b0e538217598a9eb66db
+--! Hash: sha1:5adb44bc946a46a84891d7df90b48868578a8c50
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;
@@ -191,11 +191,11 @@ create view embedd.status as
     where f.pipeline_id = p.id) as failures
   cross join lateral (
     select
-      coalesce(sum(u.requests), 0)::bigint as requests_today,
-      coalesce(sum(u.tokens + u.reserved_tokens), 0)::bigint as tokens_today,
+      least(coalesce(sum(u.requests), 0), 9e15)::bigint as requests_today,
+      least(coalesce(sum(u.tokens + u.reserved_tokens), 0), 9e15)::bigint as tokens_today,
       coalesce(sum(u.usd), 0) as usd_today,
-      coalesce(sum(u.texts), 0)::bigint as texts_today,
-      coalesce(sum(u.cut_texts), 0)::bigint as cut_texts_today
+      least(coalesce(sum(u.texts), 0), 9e15)::bigint as texts_today,
+      least(coalesce(sum(u.cut_texts), 0), 9e15)::bigint as cut_texts_today
     from embedd.usage u
     where u.pipeline_id = p.id and u.day = (now() at time zone 'UTC')::date) as usage;
 comment on view embedd.status is

@@ -1,5 +1,5 @@
---! Previous: sha1:9b0ab125bff462567d1d0261ce9c9f68aa1d5c6a
---! Hash: sha1:0062be8ca8f912cbddb70b0ff11fc993b98ef9dc
+--! Previous: sha1:5adb44bc946a46a84891d7df90b48868578a8c50
+--! Hash: sha1:a8798755475ab750f94f3322a143238e5238c626
 --! Message: switch model
 
 set local search_path = pg_catalog, pg_temp;
