@@ -44,6 +44,7 @@ export const ERROR_CODES = {
   foreign_schema: { kind: "configuration", meaning: "Another role owns a schema that embedd uses, or something in it, so its code would run with your rights.", fix: "Log in as that role if it installed embedd; otherwise drop what it made." },
   generated_column: { kind: "configuration", meaning: "The embedding column is generated, so embedd cannot write it.", fix: "Name an ordinary column with --embedding." },
   incomplete_package: { kind: "configuration", meaning: "A file of embedd is missing, for example because a bundler left it out.", fix: "Mark the package as external in the bundler, or run `npm ci`." },
+  index_unfinished: { kind: "database", meaning: "The build of the index of pending rows was canceled, which leaves an invalid index.", fix: "Run `embedd repair` for the table." },
   inheritance: { kind: "configuration", meaning: "The table takes part in table inheritance, where a primary key does not identify a row.", fix: "Use declarative partitioning, or `ALTER TABLE … NO INHERIT`." },
   later_trigger: { kind: "configuration", meaning: "A BEFORE UPDATE trigger of the table runs after embedd's and could change the text unseen.", fix: "Rename that trigger so that it sorts before `zzz_embedd`." },
   local_inference_crashed: { kind: "provider", meaning: "The inference thread ended unexpectedly.", fix: "Nothing: the next batch starts a new thread. If it repeats, check the process's memory limit." },

@@ -347,6 +347,7 @@ export const NOT_TYPED: Readonly<Record<string, string>> = {
   foreign_schema: "the cure is to log in as another role; test/security/squatting.test.ts does",
   generated_column: CHOICE,
   incomplete_package: FILES,
+  index_unfinished: "a build has to be canceled first; test/security/snapshot.test.ts types the cure",
   inheritance: CHOICE,
   local_inference_crashed: NOTHING,
   local_inference_failed: NOTHING,
