@@ -1,5 +1,5 @@
 --! Previous: sha1:bd3e406857fb3812bb049197dc759f59a0278779
---! Hash: sha1:4d394bf45dc566750657b0e538217598a9eb66db
+--! Hash: sha1:529afbe79c399268f04feab0b4ad1cf64059a927
 --! Message: watch
 
 set local search_path = pg_catalog, pg_temp;
@@ -763,7 +763,7 @@ begin
   perform embedd.grant_pipeline(pipeline, role) from embedd.worker_roles() as role;
   perform embedd.resolve_gap(pipeline.id, existing);
   -- Rows that became pending without triggers need not wait for the poll.
-  perform pg_notify('embedd', pipeline.id::text);
+  perform embedd.notify(pipeline.id::text);
 end $$;
 comment on function embedd.repair_pipeline(embedd.pipelines, regclass, text) is
   'Restores the triggers and privileges of one pipeline, and makes it the target''s. Reads no row.';

@@ -1,5 +1,5 @@
---! Previous: sha1:4d394bf45dc566750657b0e538217598a9eb66db
---! Hash: sha1:5adb44bc946a46a84891d7df90b48868578a8c50
+--! Previous: sha1:529afbe79c399268f04feab0b4ad1cf64059a927
+--! Hash: sha1:2eba26a9d8d73a706fb89ddb01c4d320095f97d8
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:5adb44bc946a46a84891d7df90b48868578a8c50
---! Hash: sha1:a8798755475ab750f94f3322a143238e5238c626
+--! Previous: sha1:2eba26a9d8d73a706fb89ddb01c4d320095f97d8
+--! Hash: sha1:4e7fd731e7312e81337d638eb8b8695579a6a544
 --! Message: switch model
 
 set local search_path = pg_catalog, pg_temp;
