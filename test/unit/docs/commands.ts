@@ -19,7 +19,7 @@ export const RUN: readonly string[] = [
 ];
 
 const INSTALLS = "installs from the registry; .ci/run does it";
-const IS_THE_TESTS = "runs the tests; .ci/run does it on both databases";
+const IS_THE_TESTS = "runs the tests; .ci/run does it";
 const NEEDS_A_KEY = "needs a key and the network; api-provider.test.ts runs it against a local server";
 const ASKS = "needs a table that is not watched, or other columns; test/db/cli/watch.test.ts runs it";
 const MEASURES = "takes minutes, and its numbers belong to one machine";
