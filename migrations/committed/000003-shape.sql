@@ -1,5 +1,5 @@
 --! Previous: sha1:ac06b4f4a3ba6de67541f959687cec498953366f
---! Hash: sha1:4b385ce951b40f1e59256537781946c4b9e83251
+--! Hash: sha1:25ee11c1799c7cd0c44b52e6c342ebee9a077dc6
 --! Message: shape
 
 set local search_path = pg_catalog, pg_temp;
@@ -408,7 +408,7 @@ set search_path = pg_catalog, pg_temp as $$
     and not t.tgisinternal
     and t.tgfoid not in (select embedd.trigger_functions())
     and (t.tgtype & 19) = 19 /* row, before, update */
-    and t.tgname collate "C" > 'zzz_embedd_'
+    and t.tgname collate "C" > 'zzz_embedd_0'
 $$;
 comment on function embedd.later_triggers(regclass) is
   'BEFORE UPDATE triggers that run after embedd''s and could change the text without it noticing.';

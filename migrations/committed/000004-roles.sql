@@ -1,5 +1,5 @@
---! Previous: sha1:4b385ce951b40f1e59256537781946c4b9e83251
---! Hash: sha1:bd3e406857fb3812bb049197dc759f59a0278779
+--! Previous: sha1:25ee11c1799c7cd0c44b52e6c342ebee9a077dc6
+--! Hash: sha1:a6db801a1b357524b70fb38ad676f54c88da5975
 --! Message: roles
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:bd3e406857fb3812bb049197dc759f59a0278779
---! Hash: sha1:529afbe79c399268f04feab0b4ad1cf64059a927
+--! Previous: sha1:a6db801a1b357524b70fb38ad676f54c88da5975
+--! Hash: sha1:1e23ff6b1eef88fefd6f85eb8d88ce52ee9be498
 --! Message: watch
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:529afbe79c399268f04feab0b4ad1cf64059a927
---! Hash: sha1:2eba26a9d8d73a706fb89ddb01c4d320095f97d8
+--! Previous: sha1:1e23ff6b1eef88fefd6f85eb8d88ce52ee9be498
+--! Hash: sha1:e76a4b59e19aa95f6b1835bcd9a0d77fc056dfd9
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;

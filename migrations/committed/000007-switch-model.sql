@@ -1,5 +1,5 @@
---! Previous: sha1:2eba26a9d8d73a706fb89ddb01c4d320095f97d8
---! Hash: sha1:4e7fd731e7312e81337d638eb8b8695579a6a544
+--! Previous: sha1:e76a4b59e19aa95f6b1835bcd9a0d77fc056dfd9
+--! Hash: sha1:33b50af9b4d029c0cbb480d5607818778ac060be
 --! Message: switch model
 
 set local search_path = pg_catalog, pg_temp;
