@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:5561cc86ab8795d2f5000314f39551aa70611e47
+--! Hash: sha1:997b1248771d52aaf72495354f8134bd57d4aab2
 --! Message: tables
 
 -- Tables. embedd keeps its state here and writes only vectors and model names to a user's table: an UPDATE there
@@ -84,6 +84,7 @@ end $$;
 comment on function embedd.routine_named(text) is
   'The function that this signature means in the path with which the session began, and its name there.';
 
+-- Workers' roles may write to many columns. Where a value such as infinity would break what reads it, the column refuses it.
 create table embedd.pipelines (
   id integer generated always as identity primary key,
   relation regclass not null,
@@ -96,17 +97,17 @@ create table embedd.pipelines (
   paused boolean not null default false,
   index_method text check (index_method in ('hnsw')),
   error text,
-  caught_up_at timestamptz,
+  caught_up_at timestamptz check (caught_up_at between '1970-01-01' and '9999-12-31'),
   created_at timestamptz not null default now(),
   served_model text,
   served_by integer,
   former_models text[] not null default '{}',
   wait_reason text,
-  wait_until timestamptz,
+  wait_until timestamptz check (wait_until between '1970-01-01' and '9999-12-31'),
   reembed boolean not null default false,
-  refresh_started_at timestamptz,
+  refresh_started_at timestamptz check (refresh_started_at between '1970-01-01' and '9999-12-31'),
   refresh_cursor text[],
-  refreshed bigint not null default 0,
+  refreshed bigint not null default 0 check (refreshed >= 0),
   shadow_of integer unique references embedd.pipelines,
   model_before text,
   relation_schema text,
@@ -117,7 +118,7 @@ create table embedd.pipelines (
   embedding_attnum smallint,
   model_attnum smallint,
   gap text,
-  trigger_versions jsonb,
+  trigger_versions jsonb check (jsonb_typeof(trigger_versions) = 'object'),
   replaced_by oid,
   unique (relation, embedding_column)
 );
@@ -171,8 +172,8 @@ create table embedd.leases (
   pipeline_id integer not null references embedd.pipelines on delete cascade,
   worker integer not null,
   keys text[] not null,
-  claimed_at timestamptz not null default clock_timestamp(),
-  expires_at timestamptz not null
+  claimed_at timestamptz not null default clock_timestamp() check (claimed_at between '1970-01-01' and '9999-12-31'),
+  expires_at timestamptz not null check (expires_at between '1970-01-01' and '9999-12-31')
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 create index on embedd.leases (pipeline_id);
 comment on table embedd.leases is 'One row per batch in flight.';
@@ -186,7 +187,7 @@ create table embedd.refresh_windows (
   worker integer not null,
   below text[],
   down_to text[],
-  expires_at timestamptz not null
+  expires_at timestamptz not null check (expires_at between '1970-01-01' and '9999-12-31')
 );
 create index on embedd.refresh_windows (pipeline_id);
 comment on table embedd.refresh_windows is
@@ -203,11 +204,11 @@ create table embedd.failures (
   pipeline_id integer not null references embedd.pipelines on delete cascade,
   key text not null,
   content_hash bytea not null,
-  attempts integer not null default 1,
+  attempts integer not null default 1 check (attempts between 0 and 1000000000),
   code text not null,
   error text not null,
-  failed_at timestamptz not null default now(),
-  next_attempt_at timestamptz not null,
+  failed_at timestamptz not null default now() check (failed_at between '1970-01-01' and '9999-12-31'),
+  next_attempt_at timestamptz not null check (next_attempt_at between '1970-01-01' and '9999-12-31'),
   dead boolean not null default false,
   stale boolean not null default false,
   unreadable boolean not null default false,
@@ -257,15 +258,15 @@ comment on table embedd.shared_grants is
 -- No foreign key to pipelines: usage stays on record after a table is unwatched.
 create table embedd.usage (
   pipeline_id integer not null,
-  day date not null,
+  day date not null check (isfinite(day)),
   model text not null,
   local boolean not null default false,
-  requests bigint not null default 0,
-  tokens bigint not null default 0,
-  texts bigint not null default 0,
-  cut_texts bigint not null default 0,
-  reserved_tokens bigint not null default 0,
-  usd numeric not null default 0,
+  requests bigint not null default 0 check (requests between -1e15 and 1e15),
+  tokens bigint not null default 0 check (tokens between -1e15 and 1e15),
+  texts bigint not null default 0 check (texts between -1e15 and 1e15),
+  cut_texts bigint not null default 0 check (cut_texts between -1e15 and 1e15),
+  reserved_tokens bigint not null default 0 check (reserved_tokens between -1e15 and 1e15),
+  usd numeric not null default 0 check (usd between -1e15 and 1e15),
   primary key (day, pipeline_id, model, local)
 );
 comment on table embedd.usage is
@@ -290,16 +291,18 @@ begin
       model text not null,
       dimensions integer not null,
       embedding %s not null,
-      used_at timestamptz not null default now(),
+      used_at timestamptz not null default now() check (isfinite(used_at)),
       primary key (text_hash, model, dimensions)
     )$sql$, vector_type);
 end $$;
 create index on embedd.vectors (used_at);
 -- Space of deleted vectors is reused only after a vacuum, so vacuum early.
 alter table embedd.vectors set (autovacuum_vacuum_scale_factor = 0.02, toast.autovacuum_vacuum_scale_factor = 0.02);
-comment on table embedd.vectors is 'The vector cache: vectors by text hash, reused for rows with the same text and model.';
+comment on table embedd.vectors is
+  'The vector cache: vectors by text hash, reused for rows with the same text, model and owner of the table.';
 comment on column embedd.vectors.used_at is 'When a row last used the vector; the oldest are deleted first.';
-comment on column embedd.vectors.text_hash is 'SHA-256 of the text, and of how the model reads it where its name does not tell.';
+comment on column embedd.vectors.text_hash is
+  'SHA-256 of the OID of the table''s owner, of how the model reads the text where its name does not tell, and of the text.';
 
 -- pgvector may be installed in any schema.
 do $$

@@ -1,5 +1,5 @@
---! Previous: sha1:5561cc86ab8795d2f5000314f39551aa70611e47
---! Hash: sha1:fe95eac3efbf59dfeca17ce6982b1811835436f3
+--! Previous: sha1:997b1248771d52aaf72495354f8134bd57d4aab2
+--! Hash: sha1:ac06b4f4a3ba6de67541f959687cec498953366f
 --! Message: wake and serve
 
 set local search_path = pg_catalog, pg_temp;
@@ -256,8 +256,8 @@ create trigger pipelines__after_write
 -- A row counts while the worker's session holds the presence lock of its id.
 create unlogged table embedd.heartbeats (
   worker integer primary key,
-  seen_at timestamptz not null default now(),
-  heard_at timestamptz not null default now(),
+  seen_at timestamptz not null default now() check (seen_at between '1970-01-01' and '9999-12-31'),
+  heard_at timestamptz not null default now() check (heard_at between '1970-01-01' and '9999-12-31'),
   serves integer[] not null default '{}'
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 comment on table embedd.heartbeats is 'One row per worker, written every few seconds.';

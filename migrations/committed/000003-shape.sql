@@ -1,5 +1,5 @@
---! Previous: sha1:fe95eac3efbf59dfeca17ce6982b1811835436f3
---! Hash: sha1:2981f5901ef63b3d0c4d194679a9f9c54c88a3c8
+--! Previous: sha1:ac06b4f4a3ba6de67541f959687cec498953366f
+--! Hash: sha1:25ee11c1799c7cd0c44b52e6c342ebee9a077dc6
 --! Message: shape
 
 set local search_path = pg_catalog, pg_temp;
@@ -388,6 +388,17 @@ $$;
 comment on function embedd.key_operators(oid) is 'The equality operator of each column of a unique index.';
 
 -- Triggers for one event run in byte order of their names, and embedd's must see the row as the others leave it.
+-- A name proves nothing: the owner of a table can give any to a trigger or an index.
+create function embedd.trigger_functions() returns setof oid
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select f.oid
+  from pg_proc f
+  where f.pronamespace = 'embedd'::regnamespace
+    and f.proname in ('tg_wake__after_write', 'tg_forget_vector__before_update')
+$$;
+comment on function embedd.trigger_functions() is 'The functions by which embedd''s triggers on watched tables are recognized.';
+
 create function embedd.later_triggers(relation regclass) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp as $$
@@ -395,9 +406,9 @@ set search_path = pg_catalog, pg_temp as $$
   from pg_trigger t
   where t.tgrelid = relation
     and not t.tgisinternal
-    and t.tgname not like 'zzz\_embedd\_%'
+    and t.tgfoid not in (select embedd.trigger_functions())
     and (t.tgtype & 19) = 19 /* row, before, update */
-    and t.tgname collate "C" > 'zzz_embedd_'
+    and t.tgname collate "C" > 'zzz_embedd_0'
 $$;
 comment on function embedd.later_triggers(regclass) is
   'BEFORE UPDATE triggers that run after embedd''s and could change the text without it noticing.';
@@ -490,6 +501,7 @@ set search_path = pg_catalog, pg_temp as $$
         union
         select tree.relid from pg_partition_tree(trigger_versions.relation) tree)
       and t.tgname ~ format('^zzz_embedd_%s__before_', pipeline_id)
+      and t.tgfoid in (select embedd.trigger_functions())
     group by t.tgrelid) as own
 $$;
 comment on function embedd.trigger_versions(regclass, integer) is
@@ -735,6 +747,7 @@ set search_path = pg_catalog, pg_temp as $$
       from unnest(embedd.trigger_events()) as needed (event)
       left join pg_trigger t on t.tgrelid = pipeline.relation
         and t.tgname = format('zzz_embedd_%s__%s', pipeline.id, needed.event)
+        and t.tgfoid in (select embedd.trigger_functions())
       where t.oid is null
       having count(*) > 0),
     (select format('triggers %s disabled: %s',
@@ -750,6 +763,7 @@ set search_path = pg_catalog, pg_temp as $$
         with ordinality as needed (event, position)
       join pg_trigger t on t.tgrelid = owner.relation
         and t.tgname = format('zzz_embedd_%s__%s', pipeline.id, needed.event)
+        and t.tgfoid in (select embedd.trigger_functions())
       where t.tgenabled in ('D', 'R') or (t.tgenabled = 'O' and needed.event in ('before_edit', 'before_unread'))
       having count(*) > 0),
     (select format('triggers were altered%s: %s',

@@ -1,5 +1,5 @@
---! Previous: sha1:2981f5901ef63b3d0c4d194679a9f9c54c88a3c8
---! Hash: sha1:03b435453d48c43871e420f09a980bb025312e33
+--! Previous: sha1:25ee11c1799c7cd0c44b52e6c342ebee9a077dc6
+--! Hash: sha1:a6db801a1b357524b70fb38ad676f54c88da5975
 --! Message: roles
 
 set local search_path = pg_catalog, pg_temp;

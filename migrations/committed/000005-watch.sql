@@ -1,5 +1,5 @@
---! Previous: sha1:03b435453d48c43871e420f09a980bb025312e33
---! Hash: sha1:b2fabc1ae3fcf35bf66f8a5d942a33d7f65e0342
+--! Previous: sha1:a6db801a1b357524b70fb38ad676f54c88da5975
+--! Hash: sha1:1e23ff6b1eef88fefd6f85eb8d88ce52ee9be498
 --! Message: watch
 
 set local search_path = pg_catalog, pg_temp;
@@ -44,7 +44,7 @@ begin
        where t.tgrelid = tg_relid
          and (t.tgtype & 19) = 19 /* row, before, update */
          and not t.tgisinternal
-         and t.tgname not like 'zzz\_embedd\_%') then
+         and t.tgfoid <> 'embedd.tg_forget_vector__before_update()'::regprocedure) then
     return new;
   end if;
   if cardinality(content) > 0 then
@@ -177,10 +177,21 @@ declare
   source_list constant text := (select string_agg(quote_ident(c), ', ') from unnest(sources) c);
   named constant text := format('%L, %L', pipeline.embedding_column, pipeline.model_column);
   to_read constant text := (select string_agg(quote_literal(c), ', ') from unnest(sources) c);
+  taken name;
   new_trigger record;
 begin
   select * into change from embedd.content_change(pipeline.relation, pipeline.content_columns);
   perform embedd.drop_strays(pipeline.relation);
+  select t.tgname into taken
+  from pg_trigger t
+  where t.tgrelid = pipeline.relation
+    and t.tgname in (select format('zzz_embedd_%s__%s', pipeline.id, e) from unnest(embedd.trigger_events()) e)
+    and t.tgfoid not in (select embedd.trigger_functions());
+  if taken is not null then
+    perform embedd.refuse('name_taken',
+      format('a trigger of %s that is not embedd''s has a name that embedd needs: %I', embedd.name_of(pipeline.relation), taken),
+      format('ALTER TRIGGER %I ON %s RENAME TO %I;', taken, embedd.name_of(pipeline.relation), 'a_' || taken));
+  end if;
   -- Rows inserted directly into a partition do not fire the parent's statement triggers.
   execute format('create trigger %I after insert on %s for each %s execute function embedd.tg_wake__after_write(%s)',
     format('zzz_embedd_%s__after_insert', pipeline.id),
@@ -224,9 +235,7 @@ language sql stable
 set search_path = pg_catalog, pg_temp as $$
   select t.tgrelid::regclass, t.tgname
   from pg_trigger t
-  join pg_proc f on f.oid = t.tgfoid
-  where f.pronamespace = 'embedd'::regnamespace
-    and f.proname in ('tg_wake__after_write', 'tg_forget_vector__before_update')
+  where t.tgfoid in (select embedd.trigger_functions())
     and t.tgparentid = 0
     and not exists (
       select from embedd.pipelines p
@@ -254,9 +263,9 @@ begin
     from pg_index i
     join pg_class x on x.oid = i.indexrelid and not x.relispartition
     join pg_namespace n on n.oid = x.relnamespace
-    where x.relname ~ '^embedd_[0-9]+_pending(_next)?(_[0-9]+)*$'
-      and x.relnamespace = (select c.relnamespace from pg_class c where c.oid = drop_strays.relation)
-      and (i.indrelid = relation) <> exists (
+    where i.indrelid = relation
+      and x.relname ~ '^embedd_[0-9]+_pending(_next)?(_[0-9]+)*$'
+      and not exists (
         select from embedd.pipelines p
         where p.relation = drop_strays.relation
           and x.relname ~ ('^' || embedd.pending_index_name(p.id) || '(_next)?(_[0-9]+)*$'))
@@ -267,8 +276,8 @@ begin
   return dropped;
 end $$;
 comment on function embedd.drop_strays(regclass) is
-  'Drops embedd''s triggers and indexes of pending rows that belong to no pipeline of the table, and indexes of other '
-  'tables that took the name of one of its indexes from a dump. Returns their number.';
+  'Drops embedd''s triggers and indexes of pending rows on a table that belong to none of its pipelines, such as those from '
+  'a dump. Returns their number.';
 
 create function embedd.drop_ghosts(relation regclass) returns void
 language plpgsql
@@ -302,6 +311,7 @@ begin
     where tgrelid = pipeline.relation
       and tgparentid = 0
       and tgname like format('zzz\_embedd\_%s\_\_%%', pipeline.id)
+      and tgfoid in (select embedd.trigger_functions())
   loop
     execute format('drop trigger %I on %s', trigger_name, pipeline.relation);
   end loop;
@@ -429,6 +439,48 @@ end $$;
 comment on function embedd.check_existing(regclass, text, text) is
   'Refuses to guess what becomes of vectors that are there already.';
 
+create function embedd.check_name_free(relation regclass, index_name text) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
+declare
+  holder regclass;
+begin
+  select c.oid into holder
+  from pg_class t
+  join pg_class c on c.relnamespace = t.relnamespace and c.relname = index_name
+  where t.oid = relation;
+  if holder is not null then
+    perform embedd.refuse('name_taken',
+      format('an index of %s needs the name %I, which something else has', embedd.name_of(relation), index_name),
+      format('ALTER TABLE %s RENAME TO %I;  -- as its owner', embedd.name_of(holder), index_name || '_other'));
+  end if;
+end $$;
+comment on function embedd.check_name_free(regclass, text) is
+  'Refuses a name for a new index that a table or an index of the schema has.';
+
+create function embedd.next_pipeline_id(relation regclass) returns integer
+language plpgsql
+set search_path = pg_catalog, pg_temp as $$
+declare
+  id integer;
+begin
+  loop
+    id := nextval(pg_get_serial_sequence('embedd.pipelines', 'id'));
+    exit when not exists (
+        select from pg_class t
+        join pg_class c on c.relnamespace = t.relnamespace
+        where t.oid = next_pipeline_id.relation
+          and c.relname in (
+            embedd.pending_index_name(id), embedd.pending_index_name(id) || '_next', embedd.vector_index_name(id)))
+      and not exists (
+        select from pg_trigger t
+        where t.tgrelid = next_pipeline_id.relation and t.tgname like format('zzz\_embedd\_%s\_\_%%', id));
+  end loop;
+  return id;
+end $$;
+comment on function embedd.next_pipeline_id(regclass) is
+  'A new id: nothing has the names yet that it gives to indexes and triggers, such as a restored table''s or a stranger''s.';
+
 create function embedd.replace_pending_index(pipeline embedd.pipelines, create_index boolean) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp as $$
@@ -449,6 +501,7 @@ begin
   if own_index is not null then
     execute format('drop index %s', own_index);
   end if;
+  perform embedd.check_name_free(pipeline.relation, own_name);
   if create_index then
     if own_tablespace is not null then
       perform set_config('default_tablespace', own_tablespace, true);
@@ -590,9 +643,11 @@ begin
   end if;
   perform embedd.check_existing(target, embedding_column, existing);
   insert into embedd.pipelines (
-    relation, key_columns, content_columns, template, embedding_column, model_column, model, index_method)
+    id, relation, key_columns, content_columns, template, embedding_column, model_column, model, index_method)
+  overriding system value
   values (
-    target, embedd.primary_key(target), content_columns, template, embedding_column, model_name_column, model, index_method)
+    embedd.next_pipeline_id(target), target, embedd.primary_key(target), content_columns, template, embedding_column,
+    model_name_column, model, index_method)
   returning * into pipeline;
   perform embedd.create_triggers(pipeline);
   perform embedd.grant_pipeline(pipeline, role) from embedd.worker_roles() as role;
@@ -631,6 +686,7 @@ declare
     where c.oid = target);
   pipeline embedd.pipelines;
   shadow record;
+  column_name name;
   dropped integer := 0;
 begin
   if not has_table_privilege('embedd.pipelines', 'DELETE') then
@@ -662,8 +718,17 @@ begin
     perform embedd.drop_triggers(pipeline);
     perform embedd.drop_indexes(pipeline);
     if drop_columns then
-      execute format('alter table %s drop column if exists %I, drop column if exists %I',
-        target, pipeline.embedding_column, pipeline.model_column);
+      for column_name in
+        select a.attname
+        from pg_attribute a
+        where a.attrelid = target
+          and not a.attisdropped
+          and case when pipeline.relation_identity = embedd.table_identity(target)
+            then a.attnum in (pipeline.embedding_attnum, pipeline.model_attnum)
+            else a.attname in (pipeline.embedding_column, pipeline.model_column) end
+      loop
+        execute format('alter table %s drop column %I', target, column_name);
+      end loop;
     end if;
   end loop;
   perform embedd.take_back_unneeded();
@@ -683,6 +748,7 @@ begin
   if pipeline.relation <> target then
     perform embedd.revoke_pipeline(pipeline);
     perform embedd.drop_triggers(pipeline);
+    perform embedd.drop_indexes(pipeline);
     -- A refresh that runs starts again, because its ranges are of another table's keys.
     delete from embedd.refresh_windows w where w.pipeline_id = pipeline.id;
     update embedd.pipelines p set refresh_cursor = null, refreshed = 0 where p.id = pipeline.id;
@@ -697,7 +763,7 @@ begin
   perform embedd.grant_pipeline(pipeline, role) from embedd.worker_roles() as role;
   perform embedd.resolve_gap(pipeline.id, existing);
   -- Rows that became pending without triggers need not wait for the poll.
-  perform pg_notify('embedd', pipeline.id::text);
+  perform embedd.notify(pipeline.id::text);
 end $$;
 comment on function embedd.repair_pipeline(embedd.pipelines, regclass, text) is
   'Restores the triggers and privileges of one pipeline, and makes it the target''s. Reads no row.';

@@ -1,5 +1,5 @@
---! Previous: sha1:b2fabc1ae3fcf35bf66f8a5d942a33d7f65e0342
---! Hash: sha1:aa1487b3c9f531dc0ab9125b457786e3fe9ad332
+--! Previous: sha1:1e23ff6b1eef88fefd6f85eb8d88ce52ee9be498
+--! Hash: sha1:e76a4b59e19aa95f6b1835bcd9a0d77fc056dfd9
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;
@@ -191,11 +191,11 @@ create view embedd.status as
     where f.pipeline_id = p.id) as failures
   cross join lateral (
     select
-      coalesce(sum(u.requests), 0)::bigint as requests_today,
-      coalesce(sum(u.tokens + u.reserved_tokens), 0)::bigint as tokens_today,
+      least(coalesce(sum(u.requests), 0), 9e15)::bigint as requests_today,
+      least(coalesce(sum(u.tokens + u.reserved_tokens), 0), 9e15)::bigint as tokens_today,
       coalesce(sum(u.usd), 0) as usd_today,
-      coalesce(sum(u.texts), 0)::bigint as texts_today,
-      coalesce(sum(u.cut_texts), 0)::bigint as cut_texts_today
+      least(coalesce(sum(u.texts), 0), 9e15)::bigint as texts_today,
+      least(coalesce(sum(u.cut_texts), 0), 9e15)::bigint as cut_texts_today
     from embedd.usage u
     where u.pipeline_id = p.id and u.day = (now() at time zone 'UTC')::date) as usage;
 comment on view embedd.status is

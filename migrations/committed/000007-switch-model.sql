@@ -1,5 +1,5 @@
---! Previous: sha1:aa1487b3c9f531dc0ab9125b457786e3fe9ad332
---! Hash: sha1:0b6578f36576f24cbb1f6c0e3f103794598de31c
+--! Previous: sha1:e76a4b59e19aa95f6b1835bcd9a0d77fc056dfd9
+--! Hash: sha1:33b50af9b4d029c0cbb480d5607818778ac060be
 --! Message: switch model
 
 set local search_path = pg_catalog, pg_temp;
@@ -47,6 +47,7 @@ set search_path = pg_catalog, pg_temp as $$
     and (t.oid is null or not exists (
       select from embedd.pipelines p
       where p.relation = column_dependents.relation
+        and t.tgfoid in (select embedd.trigger_functions())
         and t.tgname in (select format('zzz_embedd_%s__%s', p.id, e) from unnest(embedd.trigger_events()) e)))
     and (f.oid is null or f.adnum <> a.attnum)
     and not (d.classid = 'pg_class'::regclass and d.objid = r and d.objsubid in (0, a.attnum))
@@ -302,6 +303,26 @@ begin
 end $$;
 comment on function embedd.copy_index_comment(regclass, regclass) is 'Copies the comment of an index to its successor.';
 
+create function embedd.free_name(schema_name name, base text, suffix text) returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+declare
+  candidate text := embedd.with_suffix(base, suffix);
+  number integer := 1;
+begin
+  while exists (
+    select from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = schema_name and c.relname = candidate)
+  loop
+    number := number + 1;
+    candidate := embedd.with_suffix(base, suffix || '_' || number);
+  end loop;
+  return candidate;
+end $$;
+comment on function embedd.free_name(name, text, text) is
+  'A name with a suffix that no table or index of the schema has, in at most 63 bytes.';
+
 create function embedd.swap_index_names(old_index regclass, new_index regclass) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp as $$
@@ -325,7 +346,8 @@ begin
     perform embedd.swap_index_names(child.old_index, child.new_index);
   end loop;
   perform embedd.copy_index_comment(old_index, new_index);
-  execute format('alter index %I.%I rename to %I', schema_name, old_name, embedd.with_suffix(old_name, '_previous'));
+  execute format('alter index %I.%I rename to %I',
+    schema_name, old_name, embedd.free_name(schema_name, old_name, '_previous'));
   execute format('alter index %s rename to %I', new_index, old_name);
 end $$;
 comment on function embedd.swap_index_names(regclass, regclass) is

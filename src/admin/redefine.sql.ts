@@ -77,7 +77,11 @@ select format('alter index %I.%I rename to %I', x.relnamespace::regnamespace::na
   replace(x.relname, '_pending_next', '_pending')) as statement
 from (${NEXT_INDEX}) as next
 cross join embedd.table_tree(next.oid::regclass) as part
-join pg_class x on x.oid = part`,
+join pg_class x on x.oid = part
+-- Nothing finds the index of a partition by its name.
+where not exists (
+  select from pg_class other
+  where other.relnamespace = x.relnamespace and other.relname = replace(x.relname, '_pending_next', '_pending'))`,
     [pipelineId],
   );
   for (const { statement } of rows) await client.query(statement);

@@ -1,5 +1,7 @@
+import pg from "pg";
 import type { ClientBase } from "pg";
-import { configurationError } from "../errors.js";
+import { EmbeddError, configurationError } from "../errors.js";
+import { shellWord } from "../shell-word.js";
 import { buildIndex } from "../database/build-index.sql.js";
 import { callSchema } from "../database/call-schema.js";
 import { withoutTimeLimits } from "../database/maintenance.sql.js";
@@ -54,10 +56,23 @@ export function watch(
     try {
       await buildIndex(client, id, "pending");
     } catch (error) {
+      if (isCanceled(error)) throw unfinished(options.relation, error);
       await unwatch(client, options.relation, { embedding: options.embedding });
       throw error;
     }
     return id;
+  });
+}
+
+/** Whoever canceled the build may cut the connection next, so nothing is cleaned up. */
+const isCanceled = (error: unknown): boolean => error instanceof pg.DatabaseError && error.code === "57014";
+
+function unfinished(relation: string, cause: unknown): EmbeddError {
+  return new EmbeddError(`the build of the index of pending rows of ${relation} was canceled`, {
+    kind: "database",
+    code: "index_unfinished",
+    hint: `embedd repair ${shellWord(relation)}  # builds it`,
+    cause,
   });
 }
 

@@ -163,8 +163,12 @@ export async function withContext<T>(
 /** Runs a command of the tables' owner on one connection. */
 export function withOwner<T>(
   command: Command,
-  work: (client: Client) => Promise<T>,
+  work: (client: Client, context: Context) => Promise<T>,
   options: ContextOptions = {},
 ): Promise<T> {
-  return withContext(command, ({ databaseUrl }) => withOwnerClient(databaseUrl, work, stopSignal), options);
+  return withContext(
+    command,
+    (context) => withOwnerClient(context.databaseUrl, (client) => work(client, context), stopSignal),
+    options,
+  );
 }

@@ -1,6 +1,10 @@
 import { Option } from "commander";
 import type { Command } from "commander";
+import type { Client } from "pg";
 import { problemsLeft, repair } from "../admin/repair.js";
+import { shellWord } from "../shell-word.js";
+import { reportingWaits } from "./build-waits.js";
+import type { Context } from "./context.js";
 import { withOwner } from "./context.js";
 import { EXIT } from "./exit.js";
 import { counted } from "./text.js";
@@ -25,15 +29,17 @@ export function addRepair(program: Command): void {
         flags: { embedding?: string; existing?: "keep" | "refresh" },
         command: Command,
       ) => {
-        await withOwner(command, async (client) => {
-          const ids = await repair(client, { relation: table, ...flags }, () => {
-            process.stderr.write("building the index of pending rows; writers are not blocked\n");
-          });
+        const work = async (client: Client, { pool, hintFor }: Context): Promise<void> => {
+          const finish = hintFor(`embedd repair ${shellWord(table)}`);
+          const ids = await reportingWaits({ pool, client, finish }, (onIndex) =>
+            repair(client, { relation: table, ...flags }, onIndex),
+          );
           process.stdout.write(`repaired ${table} (${counted(ids.length, "pipeline")})\n`);
           const left = await problemsLeft(client, ids);
           for (const problem of left) process.stderr.write(`still wrong: ${problem}\n`);
           if (left.length > 0) process.exitCode = EXIT.no;
-        });
+        };
+        await withOwner(command, work);
       },
     );
 }

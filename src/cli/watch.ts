@@ -16,6 +16,7 @@ import { EmbeddError, configurationError } from "../errors.js";
 import { columnNames, wholeNumber } from "./arguments.js";
 import { configuredShape } from "./configured-shape.js";
 import { withOwnerClient } from "../database/pool.js";
+import { reportingWaits } from "./build-waits.js";
 import type { Context } from "./context.js";
 import { readConfig, withContext, withOwner } from "./context.js";
 import { stopSignal } from "./signals.js";
@@ -89,10 +90,10 @@ export function addWatch(program: Command): void {
     })
     .action(async (table: string, flags: WatchFlags, command: Command) => {
       const shape = await configuredShape(readConfig(command));
-      await withContext(command, ({ databaseUrl, hintFor }) =>
+      await withContext(command, ({ databaseUrl, hintFor, pool }) =>
         withOwnerClient(
           databaseUrl,
-          (client) => watchTable(client, table, flags, { shape, hintFor }),
+          (client) => watchTable(client, table, flags, { shape, hintFor, pool }),
           stopSignal,
         ),
       );
@@ -103,7 +104,7 @@ async function watchTable(
   client: Client,
   table: string,
   flags: WatchFlags,
-  { shape: configured, hintFor }: { shape: ModelShape | null; hintFor: Context["hintFor"] },
+  { shape: configured, hintFor, pool }: Pick<Context, "hintFor" | "pool"> & { shape: ModelShape | null },
 ): Promise<void> {
   const { createColumns, dimensions, content, template, ...rest } = flags;
   const before = await callSchema(() =>
@@ -122,13 +123,16 @@ async function watchTable(
     template: template ?? (content === undefined ? (before?.template ?? undefined) : undefined),
     createColumns: createColumns === true ? (dimensions ?? existing?.dimensions ?? usual) : undefined,
   };
-  const onIndex = () => {
-    process.stderr.write("building the index of pending rows; writers are not blocked\n");
-  };
   const onWait = (holders: string) => {
     process.stderr.write(`waiting up to 10 s for the lock of ${table}, held by ${holders}\n`);
   };
-  const id = await watch(client, options, onIndex, onWait).catch((error: unknown) => {
+  const finish =
+    before === null
+      ? hintFor(`embedd repair ${shellWord(table)}  # finishes it; or: embedd unwatch ${shellWord(table)}`)
+      : "the same command again";
+  const id = await reportingWaits({ pool, client, finish }, (onIndex) =>
+    watch(client, options, onIndex, onWait),
+  ).catch((error: unknown) => {
     if (!(error instanceof EmbeddError) || error.code !== "existing_vectors") throw error;
     throw configurationError(error.code, error.message, bothChoices(options));
   });

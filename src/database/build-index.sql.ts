@@ -1,4 +1,5 @@
 import type { ClientBase, Pool } from "pg";
+import { configurationError } from "../errors.js";
 import { retryDeadlock } from "./retry-deadlock.js";
 
 export type IndexKind = "pending" | "vector";
@@ -70,6 +71,7 @@ export async function inTablespace<T>(client: ClientBase, name: string, work: ()
  * Builds one index on the table with this OID.
  * @param name quoted by the caller, as is the definition
  * @returns the index's name with its schema
+ * @throws EmbeddError with code `name_taken` if something else has the name
  */
 export function buildOn(client: ClientBase, oid: string, name: string, definition: string): Promise<string> {
   return retryDeadlock(() => buildOnce(client, oid, name, definition));
@@ -79,11 +81,15 @@ async function buildOnce(client: ClientBase, oid: string, name: string, definiti
   const table = await describe(client, oid);
   const qualified = `${table.schema}.${name}`;
   await dropInvalid(client, table, name);
+  await refuseTaken(client, table, name);
   if (!table.partitioned) {
     await client.query(`create index concurrently if not exists ${name} on ${table.relation} ${definition}`);
+    // IF NOT EXISTS only looks at the name.
+    await refuseTaken(client, table, name);
     return qualified;
   }
   await client.query(`create index if not exists ${name} on only ${table.relation} ${definition}`);
+  await refuseTaken(client, table, name);
   for (const child of await partitionsWithout(client, oid, qualified)) {
     const part = await buildOn(client, child, `${name}_${child}`, definition);
     await client.query(`alter index ${qualified} attach partition ${part}`);
@@ -123,6 +129,25 @@ async function partitionsWithout(client: ClientBase, oid: string, index: string)
     [oid, index],
   );
   return rows.map(({ partition }) => partition);
+}
+
+async function refuseTaken(client: ClientBase, table: Table, name: string): Promise<void> {
+  const { rows } = await client.query<{ holder: string; kind: string }>(
+    `select format('%I.%I', n.nspname, c.relname) as holder, case when i.indexrelid is null then 'relation' else 'index' end as kind
+     from pg_class t
+     join pg_class c on c.relnamespace = t.relnamespace and c.relname = $2
+     join pg_namespace n on n.oid = c.relnamespace
+     left join pg_index i on i.indexrelid = c.oid
+     where t.oid = $1 and i.indrelid is distinct from t.oid`,
+    [table.oid, name],
+  );
+  const taken = rows[0];
+  if (taken === undefined) return;
+  throw configurationError(
+    "name_taken",
+    `an index of ${table.relation} needs the name ${name}, which ${taken.kind === "index" ? "an index of another table" : "another relation"} has`,
+    `ALTER TABLE ${taken.holder} RENAME TO ${name}_other;  -- as its owner`,
+  );
 }
 
 /** A CREATE INDEX CONCURRENTLY that was cut off leaves an invalid index: it slows writers and no query uses it. */

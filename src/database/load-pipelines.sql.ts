@@ -18,6 +18,7 @@ select
     case when c.oid is not null then format('%I.%I', n.nspname, c.relname) end,
     embedd.relation_text(p)) as relation,
   c.oid::bigint::float8 as "relationOid",
+  c.relowner::bigint::float8 as "ownerOid",
   c.relkind <> 'p' and has_column_privilege(c.oid, 'ctid', 'SELECT') as "ctidReadable",
   has_column_privilege(c.oid, 'ctid', 'SELECT') and has_column_privilege(c.oid, 'xmin', 'SELECT')
     as "versionReadable",

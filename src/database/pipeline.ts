@@ -17,6 +17,8 @@ export interface Pipeline {
   /** `schema.table`, quoted. */
   relation: string;
   relationOid: number;
+  /** Of the role that owns the table. */
+  ownerOid: number;
   /** Whether rows can be found by their position (`ctid`): the table is not partitioned, and we may read it. */
   ctidReadable: boolean;
   /** Whether we may read the system columns that tell one version of a row from the next. */

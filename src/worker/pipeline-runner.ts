@@ -33,9 +33,14 @@ export type OnState = (state: RunnerState, error?: unknown) => void;
 
 /** `idle()` does not wait for delays this long. */
 const LONG_WAIT_MS = 30_000;
-/** After this many wake-ups in a row that found nothing, the next ones wait: anyone can notify, and as often as they like. */
+/**
+ * After this many wake-ups in quick succession that found nothing, the next ones wait: anyone can notify, and as often as
+ * they like. A sweep still follows every wake-up, at most MAX_IDLE_WAKE_MS later.
+ */
 const IDLE_WAKES = 8;
-const MAX_IDLE_WAKE_MS = 50;
+const MAX_IDLE_WAKE_MS = 200;
+/** A wake-up that comes this long after the last one waits for nothing. */
+const CALM_MS = 1_000;
 /** Short faults, such as a restart of the server, are over by then. */
 const FAILING_AFTER = 6;
 
@@ -68,6 +73,7 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
   /** Whether a wake-up caused the next sweep, and how many such sweeps in a row found nothing. */
   let byWake = false;
   let idleWakes = 0;
+  let sweptAt = -Infinity;
   /** Whether embedd.status may show a wait reason; at the start, one from an earlier worker. */
   let waitShown = true;
 
@@ -87,12 +93,15 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
     if (step.release) await presence.releaseGate(pipeline.id);
     switch (step.action.type) {
       case "sweep": {
+        if (performance.now() - sweptAt > CALM_MS) idleWakes = 0;
         if (byWake && idleWakes > IDLE_WAKES)
           await sleep(Math.min(2 ** (idleWakes - IDLE_WAKES), MAX_IDLE_WAKE_MS), stopping.signal);
         // The sweep sees everything that caused an earlier wake-up.
         clearWake();
         const { claimed, settled } = await sweep(context, sweepOptions, memory);
-        idleWakes = byWake && claimed === 0 ? idleWakes + 1 : 0;
+        if (claimed > 0) idleWakes = 0;
+        else if (byWake) idleWakes++;
+        sweptAt = performance.now();
         byWake = false;
         if (settled > 0) progressed();
         if (waitShown) {

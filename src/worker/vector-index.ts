@@ -1,6 +1,6 @@
 import pg from "pg";
 import type { Pool } from "pg";
-import { messageOf } from "../errors.js";
+import { EmbeddError, messageOf } from "../errors.js";
 import type { Logger } from "../logger.js";
 import { buildIndex, vectorIndexState } from "../database/build-index.sql.js";
 import { backendPid } from "../database/inspect-connection.js";
@@ -95,6 +95,7 @@ export function createVectorIndexes(
               pipeline: pipeline.id,
               cause: messageOf(error),
               ...(owner && { try: "embedd run --once, as the table's owner" }),
+              ...(error instanceof EmbeddError && { try: error.hint }),
               ...(retryInMs !== null && { retryInMs }),
             },
             "could not build the vector index",

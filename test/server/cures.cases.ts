@@ -200,6 +200,25 @@ export const IN_PSQL: readonly Cure[] = [
     hint: "ALTER TABLE taken DROP COLUMN embedding_next;  -- or RENAME it",
   },
   {
+    code: "name_taken",
+    cause: `select setval('embedd.pipelines_id_seq', 4999); create table index_name (${columns}, title text);
+      ${watch("index_name")}; drop index embedd_5000_pending; create table embedd_5000_pending ()`,
+    refused: "select embedd.watch('index_name', array['title'])",
+    message: /an index of index_name needs the name embedd_5000_pending, which something else has/,
+    hint: "ALTER TABLE embedd_5000_pending RENAME TO embedd_5000_pending_other;  -- as its owner",
+  },
+  {
+    code: "name_taken",
+    cause: `select setval('embedd.pipelines_id_seq', 5999); create table trigger_name (${columns});
+      ${watch("trigger_name")}; drop trigger zzz_embedd_6000__before_edit on trigger_name;
+      create trigger zzz_embedd_6000__before_edit before update on trigger_name for each row
+        execute function suppress_redundant_updates_trigger()`,
+    refused: "select embedd.repair('trigger_name')",
+    message:
+      /a trigger of trigger_name that is not embedd's has a name that embedd needs: zzz_embedd_6000__before_edit/,
+    hint: "ALTER TRIGGER zzz_embedd_6000__before_edit ON trigger_name RENAME TO a_zzz_embedd_6000__before_edit;",
+  },
+  {
     code: "too_many_dimensions",
     cause: served("wide"),
     refused: begin("wide", "new", 3_000, "'hnsw'"),
@@ -328,6 +347,7 @@ export const NOT_TYPED: Readonly<Record<string, string>> = {
   foreign_schema: "the cure is to log in as another role; test/security/squatting.test.ts does",
   generated_column: CHOICE,
   incomplete_package: FILES,
+  index_unfinished: "a build has to be canceled first; test/security/snapshot.test.ts types the cure",
   inheritance: CHOICE,
   local_inference_crashed: NOTHING,
   local_inference_failed: NOTHING,

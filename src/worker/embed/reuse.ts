@@ -14,8 +14,8 @@ import {
 } from "./vector-cache.sql.js";
 
 /**
- * Text that a model embedded before reuses its cached vector, in any row or table: reloading a table costs no
- * model time. The cache is never the source of truth: if it fails, texts are computed and no batch fails.
+ * Text that a model embedded before reuses its cached vector, in any row or table of the same owner: reloading a table
+ * costs no model time. Of others' texts an owner would learn by the time that a vector takes. The cache is never the source of truth: if it fails, texts are computed and no batch fails.
  */
 export interface Reuse {
   embed(pipeline: Pipeline, model: string, texts: readonly string[], options: ReuseOptions): Promise<Reused>;
@@ -47,10 +47,8 @@ export const noReuse: Reuse = {
 };
 
 /** The length keeps one reading and its text from looking like another's. */
-function hashText(text: string, reading: string | undefined): string {
-  const hash = createHash("sha256");
-  if (reading !== undefined) hash.update(`${reading.length} ${reading}`);
-  return hash.update(text).digest("hex");
+function hashText(text: string, { ownerOid }: Pipeline, reading = ""): string {
+  return createHash("sha256").update(`${ownerOid} ${reading.length} ${reading}`).update(text).digest("hex");
 }
 
 /** After a fault the cache is not used for this long. */
@@ -94,7 +92,7 @@ export function createReuse(pool: Pool, { maxBytes, log }: { maxBytes: number; l
   return {
     async embed(pipeline, model, texts, { compute, maxComputed, reading }) {
       const space = { model, dimensions: pipeline.dimensions };
-      const hashes = texts.map((text) => hashText(text, reading));
+      const hashes = texts.map((text) => hashText(text, pipeline, reading));
       const wanted = [...new Set(hashes)];
       const none = { vectors: new Map<string, Float32Array>(), aged: [] as string[] };
       const { vectors, aged } =

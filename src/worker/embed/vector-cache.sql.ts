@@ -9,7 +9,7 @@ export interface VectorSpace {
 }
 
 export interface CachedVector {
-  /** SHA-256 of the text and of how the model reads it, in hexadecimal. */
+  /** SHA-256 of the owner, of how the model reads the text, and of the text, in hexadecimal. */
   hash: string;
   embedding: Float32Array;
 }

@@ -61,7 +61,7 @@ on conflict (pipeline_id, key) do update set
   stale = excluded.stale,
   unreadable = excluded.unreadable,
   refresh = excluded.refresh,
-  attempts = case when f.content_hash = excluded.content_hash then f.attempts + 1 else 1 end,
+  attempts = case when f.content_hash = excluded.content_hash then least(f.attempts + 1, 1000000000) else 1 end,
   next_attempt_at = case
     when f.content_hash = excluded.content_hash then now()
       + ${jitter} * least(${p.baseDelayMs} * 2.0 ^ least(f.attempts, 30), ${p.maxDelayMs}::float8) * interval '1 ms'
