@@ -1,5 +1,5 @@
 --! Previous: sha1:fe95eac3efbf59dfeca17ce6982b1811835436f3
---! Hash: sha1:2981f5901ef63b3d0c4d194679a9f9c54c88a3c8
+--! Hash: sha1:e9aacc12a8024fee217b2326f5fc3ea0a2e70c03
 --! Message: shape
 
 set local search_path = pg_catalog, pg_temp;
@@ -454,6 +454,56 @@ set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function embedd.missing_columns(embedd.pipelines) is
   'Names the pipeline''s columns that are gone, and says what to type; NULL if none is.';
+
+-- src/database/key-sql.ts has the same condition for statements.
+create function embedd.key_index(relation regclass, key_columns text[]) returns oid
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select i.indexrelid
+  from pg_index i
+  where i.indrelid = relation
+    and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null
+    and i.indnkeyatts = cardinality(key_columns)
+    and (
+      select count(*)
+      from pg_attribute a
+      where a.attrelid = i.indrelid
+        and a.attnum = any ((i.indkey::smallint[])[0:i.indnkeyatts - 1])
+        and a.attnotnull
+        and a.attname = any (key_columns)) = cardinality(key_columns)
+  order by i.indisprimary desc
+  limit 1
+$$;
+comment on function embedd.key_index(regclass, text[]) is
+  'A unique index of exactly these columns, all NOT NULL; the primary key if it is one. NULL if there is none.';
+
+create function embedd.shape_problem(pipeline embedd.pipelines) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select case
+    when not embedd.pipeline_is_whole(pipeline) then embedd.missing_columns(pipeline)
+    when embedd.key_index(pipeline.relation, pipeline.key_columns) is null then format(
+      '(%s) is no longer a unique key of NOT NULL columns; embedd repair %s',
+      (select string_agg(quote_ident(name), ', ' order by ord) from unnest(pipeline.key_columns) with ordinality u (name, ord)),
+      embedd.shell_word(own.name))
+    when e.atttypmod < 1 or t.typname not in ('vector', 'halfvec') then format(
+      'column %I is no longer vector(n) or halfvec(n); embedd unwatch --pipeline %s  # or give it such a type again',
+      pipeline.embedding_column, pipeline.id)
+    when later.triggers is not null then format(
+      'a BEFORE UPDATE trigger runs after embedd''s and could change the text unseen: %s; '
+        'ALTER TRIGGER %s ON %s RENAME TO a_name_that_sorts_before_zzz_embedd;',
+      later.triggers, split_part(later.triggers, ', ', 1), own.name)
+  end
+  from pg_class c
+  join pg_namespace n on n.oid = c.relnamespace
+  cross join lateral (select format('%I.%I', n.nspname, c.relname)) as own (name)
+  cross join lateral (select embedd.later_triggers(c.oid)) as later (triggers)
+  left join pg_attribute e on e.attrelid = c.oid and e.attname = pipeline.embedding_column and not e.attisdropped
+  left join pg_type t on t.oid = e.atttypid
+  where c.oid = pipeline.relation
+$$;
+comment on function embedd.shape_problem(embedd.pipelines) is
+  'Why no worker can serve the table as it is now, and what to type; NULL if one can, or if the table is gone.';
 
 create function embedd.attnums(relation regclass, names text[]) returns smallint[]
 language sql stable

@@ -1,5 +1,5 @@
---! Previous: sha1:2981f5901ef63b3d0c4d194679a9f9c54c88a3c8
---! Hash: sha1:03b435453d48c43871e420f09a980bb025312e33
+--! Previous: sha1:e9aacc12a8024fee217b2326f5fc3ea0a2e70c03
+--! Hash: sha1:3073c3510b965b2e2b7461a245cb991641619f2d
 --! Message: roles
 
 set local search_path = pg_catalog, pg_temp;

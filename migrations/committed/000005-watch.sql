@@ -1,5 +1,5 @@
---! Previous: sha1:03b435453d48c43871e420f09a980bb025312e33
---! Hash: sha1:b2fabc1ae3fcf35bf66f8a5d942a33d7f65e0342
+--! Previous: sha1:3073c3510b965b2e2b7461a245cb991641619f2d
+--! Hash: sha1:0232bc4c1422eb3aa17287fdb39207140dc1733d
 --! Message: watch
 
 set local search_path = pg_catalog, pg_temp;

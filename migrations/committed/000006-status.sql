@@ -1,5 +1,5 @@
---! Previous: sha1:b2fabc1ae3fcf35bf66f8a5d942a33d7f65e0342
---! Hash: sha1:aa1487b3c9f531dc0ab9125b457786e3fe9ad332
+--! Previous: sha1:0232bc4c1422eb3aa17287fdb39207140dc1733d
+--! Hash: sha1:d70169c53b2b6c46311b203550c6fffc11c3cb3e
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;
@@ -94,7 +94,7 @@ begin
   done := coalesce(done, 0);
   blank := coalesce(blank, 0);
   done_by_model := coalesce(done_by_model, '{}');
-  problem := embedd.table_problem(pipeline);
+  problem := coalesce(embedd.table_problem(pipeline), embedd.shape_problem(pipeline));
 exception when others then
   -- No table may break the status of the others. The server's message may quote a row, so it is not repeated.
   get stacked diagnostics context = pg_exception_context;

@@ -1,5 +1,5 @@
---! Previous: sha1:aa1487b3c9f531dc0ab9125b457786e3fe9ad332
---! Hash: sha1:0b6578f36576f24cbb1f6c0e3f103794598de31c
+--! Previous: sha1:d70169c53b2b6c46311b203550c6fffc11c3cb3e
+--! Hash: sha1:c81e4781fee6ab4d637437ab259a21ffc8c338f5
 --! Message: switch model
 
 set local search_path = pg_catalog, pg_temp;
