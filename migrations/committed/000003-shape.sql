@@ -1,5 +1,5 @@
 --! Previous: sha1:fe95eac3efbf59dfeca17ce6982b1811835436f3
---! Hash: sha1:e9aacc12a8024fee217b2326f5fc3ea0a2e70c03
+--! Hash: sha1:2bbc933869eeca412b02f5e9bf83b32737b5e156
 --! Message: shape
 
 set local search_path = pg_catalog, pg_temp;
@@ -513,6 +513,15 @@ set search_path = pg_catalog, pg_temp as $$
   left join pg_attribute a on a.attrelid = relation and a.attname = u.name and a.attnum > 0 and not a.attisdropped
 $$;
 comment on function embedd.attnums(regclass, text[]) is 'The numbers of a table''s columns; NULL for a missing one.';
+
+create function embedd.table_tree(relation regclass) returns setof regclass
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select relation
+  union
+  select t.relid from pg_partition_tree(relation) t
+$$;
+comment on function embedd.table_tree(regclass) is 'A table and its partitions.';
 
 -- Unlike to_regclass(), needs no privilege on the schema.
 create function embedd.table_named(schema_name text, table_name text) returns regclass

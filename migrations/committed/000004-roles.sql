@@ -1,5 +1,5 @@
---! Previous: sha1:e9aacc12a8024fee217b2326f5fc3ea0a2e70c03
---! Hash: sha1:3073c3510b965b2e2b7461a245cb991641619f2d
+--! Previous: sha1:2bbc933869eeca412b02f5e9bf83b32737b5e156
+--! Hash: sha1:bd1bbebfdf878f99f1473f304f4c6247bd2cc2ef
 --! Message: roles
 
 set local search_path = pg_catalog, pg_temp;

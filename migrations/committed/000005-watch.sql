@@ -1,5 +1,5 @@
---! Previous: sha1:3073c3510b965b2e2b7461a245cb991641619f2d
---! Hash: sha1:0232bc4c1422eb3aa17287fdb39207140dc1733d
+--! Previous: sha1:bd1bbebfdf878f99f1473f304f4c6247bd2cc2ef
+--! Hash: sha1:81ea6f20cc68f6374c6ae74e7d13a2f64dcffdc2
 --! Message: watch
 
 set local search_path = pg_catalog, pg_temp;
@@ -256,7 +256,8 @@ begin
     join pg_namespace n on n.oid = x.relnamespace
     where x.relname ~ '^embedd_[0-9]+_pending(_next)?(_[0-9]+)*$'
       and x.relnamespace = (select c.relnamespace from pg_class c where c.oid = drop_strays.relation)
-      and (i.indrelid = relation) <> exists (
+      -- Parts of an unfinished index are on the table's partitions, and the next attempt attaches them.
+      and (i.indrelid in (select r::oid from embedd.table_tree(drop_strays.relation) r)) <> exists (
         select from embedd.pipelines p
         where p.relation = drop_strays.relation
           and x.relname ~ ('^' || embedd.pending_index_name(p.id) || '(_next)?(_[0-9]+)*$'))

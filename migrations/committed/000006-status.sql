@@ -1,5 +1,5 @@
---! Previous: sha1:0232bc4c1422eb3aa17287fdb39207140dc1733d
---! Hash: sha1:d70169c53b2b6c46311b203550c6fffc11c3cb3e
+--! Previous: sha1:81ea6f20cc68f6374c6ae74e7d13a2f64dcffdc2
+--! Hash: sha1:34cdd24995d67d8afea6f0a47d58b5516b6d861f
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:d70169c53b2b6c46311b203550c6fffc11c3cb3e
---! Hash: sha1:c81e4781fee6ab4d637437ab259a21ffc8c338f5
+--! Previous: sha1:34cdd24995d67d8afea6f0a47d58b5516b6d861f
+--! Hash: sha1:d8a4ee09df6b41f50f562961ca7380f12a8b7e48
 --! Message: switch model
 
 set local search_path = pg_catalog, pg_temp;
@@ -18,15 +18,6 @@ begin
   return base || suffix;
 end $$;
 comment on function embedd.with_suffix(text, text) is 'A name with a suffix, in at most 63 bytes.';
-
-create function embedd.table_tree(relation regclass) returns setof regclass
-language sql stable
-set search_path = pg_catalog, pg_temp as $$
-  select relation
-  union
-  select t.relid from pg_partition_tree(relation) t
-$$;
-comment on function embedd.table_tree(regclass) is 'A table and its partitions.';
 
 -- An object that refers to a column, not to its name, would stay with the old column. Indexes are not listed: the switch
 -- builds new ones.

@@ -1,3 +1,4 @@
+import pg from "pg";
 import type { ClientBase, Pool } from "pg";
 import { retryDeadlock } from "./retry-deadlock.js";
 
@@ -5,7 +6,6 @@ export type IndexKind = "pending" | "vector";
 
 interface Table {
   relation: string;
-  oid: string;
   schema: string;
   partitioned: boolean;
 }
@@ -56,13 +56,17 @@ export async function buildNamed(
   await (tablespace === null ? build() : inTablespace(client, tablespace, build));
 }
 
-/** Creates the indexes of `work` in a tablespace; empty: in the database's own. */
+/** Creates the indexes of `work` in a tablespace; empty: in the database's own. Calls can be nested. */
 export async function inTablespace<T>(client: ClientBase, name: string, work: () => Promise<T>): Promise<T> {
-  await client.query("select set_config('default_tablespace', $1, false)", [name]);
+  const set = "select set_config('default_tablespace', $1, false)";
+  const { rows } = await client.query<{ before: string }>(
+    "select current_setting('default_tablespace') as before",
+  );
+  await client.query(set, [name]);
   try {
     return await work();
   } finally {
-    await client.query("reset default_tablespace").catch(() => undefined);
+    await client.query(set, [rows[0]?.before ?? ""]).catch(() => undefined);
   }
 }
 
@@ -71,14 +75,25 @@ export async function inTablespace<T>(client: ClientBase, name: string, work: ()
  * @param name quoted by the caller, as is the definition
  * @returns the index's name with its schema
  */
-export function buildOn(client: ClientBase, oid: string, name: string, definition: string): Promise<string> {
-  return retryDeadlock(() => buildOnce(client, oid, name, definition));
+export async function buildOn(
+  client: ClientBase,
+  oid: string,
+  name: string,
+  definition: string,
+): Promise<string> {
+  const before = await findInvalid(client, oid, name);
+  const build = () => retryDeadlock(() => buildOnce(client, oid, name, definition));
+  const { comment, tablespace } = before ?? { comment: null, tablespace: null };
+  const built = await (tablespace === null ? build() : inTablespace(client, tablespace, build));
+  if (comment !== null) await client.query(`comment on index ${built} is ${pg.escapeLiteral(comment)}`);
+  return built;
 }
 
 async function buildOnce(client: ClientBase, oid: string, name: string, definition: string): Promise<string> {
   const table = await describe(client, oid);
   const qualified = `${table.schema}.${name}`;
-  await dropInvalid(client, table, name);
+  if ((await findInvalid(client, oid, name)) !== null)
+    await client.query(`drop index concurrently ${qualified}`);
   if (!table.partitioned) {
     await client.query(`create index concurrently if not exists ${name} on ${table.relation} ${definition}`);
     return qualified;
@@ -95,7 +110,6 @@ async function describe(client: ClientBase, oid: string): Promise<Table> {
   const { rows } = await client.query<Table>(
     `select
        format('%I.%I', n.nspname, c.relname) as relation,
-       c.oid::text as oid,
        quote_ident(n.nspname) as schema,
        c.relkind = 'p' as partitioned
      from pg_class c
@@ -125,16 +139,23 @@ async function partitionsWithout(client: ClientBase, oid: string, index: string)
   return rows.map(({ partition }) => partition);
 }
 
+interface InvalidIndex {
+  comment: string | null;
+  /** null: the default one. */
+  tablespace: string | null;
+}
+
 /** A CREATE INDEX CONCURRENTLY that was cut off leaves an invalid index: it slows writers and no query uses it. */
-async function dropInvalid(client: ClientBase, table: Table, name: string): Promise<void> {
-  const { rowCount } = await client.query(
-    `select
+async function findInvalid(client: ClientBase, oid: string, name: string): Promise<InvalidIndex | null> {
+  const { rows } = await client.query<InvalidIndex>(
+    `select obj_description(c.oid, 'pg_class') as comment, s.spcname as tablespace
      from pg_index i
      join pg_class c on c.oid = i.indexrelid
+     left join pg_tablespace s on s.oid = c.reltablespace
      where i.indrelid = $1 and c.relname = $2 and not i.indisvalid and c.relkind = 'i'`,
-    [table.oid, name],
+    [oid, name],
   );
-  if (rowCount !== 0) await client.query(`drop index concurrently ${table.schema}.${name}`);
+  return rows[0] ?? null;
 }
 
 /** `failed`: an index that an earlier build left unfinished, and no session builds. */
