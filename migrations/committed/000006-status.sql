@@ -1,5 +1,5 @@
 --! Previous: sha1:81ea6f20cc68f6374c6ae74e7d13a2f64dcffdc2
---! Hash: sha1:34cdd24995d67d8afea6f0a47d58b5516b6d861f
+--! Hash: sha1:0a13b8f5392bc52d615754c2042be119ba55dced
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;
@@ -148,11 +148,11 @@ create view embedd.status as
     case when counts.pending is not null then greatest(counts.pending - failures.dead_pending, 0) end as pending,
     case when counts.pending - failures.dead_pending > 0 then now() - coalesce(p.caught_up_at, p.created_at) end
       as oldest_pending_age,
-    coalesce((
+    case when not pg_is_in_recovery() then coalesce((
       select sum(cardinality(l.keys))
       from embedd.leases l
       where l.pipeline_id = p.id and l.expires_at > now() and l.worker in (select w.id from embedd.workers w)
-    ), 0)::bigint as in_flight,
+    ), 0)::bigint end as in_flight,
     failures.failed,
     failures.dead,
     counts.done,
@@ -201,7 +201,7 @@ create view embedd.status as
 comment on view embedd.status is
   'The backlog per pipeline. pending: rows that will get a vector, including rows in flight and rows backing off. '
   'oldest_pending_age: an upper bound, the time since a worker last found no pending row. '
-  'in_flight: rows that connected workers have claimed. '
+  'in_flight: rows that connected workers have claimed; NULL on a standby, which does not see them. '
   'error: why no worker can serve the pipeline, why its rows could not be counted, or what to repair. '
   'blank: rows with NULL or white space, never embedded. stale: rows whose vector is not from current_model. '
   'gap: why the vectors that are there may not belong to their texts. refresh_left: rows that a refresh has yet to reach. '

@@ -1,5 +1,5 @@
---! Previous: sha1:34cdd24995d67d8afea6f0a47d58b5516b6d861f
---! Hash: sha1:d8a4ee09df6b41f50f562961ca7380f12a8b7e48
+--! Previous: sha1:0a13b8f5392bc52d615754c2042be119ba55dced
+--! Hash: sha1:1be70550fdb4f63626469cb120e5d673d7b0a245
 --! Message: switch model
 
 set local search_path = pg_catalog, pg_temp;

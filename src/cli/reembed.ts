@@ -131,7 +131,7 @@ async function start(
   for (const pipeline of chosen) process.stdout.write(task.describe(pipeline));
   const started = chosen.map((p) => p.pipeline);
   await callSchema(() => task.request(pool, started));
-  if ((await countWorkers(pool)).live === 0) {
+  if ((await countWorkers(pool))?.live === 0) {
     process.stderr.write("no worker is connected; re-embedding starts with the next one: embedd run\n");
     process.exitCode = EXIT.no;
     return [];

@@ -183,7 +183,7 @@ describeServer("rows in flight", () => {
     });
     await worker.idle();
     const [flown] = (await readStatus(db.pool)).filter(({ relation }) => relation === "flown");
-    const lease = async (owner: number, expiry: string): Promise<number | undefined> => {
+    const lease = async (owner: number, expiry: string): Promise<number | null | undefined> => {
       await db.query(
         `insert into embedd.leases (pipeline_id, worker, keys, expires_at) values ($1, $2, '{1,2}', now() + $3::interval)`,
         [flown?.pipeline, owner, expiry],
