@@ -1,5 +1,5 @@
 --! Previous: sha1:fe95eac3efbf59dfeca17ce6982b1811835436f3
---! Hash: sha1:2bbc933869eeca412b02f5e9bf83b32737b5e156
+--! Hash: sha1:b6caaf496f861d736dcae48d4080b9ac2420269f
 --! Message: shape
 
 set local search_path = pg_catalog, pg_temp;
@@ -206,11 +206,14 @@ set search_path = pg_catalog, pg_temp as $$
 declare
   c pg_class;
   kind text;
+  last_name text;
 begin
   select * into c from pg_class where oid = relation;
   if not found then
-    perform embedd.refuse('no_such_table', format('table %s was dropped', embedd.name_of(relation)),
-      'select * from embedd.status;', 'embedd status');
+    select embedd.relation_text(p) into last_name from embedd.pipelines p where p.relation = check_relation.relation limit 1;
+    perform embedd.refuse('no_such_table', format('table %s was dropped', coalesce(last_name, embedd.name_of(relation))),
+      coalesce('select embedd.unwatch(' || quote_literal(last_name) || ');', 'select * from embedd.status;'),
+      coalesce('embedd unwatch ' || embedd.shell_word(last_name), 'embedd status'));
   end if;
   kind := case c.relkind
     when 'v' then 'a view'

@@ -1,5 +1,5 @@
---! Previous: sha1:2bbc933869eeca412b02f5e9bf83b32737b5e156
---! Hash: sha1:bd1bbebfdf878f99f1473f304f4c6247bd2cc2ef
+--! Previous: sha1:b6caaf496f861d736dcae48d4080b9ac2420269f
+--! Hash: sha1:80e53b77a8a58701b068289c9789e4ce6b5fc57a
 --! Message: roles
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:bd1bbebfdf878f99f1473f304f4c6247bd2cc2ef
---! Hash: sha1:81ea6f20cc68f6374c6ae74e7d13a2f64dcffdc2
+--! Previous: sha1:80e53b77a8a58701b068289c9789e4ce6b5fc57a
+--! Hash: sha1:7191f50277ad9441feb3c153fcf2a72876f9cd45
 --! Message: watch
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:81ea6f20cc68f6374c6ae74e7d13a2f64dcffdc2
---! Hash: sha1:0a13b8f5392bc52d615754c2042be119ba55dced
+--! Previous: sha1:7191f50277ad9441feb3c153fcf2a72876f9cd45
+--! Hash: sha1:e598496f8a945db495c2fba60e7252b3ca0c5fd7
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;

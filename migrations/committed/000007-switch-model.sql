@@ -1,5 +1,5 @@
---! Previous: sha1:0a13b8f5392bc52d615754c2042be119ba55dced
---! Hash: sha1:1be70550fdb4f63626469cb120e5d673d7b0a245
+--! Previous: sha1:e598496f8a945db495c2fba60e7252b3ca0c5fd7
+--! Hash: sha1:97db3193ece06b18cf8502320a134ddf6cfe9a87
 --! Message: switch model
 
 set local search_path = pg_catalog, pg_temp;
