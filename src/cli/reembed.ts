@@ -125,7 +125,7 @@ async function start(
       process.stderr.write(`the current model of ${relation} is not known until a worker runs: embedd run\n`);
     }
     if (unknown.length > 0) process.exitCode = EXIT.no;
-    else process.stdout.write(`${task.nothing}\n`);
+    else if (pipelines.every(isServed)) process.stdout.write(`${task.nothing}\n`);
     return [];
   }
   for (const pipeline of chosen) process.stdout.write(task.describe(pipeline));
