@@ -1,5 +1,5 @@
 --! Previous: sha1:ac06b4f4a3ba6de67541f959687cec498953366f
---! Hash: sha1:25ee11c1799c7cd0c44b52e6c342ebee9a077dc6
+--! Hash: sha1:93480e1d9297789a43eb04d1855da97e00df86e6
 --! Message: shape
 
 set local search_path = pg_catalog, pg_temp;
@@ -206,11 +206,14 @@ set search_path = pg_catalog, pg_temp as $$
 declare
   c pg_class;
   kind text;
+  last_name text;
 begin
   select * into c from pg_class where oid = relation;
   if not found then
-    perform embedd.refuse('no_such_table', format('table %s was dropped', embedd.name_of(relation)),
-      'select * from embedd.status;', 'embedd status');
+    select embedd.relation_text(p) into last_name from embedd.pipelines p where p.relation = check_relation.relation limit 1;
+    perform embedd.refuse('no_such_table', format('table %s was dropped', coalesce(last_name, embedd.name_of(relation))),
+      coalesce('select embedd.unwatch(' || quote_literal(last_name) || ');', 'select * from embedd.status;'),
+      coalesce('embedd unwatch ' || embedd.shell_word(last_name), 'embedd status'));
   end if;
   kind := case c.relkind
     when 'v' then 'a view'
@@ -466,6 +469,56 @@ $$;
 comment on function embedd.missing_columns(embedd.pipelines) is
   'Names the pipeline''s columns that are gone, and says what to type; NULL if none is.';
 
+-- src/database/key-sql.ts has the same condition for statements.
+create function embedd.key_index(relation regclass, key_columns text[]) returns oid
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select i.indexrelid
+  from pg_index i
+  where i.indrelid = relation
+    and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null
+    and i.indnkeyatts = cardinality(key_columns)
+    and (
+      select count(*)
+      from pg_attribute a
+      where a.attrelid = i.indrelid
+        and a.attnum = any ((i.indkey::smallint[])[0:i.indnkeyatts - 1])
+        and a.attnotnull
+        and a.attname = any (key_columns)) = cardinality(key_columns)
+  order by i.indisprimary desc
+  limit 1
+$$;
+comment on function embedd.key_index(regclass, text[]) is
+  'A unique index of exactly these columns, all NOT NULL; the primary key if it is one. NULL if there is none.';
+
+create function embedd.shape_problem(pipeline embedd.pipelines) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select case
+    when not embedd.pipeline_is_whole(pipeline) then embedd.missing_columns(pipeline)
+    when embedd.key_index(pipeline.relation, pipeline.key_columns) is null then format(
+      '(%s) is no longer a unique key of NOT NULL columns; embedd repair %s',
+      (select string_agg(quote_ident(name), ', ' order by ord) from unnest(pipeline.key_columns) with ordinality u (name, ord)),
+      embedd.shell_word(own.name))
+    when e.atttypmod < 1 or t.typname not in ('vector', 'halfvec') then format(
+      'column %I is no longer vector(n) or halfvec(n); embedd unwatch --pipeline %s  # or give it such a type again',
+      pipeline.embedding_column, pipeline.id)
+    when later.triggers is not null then format(
+      'a BEFORE UPDATE trigger runs after embedd''s and could change the text unseen: %s; '
+        'ALTER TRIGGER %s ON %s RENAME TO a_name_that_sorts_before_zzz_embedd;',
+      later.triggers, split_part(later.triggers, ', ', 1), own.name)
+  end
+  from pg_class c
+  join pg_namespace n on n.oid = c.relnamespace
+  cross join lateral (select format('%I.%I', n.nspname, c.relname)) as own (name)
+  cross join lateral (select embedd.later_triggers(c.oid)) as later (triggers)
+  left join pg_attribute e on e.attrelid = c.oid and e.attname = pipeline.embedding_column and not e.attisdropped
+  left join pg_type t on t.oid = e.atttypid
+  where c.oid = pipeline.relation
+$$;
+comment on function embedd.shape_problem(embedd.pipelines) is
+  'Why no worker can serve the table as it is now, and what to type; NULL if one can, or if the table is gone.';
+
 create function embedd.attnums(relation regclass, names text[]) returns smallint[]
 language sql stable
 set search_path = pg_catalog, pg_temp as $$
@@ -474,6 +527,15 @@ set search_path = pg_catalog, pg_temp as $$
   left join pg_attribute a on a.attrelid = relation and a.attname = u.name and a.attnum > 0 and not a.attisdropped
 $$;
 comment on function embedd.attnums(regclass, text[]) is 'The numbers of a table''s columns; NULL for a missing one.';
+
+create function embedd.table_tree(relation regclass) returns setof regclass
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select relation
+  union
+  select t.relid from pg_partition_tree(relation) t
+$$;
+comment on function embedd.table_tree(regclass) is 'A table and its partitions.';
 
 -- Unlike to_regclass(), needs no privilege on the schema.
 create function embedd.table_named(schema_name text, table_name text) returns regclass

@@ -1,5 +1,5 @@
---! Previous: sha1:25ee11c1799c7cd0c44b52e6c342ebee9a077dc6
---! Hash: sha1:a6db801a1b357524b70fb38ad676f54c88da5975
+--! Previous: sha1:93480e1d9297789a43eb04d1855da97e00df86e6
+--! Hash: sha1:930cb01c4cd9fdfb155f6b4bb6f86567a817fb8e
 --! Message: roles
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:a6db801a1b357524b70fb38ad676f54c88da5975
---! Hash: sha1:1e23ff6b1eef88fefd6f85eb8d88ce52ee9be498
+--! Previous: sha1:930cb01c4cd9fdfb155f6b4bb6f86567a817fb8e
+--! Hash: sha1:63190b042a43ba85d133f19bfda1f9bb8d038c86
 --! Message: watch
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:1e23ff6b1eef88fefd6f85eb8d88ce52ee9be498
---! Hash: sha1:e76a4b59e19aa95f6b1835bcd9a0d77fc056dfd9
+--! Previous: sha1:63190b042a43ba85d133f19bfda1f9bb8d038c86
+--! Hash: sha1:f2b244e7e15058a212bc9d28e06bd8423d394b09
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;
@@ -94,7 +94,7 @@ begin
   done := coalesce(done, 0);
   blank := coalesce(blank, 0);
   done_by_model := coalesce(done_by_model, '{}');
-  problem := embedd.table_problem(pipeline);
+  problem := coalesce(embedd.table_problem(pipeline), embedd.shape_problem(pipeline));
 exception when others then
   -- No table may break the status of the others. The server's message may quote a row, so it is not repeated.
   get stacked diagnostics context = pg_exception_context;
@@ -148,11 +148,11 @@ create view embedd.status as
     case when counts.pending is not null then greatest(counts.pending - failures.dead_pending, 0) end as pending,
     case when counts.pending - failures.dead_pending > 0 then now() - coalesce(p.caught_up_at, p.created_at) end
       as oldest_pending_age,
-    coalesce((
+    case when not pg_is_in_recovery() then coalesce((
       select sum(cardinality(l.keys))
       from embedd.leases l
       where l.pipeline_id = p.id and l.expires_at > now() and l.worker in (select w.id from embedd.workers w)
-    ), 0)::bigint as in_flight,
+    ), 0)::bigint end as in_flight,
     failures.failed,
     failures.dead,
     counts.done,
@@ -201,7 +201,7 @@ create view embedd.status as
 comment on view embedd.status is
   'The backlog per pipeline. pending: rows that will get a vector, including rows in flight and rows backing off. '
   'oldest_pending_age: an upper bound, the time since a worker last found no pending row. '
-  'in_flight: rows that connected workers have claimed. '
+  'in_flight: rows that connected workers have claimed; NULL on a standby, which does not see them. '
   'error: why no worker can serve the pipeline, why its rows could not be counted, or what to repair. '
   'blank: rows with NULL or white space, never embedded. stale: rows whose vector is not from current_model. '
   'gap: why the vectors that are there may not belong to their texts. refresh_left: rows that a refresh has yet to reach. '

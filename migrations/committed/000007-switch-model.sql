@@ -1,5 +1,5 @@
---! Previous: sha1:e76a4b59e19aa95f6b1835bcd9a0d77fc056dfd9
---! Hash: sha1:33b50af9b4d029c0cbb480d5607818778ac060be
+--! Previous: sha1:f2b244e7e15058a212bc9d28e06bd8423d394b09
+--! Hash: sha1:8265a249d0c5738b0f9ae69c45f1097ec84d9367
 --! Message: switch model
 
 set local search_path = pg_catalog, pg_temp;
@@ -18,15 +18,6 @@ begin
   return base || suffix;
 end $$;
 comment on function embedd.with_suffix(text, text) is 'A name with a suffix, in at most 63 bytes.';
-
-create function embedd.table_tree(relation regclass) returns setof regclass
-language sql stable
-set search_path = pg_catalog, pg_temp as $$
-  select relation
-  union
-  select t.relid from pg_partition_tree(relation) t
-$$;
-comment on function embedd.table_tree(regclass) is 'A table and its partitions.';
 
 -- An object that refers to a column, not to its name, would stay with the old column. Indexes are not listed: the switch
 -- builds new ones.

@@ -12,7 +12,8 @@ export interface PipelineStatus {
   error: string | null;
   pending: number | null;
   oldestPendingSeconds: number | null;
-  inFlight: number;
+  /** null: on a standby, which does not see the workers of its primary. */
+  inFlight: number | null;
   /** Backing off. */
   failed: number;
   dead: number;
@@ -131,14 +132,16 @@ export interface WorkerCounts {
   deaf: number;
 }
 
-/** Counts the connected workers. */
-export async function countWorkers(db: Pool | ClientBase): Promise<WorkerCounts> {
-  const { rows } = await db.query<WorkerCounts>(`
-select (count(*) filter (where state = 'live'))::integer as live,
+/** Counts the connected workers. @returns null on a standby, which does not see the sessions of its primary */
+export async function countWorkers(db: Pool | ClientBase): Promise<WorkerCounts | null> {
+  const { rows } = await db.query<WorkerCounts & { standby: boolean }>(`
+select pg_is_in_recovery() as standby,
+  (count(*) filter (where state = 'live'))::integer as live,
   (count(*) filter (where state = 'frozen'))::integer as frozen,
   (count(*) filter (where state = 'live' and heard_at < now() - interval '1 minute'))::integer as deaf
 from embedd.workers`);
-  return rows[0] ?? { live: 0, frozen: 0, deaf: 0 };
+  const { standby, ...counts } = rows[0] ?? { standby: false, live: 0, frozen: 0, deaf: 0 };
+  return standby ? null : counts;
 }
 
 /** Counts the pending rows of all pipelines that a model may serve. */

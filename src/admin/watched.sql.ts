@@ -4,7 +4,7 @@ import type { ClientBase, Pool } from "pg";
 export async function listWatched(db: Pool | ClientBase): Promise<{ id: number; relation: string }[]> {
   const { rows } = await db.query<{ id: number; relation: string }>(`
 select p.id,
-  coalesce(format('%I.%I', n.nspname, c.relname), embedd.relation_text(p)) as relation
+  coalesce(case when c.oid is not null then format('%I.%I', n.nspname, c.relname) end, embedd.relation_text(p)) as relation
 from embedd.pipelines p
 left join pg_class c on c.oid = p.relation
 left join pg_namespace n on n.oid = c.relnamespace

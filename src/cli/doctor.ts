@@ -135,7 +135,10 @@ function threadsFinding(setting: number | undefined): Finding {
   };
 }
 
-function checkWorkers({ live, frozen, deaf }: WorkerCounts): Finding[] {
+/** On a standby nothing is known, and another finding says that it is one. */
+function checkWorkers(workers: WorkerCounts | null): Finding[] {
+  if (workers === null) return [];
+  const { live, frozen, deaf } = workers;
   const found: Finding[] = [
     live > 0
       ? { state: "ok", what: `workers connected: ${live}` }

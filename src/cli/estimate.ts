@@ -1,5 +1,4 @@
 import type { Command } from "commander";
-import type { Pool } from "pg";
 import { createProvider } from "../providers/create-provider.js";
 import { loadPipelines } from "../database/load-pipelines.sql.js";
 import type { Pipeline } from "../database/pipeline.js";
@@ -9,10 +8,11 @@ import type { Estimate } from "../admin/estimate.js";
 import { createUsage } from "../worker/embed/usage.js";
 import { wholeNumber, wholeNumberOrZero } from "./arguments.js";
 import { withContext } from "./context.js";
+import type { Context } from "./context.js";
 import { CUT_ADVICE, cutShareText } from "./cut-texts.js";
 import { EXIT } from "./exit.js";
 import { watchedAs } from "../admin/pick-pipeline.js";
-import { counted, printResult } from "./text.js";
+import { counted, printResult, problemLines } from "./text.js";
 
 interface EstimateFlags {
   table?: string;
@@ -47,13 +47,13 @@ export function addEstimate(program: Command): void {
       "\nExample:\n  EMBEDD_PROVIDER=openai embedd estimate --table docs\n  embedd estimate --stale",
     )
     .action(async (flags: EstimateFlags, command: Command) => {
-      await withContext(command, async ({ pool, config, log }) => {
+      await withContext(command, async ({ pool, config, log, hintFor }) => {
         const provider = await createProvider({ ...config, log });
         const limits = { tokens: config.maxTokensPerDay ?? null, usd: config.maxUsdPerDay ?? null };
         const usage = createUsage(pool, provider, limits, log);
         const estimates: TableEstimate[] = [];
         try {
-          for (const { pipeline, rows } of await backlog(pool, provider.model, flags)) {
+          for (const { pipeline, rows } of await backlog({ pool, hintFor }, provider.model, flags)) {
             const estimate = await estimateBacklog(pool, pipeline, provider, {
               kind: flags.stale === true ? "stale" : "pending",
               rows,
@@ -69,25 +69,34 @@ export function addEstimate(program: Command): void {
           await usage.stop();
           await provider.close();
         }
-        printResult(estimates, flags.json, (found) => formatEstimates(found, flags.stale === true));
+        // Rows that could not be looked at have their own line, and may be pending.
+        const looked = process.exitCode !== EXIT.no;
+        printResult(estimates, flags.json, (found) =>
+          found.length === 0 && !looked ? "" : formatEstimates(found, flags.stale === true),
+        );
       });
     });
 }
 
 /** Lists the pipelines with rows to embed with a model, and mentions those whose rows are for another model. */
 async function backlog(
-  pool: Pool,
+  { pool, hintFor }: Pick<Context, "pool" | "hintFor">,
   model: string,
   { table, stale = false }: EstimateFlags,
 ): Promise<{ pipeline: Pipeline; rows: number }[]> {
   const { pipelines } = await loadPipelines(pool);
-  const ids = table === undefined ? pipelines.map(({ id }) => id) : await watchedAs(pool, table);
-  const named = pipelines.filter(({ id }) => ids.includes(id));
-  const status = new Map((await readStatus(pool, ids)).map((s) => [s.pipeline, s]));
+  const ids = table === undefined ? null : await watchedAs(pool, table);
+  const named = pipelines.filter(({ id }) => ids === null || ids.includes(id));
+  const all = await readStatus(pool, ids);
+  const status = new Map(all.map((s) => [s.pipeline, s]));
+  for (const { pipeline, relation, pending, error } of all) {
+    if (pending !== null && pipelines.some(({ id }) => id === pipeline)) continue;
+    const why = error === null ? "its rows cannot be counted" : problemLines(error, "  ", hintFor);
+    process.stderr.write(`not estimated: ${relation}: ${why}\n`);
+    process.exitCode = EXIT.no;
+  }
   return named.flatMap((pipeline) => {
-    const { pending, doneByModel, error } = status.get(pipeline.id) ?? {};
-    if (pending === null)
-      process.stderr.write(`not estimated: ${pipeline.relation}: ${error ?? "its rows cannot be counted"}\n`);
+    const { pending, doneByModel } = status.get(pipeline.id) ?? {};
     const others = Object.entries(doneByModel ?? {}).filter(([name]) => name !== model);
     const rows = stale ? others.reduce((sum, [, count]) => sum + count, 0) : (pending ?? 0);
     if (rows === 0) return [];

@@ -125,13 +125,13 @@ async function start(
       process.stderr.write(`the current model of ${relation} is not known until a worker runs: embedd run\n`);
     }
     if (unknown.length > 0) process.exitCode = EXIT.no;
-    else process.stdout.write(`${task.nothing}\n`);
+    else if (pipelines.every(isServed)) process.stdout.write(`${task.nothing}\n`);
     return [];
   }
   for (const pipeline of chosen) process.stdout.write(task.describe(pipeline));
   const started = chosen.map((p) => p.pipeline);
   await callSchema(() => task.request(pool, started));
-  if ((await countWorkers(pool)).live === 0) {
+  if ((await countWorkers(pool))?.live === 0) {
     process.stderr.write("no worker is connected; re-embedding starts with the next one: embedd run\n");
     process.exitCode = EXIT.no;
     return [];

@@ -192,7 +192,9 @@ async function runOnce(context: Context, provider: LoadedProvider, wait: boolean
   const progress = backlogProgress(total);
   try {
     const gone = new AbortController();
+    let embedded = 0;
     const count = (written: number, failed: number): void => {
+      embedded += written;
       progress.add(written + failed);
     };
     const worker = await startPatiently(context, wait, () =>
@@ -204,12 +206,11 @@ async function runOnce(context: Context, provider: LoadedProvider, wait: boolean
     const report = await worker.idle({ giveUp: !wait });
     await stop();
     progress.stop();
-    const done = progress.rows();
-    const nothing = total === 0 && done === 0;
+    const nothing = total === 0 && progress.rows() === 0;
     process.stdout.write(
       nothing
         ? "nothing to do: 0 rows are pending for this worker\n"
-        : `${counted(done, "row")} in ${(progress.ms() / 1000).toFixed(1)} s\n`,
+        : `${counted(embedded, "row")} in ${(progress.ms() / 1000).toFixed(1)} s\n`,
     );
     stopSignal.throwIfAborted();
     gone.signal.throwIfAborted();

@@ -44,10 +44,9 @@ export function addStatus(program: Command): void {
         const workers = await countWorkers(pool);
         if (flags.requireWorker === true) {
           process.stdout.write(`${workersLine(workers)}\n`);
-          if (workers.live === 0) process.exitCode = EXIT.no;
+          if ((workers?.live ?? 0) === 0) process.exitCode = EXIT.no;
           return;
         }
-        const { live, frozen } = workers;
         const ids = flags.table === undefined ? null : await watchedAs(pool, flags.table);
         const pipelines = await readStatus(pool, ids);
         const strayTables = ids === null ? await tablesWithStrays(pool) : [];
@@ -55,8 +54,8 @@ export function addStatus(program: Command): void {
         const notificationQueue = await readNotificationQueue(pool);
         printResult(
           {
-            workers: live,
-            frozenWorkers: frozen,
+            workers: workers?.live ?? null,
+            frozenWorkers: workers?.frozen ?? null,
             foreignLocks: strangers,
             notificationQueue,
             pipelines,
@@ -70,8 +69,11 @@ export function addStatus(program: Command): void {
     });
 }
 
-function workersLine({ live, frozen }: WorkerCounts): string {
-  return frozen === 0 ? counted(live, "worker") : `${counted(live, "worker")}, ${frozen} more frozen`;
+/** @param connected what to write after the number */
+function workersLine(workers: WorkerCounts | null, connected = ""): string {
+  if (workers === null) return "workers unknown: this server is a standby; ask the primary";
+  const { live, frozen } = workers;
+  return `${counted(live, "worker")}${frozen === 0 ? "" : `, ${frozen} more frozen`}${connected}`;
 }
 
 const INDEX_HINT: Partial<Record<IndexState, string>> = {
@@ -93,7 +95,7 @@ const isUnusedChunks = ({
   relation === CHUNKS &&
   error === null &&
   !paused &&
-  [pending, done, blank, inFlight, failed, dead].every((count) => count === 0);
+  [pending, done, blank, inFlight ?? 0, failed, dead].every((count) => count === 0);
 
 const CHUNKS = "embedd.chunks";
 
@@ -107,10 +109,10 @@ interface Status {
 
 function formatStatus(
   { foreignLocks, notificationQueue, pipelines, strayTables }: Status,
-  workers: WorkerCounts,
+  workers: WorkerCounts | null,
   { named, hintFor }: { named: boolean; hintFor: (hint: string) => string },
 ): string {
-  const lines = [`${workersLine(workers)} connected`, ...foreignLocks.map(describeForeignLock)];
+  const lines = [workersLine(workers, " connected"), ...foreignLocks.map(describeForeignLock)];
   if (isFilling(notificationQueue)) lines.push(describeQueue(notificationQueue));
   const shown = pipelines.filter((p) => named || !isUnusedChunks(p));
   if (shown.length === 0) lines.push("no table is watched: embedd watch --help");
@@ -132,7 +134,7 @@ function formatStatus(
     }
     lines.push(
       `  pending   ${p.pending ?? "?"}${age}`,
-      `  in flight ${p.inFlight}`,
+      `  in flight ${p.inFlight ?? "?"}`,
       `  failed    ${p.failed} backing off, ${p.dead} dead`,
       `  blank     ${p.blank ?? "?"}`,
     );

@@ -1,3 +1,4 @@
+import pg from "pg";
 import type { ClientBase, Pool } from "pg";
 import { configurationError } from "../errors.js";
 import { retryDeadlock } from "./retry-deadlock.js";
@@ -6,7 +7,6 @@ export type IndexKind = "pending" | "vector";
 
 interface Table {
   relation: string;
-  oid: string;
   schema: string;
   partitioned: boolean;
 }
@@ -57,13 +57,17 @@ export async function buildNamed(
   await (tablespace === null ? build() : inTablespace(client, tablespace, build));
 }
 
-/** Creates the indexes of `work` in a tablespace; empty: in the database's own. */
+/** Creates the indexes of `work` in a tablespace; empty: in the database's own. Calls can be nested. */
 export async function inTablespace<T>(client: ClientBase, name: string, work: () => Promise<T>): Promise<T> {
-  await client.query("select set_config('default_tablespace', $1, false)", [name]);
+  const set = "select set_config('default_tablespace', $1, false)";
+  const { rows } = await client.query<{ before: string }>(
+    "select current_setting('default_tablespace') as before",
+  );
+  await client.query(set, [name]);
   try {
     return await work();
   } finally {
-    await client.query("reset default_tablespace").catch(() => undefined);
+    await client.query(set, [rows[0]?.before ?? ""]).catch(() => undefined);
   }
 }
 
@@ -73,23 +77,34 @@ export async function inTablespace<T>(client: ClientBase, name: string, work: ()
  * @returns the index's name with its schema
  * @throws EmbeddError with code `name_taken` if something else has the name
  */
-export function buildOn(client: ClientBase, oid: string, name: string, definition: string): Promise<string> {
-  return retryDeadlock(() => buildOnce(client, oid, name, definition));
+export async function buildOn(
+  client: ClientBase,
+  oid: string,
+  name: string,
+  definition: string,
+): Promise<string> {
+  const before = await findInvalid(client, oid, name);
+  const build = () => retryDeadlock(() => buildOnce(client, oid, name, definition));
+  const { comment, tablespace } = before ?? { comment: null, tablespace: null };
+  const built = await (tablespace === null ? build() : inTablespace(client, tablespace, build));
+  if (comment !== null) await client.query(`comment on index ${built} is ${pg.escapeLiteral(comment)}`);
+  return built;
 }
 
 async function buildOnce(client: ClientBase, oid: string, name: string, definition: string): Promise<string> {
   const table = await describe(client, oid);
   const qualified = `${table.schema}.${name}`;
-  await dropInvalid(client, table, name);
-  await refuseTaken(client, table, name);
+  if ((await findInvalid(client, oid, name)) !== null)
+    await client.query(`drop index concurrently ${qualified}`);
+  await refuseTaken(client, oid, table, name);
   if (!table.partitioned) {
     await client.query(`create index concurrently if not exists ${name} on ${table.relation} ${definition}`);
     // IF NOT EXISTS only looks at the name.
-    await refuseTaken(client, table, name);
+    await refuseTaken(client, oid, table, name);
     return qualified;
   }
   await client.query(`create index if not exists ${name} on only ${table.relation} ${definition}`);
-  await refuseTaken(client, table, name);
+  await refuseTaken(client, oid, table, name);
   for (const child of await partitionsWithout(client, oid, qualified)) {
     const part = await buildOn(client, child, `${name}_${child}`, definition);
     await client.query(`alter index ${qualified} attach partition ${part}`);
@@ -101,7 +116,6 @@ async function describe(client: ClientBase, oid: string): Promise<Table> {
   const { rows } = await client.query<Table>(
     `select
        format('%I.%I', n.nspname, c.relname) as relation,
-       c.oid::text as oid,
        quote_ident(n.nspname) as schema,
        c.relkind = 'p' as partitioned
      from pg_class c
@@ -131,7 +145,7 @@ async function partitionsWithout(client: ClientBase, oid: string, index: string)
   return rows.map(({ partition }) => partition);
 }
 
-async function refuseTaken(client: ClientBase, table: Table, name: string): Promise<void> {
+async function refuseTaken(client: ClientBase, oid: string, table: Table, name: string): Promise<void> {
   const { rows } = await client.query<{ holder: string; kind: string }>(
     `select format('%I.%I', n.nspname, c.relname) as holder, case when i.indexrelid is null then 'relation' else 'index' end as kind
      from pg_class t
@@ -139,7 +153,7 @@ async function refuseTaken(client: ClientBase, table: Table, name: string): Prom
      join pg_namespace n on n.oid = c.relnamespace
      left join pg_index i on i.indexrelid = c.oid
      where t.oid = $1 and i.indrelid is distinct from t.oid`,
-    [table.oid, name],
+    [oid, name],
   );
   const taken = rows[0];
   if (taken === undefined) return;
@@ -150,16 +164,23 @@ async function refuseTaken(client: ClientBase, table: Table, name: string): Prom
   );
 }
 
+interface InvalidIndex {
+  comment: string | null;
+  /** null: the default one. */
+  tablespace: string | null;
+}
+
 /** A CREATE INDEX CONCURRENTLY that was cut off leaves an invalid index: it slows writers and no query uses it. */
-async function dropInvalid(client: ClientBase, table: Table, name: string): Promise<void> {
-  const { rowCount } = await client.query(
-    `select
+async function findInvalid(client: ClientBase, oid: string, name: string): Promise<InvalidIndex | null> {
+  const { rows } = await client.query<InvalidIndex>(
+    `select obj_description(c.oid, 'pg_class') as comment, s.spcname as tablespace
      from pg_index i
      join pg_class c on c.oid = i.indexrelid
+     left join pg_tablespace s on s.oid = c.reltablespace
      where i.indrelid = $1 and c.relname = $2 and not i.indisvalid and c.relkind = 'i'`,
-    [table.oid, name],
+    [oid, name],
   );
-  if (rowCount !== 0) await client.query(`drop index concurrently ${table.schema}.${name}`);
+  return rows[0] ?? null;
 }
 
 /** `failed`: an index that an earlier build left unfinished, and no session builds. */

@@ -67,7 +67,7 @@ select
       'bytes', getdatabaseencoding() = 'SQL_ASCII' and embedd.size_of(ty.oid, '') like 'octet%',
       'equals', format('operator(%I.=)', coalesce((
         select opn.nspname
-        from embedd.key_operators(key_index.oid) ko
+        from embedd.key_operators(embedd.key_index(p.relation, p.key_columns)) ko
         join pg_operator o on o.oid = ko.operator
         join pg_namespace opn on opn.oid = o.oprnamespace
         where ko.attnum = a.attnum), 'pg_catalog'))
@@ -87,48 +87,13 @@ select
     when not has_schema_privilege(n.oid, 'USAGE') then format(
       'role %I may not use schema %I, where the table is now; embedd grant %s',
       current_user, n.nspname, embedd.shell_word(current_user::text))
-    when not embedd.pipeline_is_whole(p) then embedd.missing_columns(p)
-    when key_index.oid is null
-      then format(
-        '(%s) is no longer a unique key of NOT NULL columns; embedd repair %s',
-        (select string_agg(quote_ident(name), ', ' order by ord) from unnest(p.key_columns) with ordinality u (name, ord)),
-        embedd.shell_word(format('%I.%I', n.nspname, c.relname)))
-    when e.atttypmod < 1
-      or not exists (
-        select from pg_type t
-        where t.oid = e.atttypid and t.typname in ('vector', 'halfvec'))
-      then format(
-        'column %I is no longer vector(n) or halfvec(n); embedd unwatch --pipeline %s  # or give it such a type again',
-        p.embedding_column, p.id)
-    when embedd.later_triggers(c.oid) is not null
-      then format(
-        'a BEFORE UPDATE trigger runs after embedd''s and could change the text unseen: %s; '
-          'ALTER TRIGGER %s ON %I.%I RENAME TO a_name_that_sorts_before_zzz_embedd;',
-        embedd.later_triggers(c.oid), split_part(embedd.later_triggers(c.oid), ', ', 1), n.nspname, c.relname)
-    else embedd.hidden_rows(c.oid)
+    else coalesce(embedd.shape_problem(p), embedd.hidden_rows(c.oid))
   end as broken
 from embedd.pipelines p
 left join pg_class c on c.oid = p.relation
 left join pg_namespace n on n.oid = c.relnamespace
 left join pg_attribute e
   on e.attrelid = p.relation and e.attname = p.embedding_column and not e.attisdropped
-left join lateral (
-  -- src/database/key-sql.ts has the same condition for statements.
-  select i.indexrelid as oid
-  from pg_index i
-  where i.indrelid = p.relation
-    and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null
-    and i.indnkeyatts = cardinality(p.key_columns)
-    and (
-      select count(*)
-      from pg_attribute a
-      where a.attrelid = i.indrelid
-        and a.attnum = any ((i.indkey::smallint[])[0:i.indnkeyatts - 1])
-        and a.attnotnull
-        and a.attname = any (p.key_columns)) = cardinality(p.key_columns)
-  order by i.indisprimary desc
-  limit 1
-) as key_index on true
 cross join lateral (
   select t.oid, vn.nspname
   from pg_type t

@@ -29,6 +29,18 @@ describeFaults("on a standby", () => {
       code: 0,
       stdout: expect.stringMatching(/pending {3}1/) as string,
     });
+    const unknown = /^workers unknown: this server is a standby; ask the primary$/m;
+    expect((await embedd("status")).stdout).toMatch(unknown);
+    expect((await embedd("status")).stdout).toMatch(/in flight \?/);
+    expect(JSON.parse((await embedd("status", "--json")).stdout)).toMatchObject({
+      workers: null,
+      frozenWorkers: null,
+    });
+    expect(await embedd("status", "--require-worker")).toMatchObject({
+      code: 3,
+      stdout: expect.stringMatching(unknown) as string,
+    });
+    expect((await embedd("doctor")).stdout).not.toMatch(/no worker is connected/);
     expect(await embedd("estimate")).toMatchObject({ code: 0 });
     expect(await embedd("doctor")).toMatchObject({
       code: 3,

@@ -57,3 +57,18 @@ it("a table that is not served is told in a sentence, and the one command that h
     stdout: expect.stringContaining("1 row in") as string,
   });
 });
+
+it("a row that fails is not counted as embedded", async () => {
+  const { url, query } = await db.createDatabase();
+  const embedd = (...args: string[]) => spawnCli(args, { env: { DATABASE_URL: url } }).exited;
+  await embedd("migrate");
+  await query(`create table picky (id int primary key, body text, embedding vector(384), embedding_model text);
+    create function refuse_two() returns trigger language plpgsql as
+      'begin if new.id = 2 then raise exception ''no''; end if; return new; end';
+    create trigger picky before update on picky for each row execute function refuse_two();
+    select embedd.watch('picky', '{body}'); insert into picky values (1, 'one'), (2, 'two'), (3, 'three')`);
+  const { code, stdout, stderr } = await embedd("run", "--once");
+  expect(code).toBe(3);
+  expect(stdout).toMatch(/^2 rows in /);
+  expect(stderr).toMatch(/^1 row failed; list them with: embedd failures$/m);
+});

@@ -1,6 +1,7 @@
 import pg from "pg";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { watch } from "#embedd/index.js";
+import { spawnCli } from "../../helpers/cli.js";
 import { describeServer, useDatabase } from "../../helpers/database.js";
 
 const db = useDatabase();
@@ -15,7 +16,7 @@ interface Index {
 /** embedd's indexes on a table. */
 async function indexesOf(relation: string): Promise<Index[]> {
   const { rows } = await db.query<Index>(
-    `select regexp_replace(x.relname, '\\d+', 'N') as name, s.spcname as space, obj_description(x.oid, 'pg_class') as comment
+    `select regexp_replace(x.relname, '\\d+', 'N', 'g') as name, s.spcname as space, obj_description(x.oid, 'pg_class') as comment
      from pg_index i
      join pg_class x on x.oid = i.indexrelid
      left join pg_tablespace s on s.oid = x.reltablespace
@@ -24,6 +25,19 @@ async function indexesOf(relation: string): Promise<Index[]> {
     [relation],
   );
   return rows;
+}
+
+/** What a build that was cut off leaves. */
+const invalidate = (relation: string) =>
+  db.query(
+    `update pg_index set indisvalid = false
+     where indrelid = $1::regclass and indexrelid::regclass::text like '%pending%'`,
+    [relation],
+  );
+
+async function repair(relation: string): Promise<void> {
+  const env = { DATABASE_URL: db.url };
+  expect(await spawnCli(["repair", relation], { env }).exited).toMatchObject({ code: 0 });
 }
 
 async function watchSpaced(relation: string): Promise<void> {
@@ -104,5 +118,36 @@ describeServer("other content columns keep the indexes' tablespaces and comments
     );
     expect((await db.query(`select from ${relation} where embedding is null`)).rowCount).toBe(1);
     await db.query(`drop table ${relation}; select embedd.unwatch('${relation}')`);
+  });
+
+  it("so does the repair of an index that was left invalid", async () => {
+    await watchSpaced("invalid");
+    await invalidate("invalid");
+    await repair("invalid");
+    expect(await indexesOf("invalid")).toEqual([
+      { name: "embedd_N_pending", space: SPACE, comment: "pending" },
+      { name: "embedd_N_vector", space: SPACE, comment: "vector" },
+    ]);
+    await db.query(`drop table invalid; select embedd.unwatch('invalid')`);
+  });
+
+  it("so does the repair of a partition's part that was left invalid", async () => {
+    await db.query(`
+      create table parts (id int primary key, body text, embedding vector(2), embedding_model text) partition by range (id);
+      create table parts_low partition of parts for values from (0) to (10);
+      select embedd.watch('parts', '{body}', create_index => false);
+      do $$ declare p embedd.pipelines; name text;
+      begin
+        select * into p from embedd.pipelines where relation = 'parts'::regclass;
+        name := format('embedd_%s_pending_%s', p.id, 'parts_low'::regclass::oid);
+        execute format('create index %I on parts_low %s', name, embedd.pending_index_definition(p));
+        execute format('comment on index %I is ''part''; alter index %1$I set tablespace ${SPACE}', name);
+      end $$`);
+    await invalidate("parts_low");
+    await repair("parts");
+    expect(await indexesOf("parts_low")).toEqual([
+      { name: "embedd_N_pending_N", space: SPACE, comment: "part" },
+    ]);
+    await db.query("drop table parts; select embedd.unwatch('parts')");
   });
 });

@@ -474,6 +474,38 @@ describeServer("a table that", () => {
     await waitForError(pipeline, null);
   });
 
+  it.each<[string, string, RegExp]>([
+    [
+      "a trigger that runs after embedd's",
+      `create function unordered() returns trigger language plpgsql as 'begin return new; end';
+       create trigger zzzz before update on silent for each row execute function unordered()`,
+      /runs after embedd's .*ALTER TRIGGER zzzz ON public.silent RENAME/,
+    ],
+    [
+      "no unique key any more",
+      "alter table silent drop constraint silent_pkey",
+      /\(id\) is no longer a unique key/,
+    ],
+    [
+      "an embedding column of another type",
+      "alter table silent drop column embedding cascade, add column embedding real[]",
+      /column embedding is no longer vector/,
+    ],
+  ])("has %s, and embedd status says so while no worker runs", async (_, ddl, problem) => {
+    await db.query(`create table silent (id int primary key, body text, embedding vector(384), embedding_model text);
+      select embedd.watch('silent', '{body}')`);
+    onTestFinished(async () => {
+      await db.query(
+        "select embedd.unwatch('silent'); drop table silent; drop function if exists unordered()",
+      );
+    });
+    expect(await embedd("status", "--table", "silent")).toMatchObject({ code: 0 });
+    await db.query(ddl);
+    const { out, code } = await embedd("status", "--table", "silent");
+    expect(out.replace(/\n +try: /, " ")).toMatch(problem);
+    expect(code).toBe(3);
+  });
+
   it("has an embedding column of another type says what to type", async () => {
     await startWorker();
     const pipeline = await watchTable(db, { relation: "retyped" });

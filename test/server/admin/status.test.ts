@@ -177,9 +177,13 @@ describeServer("rows in flight", () => {
     const worker = await startTestWorker(db, hashProvider());
     await worker.idle();
     await watched("flown");
-    const [flown] = (await readStatus(db.pool)).filter(({ relation }) => relation === "flown");
+    // A worker that has not seen the new pipeline yet is idle too, and would claim these rows later.
+    await waitFor(async () => (await db.query("select from flown where embedding is null")).rowCount === 0, {
+      what: "the vectors of flown",
+    });
     await worker.idle();
-    const lease = async (owner: number, expiry: string): Promise<number | undefined> => {
+    const [flown] = (await readStatus(db.pool)).filter(({ relation }) => relation === "flown");
+    const lease = async (owner: number, expiry: string): Promise<number | null | undefined> => {
       await db.query(
         `insert into embedd.leases (pipeline_id, worker, keys, expires_at) values ($1, $2, '{1,2}', now() + $3::interval)`,
         [flown?.pipeline, owner, expiry],
