@@ -2,9 +2,8 @@ import type { ClientBase } from "pg";
 import { buildIndex } from "../database/build-index.sql.js";
 import { loadPipelines } from "../database/load-pipelines.sql.js";
 import { lockingTable } from "./name-holders.js";
-import { repairPipelines } from "./repair.sql.js";
+import { readRemains, repairPipelines } from "./repair.sql.js";
 import type { RepairOptions } from "./repair.sql.js";
-import { hasProblem, readStatus } from "./status.sql.js";
 
 export type { RepairOptions } from "./repair.sql.js";
 
@@ -27,21 +26,24 @@ export async function repair(
   return ids;
 }
 
-/** What is wrong with pipelines that no repair cures, a line each, as `embedd status` reports it once a worker has looked. */
+/**
+ * What is still wrong with pipelines, a line each: what the catalog shows now, not what a worker that looked before the
+ * repair may have written down since.
+ */
 export async function problemsLeft(client: ClientBase, ids: readonly number[]): Promise<string[]> {
-  const { broken } = await loadPipelines(client);
-  const status = await readStatus(client, ids);
-  return status.flatMap((pipeline) => {
-    const { pipeline: id, relation, embedding, error, failed, dead, vectorIndex } = pipeline;
-    const problem = error ?? broken.find((b) => b.id === id)?.reason ?? null;
-    if (problem === null && !hasProblem(pipeline)) return [];
-    const name = `${relation}.${embedding}`;
-    return [
-      ...(problem === null ? [] : [`${name}: ${problem}`]),
-      ...(failed + dead === 0
-        ? []
-        : [`${name}: ${failed + dead} failed row${failed + dead === 1 ? "" : "s"}; embedd failures`]),
-      ...(vectorIndex === "failed" ? [`${name}: the vector index is invalid; embedd run --once`] : []),
-    ];
-  });
+  const { broken, pipelines } = await loadPipelines(client);
+  const problems = new Map([
+    ...broken.map(({ id, reason }) => [id, reason] as const),
+    ...pipelines.flatMap(({ id, problem }) => (problem === null ? [] : [[id, problem] as const])),
+  ]);
+  const remains = await readRemains(client, ids);
+  return remains.flatMap(({ id, column, failed, invalidIndex }) =>
+    [
+      problems.get(id),
+      failed > 0 && `${failed} failed row${failed === 1 ? "" : "s"}; embedd failures`,
+      invalidIndex && "the vector index is invalid; embedd run --once",
+    ]
+      .filter((problem) => typeof problem === "string")
+      .map((problem) => `${column}: ${problem}`),
+  );
 }

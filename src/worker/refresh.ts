@@ -13,7 +13,7 @@ import type { HeldBatch } from "./write/held-rows.js";
 
 /** A window may go this many leases without a renewal. Every batch renews it, and a batch may wait for its provider. */
 const WINDOW_LEASES = 20;
-/** Before rows are looked at again that another batch or an application holds. */
+/** Before rows are looked at again that another batch or an application holds, or a pipeline that a transaction holds. */
 const HELD_MS = 200;
 /** Before the worker looks again whether other workers have finished. */
 const REST_MS = 1_000;
@@ -91,7 +91,7 @@ export function createRefresh(batchContext: BatchContext, sweepOptions: SweepOpt
     }
   }
 
-  async function takeWork(): Promise<Work | null> {
+  async function takeWork(): Promise<Work | "busy" | null> {
     for (const work of open) if (work.todo.length > 0) return work;
     const mine = [...open].flatMap(({ id }) => id ?? []);
     const window = await takeWindow(pool, pipeline, {
@@ -100,6 +100,7 @@ export function createRefresh(batchContext: BatchContext, sweepOptions: SweepOpt
       model,
       windowMs,
     });
+    if (window === "busy") return window;
     const todo =
       window === null ? await findDueFailures(pool, pipeline) : await findInWindow(pool, pipeline, window);
     if (window === null && todo.length === 0) return null;
@@ -166,7 +167,12 @@ export function createRefresh(batchContext: BatchContext, sweepOptions: SweepOpt
       if (done || performance.now() < restUntil) return false;
       settleHeld();
       await finishWindows();
-      current ??= await takeWork();
+      const taken = current ?? (await takeWork());
+      if (taken === "busy") {
+        await sleep(HELD_MS, signal);
+        return true;
+      }
+      current = taken;
       if (current === null) {
         if (open.size > 0) {
           await sleep(REST_MS, signal);

@@ -1,7 +1,10 @@
 import { createServer } from "node:http";
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import { setTimeout as sleep } from "node:timers/promises";
+import { createGzip } from "node:zlib";
 import { hashVector } from "./providers.js";
 
 /** A request as the script sees it. */
@@ -30,6 +33,8 @@ export interface Reply {
   headers?: Record<string, string>;
   /** A string is sent as it is, anything else as JSON. */
   body?: unknown;
+  /** With `status`: sent again and again until the client leaves, as `content-encoding: gzip` if `headers` say so. */
+  endless?: string;
   /** The good answer's items, changed. */
   change?: (items: EmbeddingItem[]) => unknown;
   /** The connection ends before or in the middle of the answer. */
@@ -166,6 +171,13 @@ async function answer(
   const reply = options.script?.(request) ?? refusal(request, options) ?? {};
   const latencyMs = reply.latencyMs ?? options.latencyMs;
   if (latencyMs !== undefined) await sleep(latencyMs, undefined, { ref: false });
+  if (reply.status !== undefined && reply.endless !== undefined) {
+    response.writeHead(reply.status, { "content-type": "application/json", ...reply.headers });
+    const body = Readable.from(repeat(reply.endless));
+    const gzip = reply.headers?.["content-encoding"] === "gzip";
+    await (gzip ? pipeline(body, createGzip(), response) : pipeline(body, response)).catch(() => undefined);
+    return;
+  }
   if (reply.status !== undefined) {
     const text = typeof reply.body === "string" ? reply.body : JSON.stringify(reply.body ?? {});
     response.writeHead(reply.status, { "content-type": "application/json", ...reply.headers }).end(text);
@@ -193,6 +205,11 @@ async function answer(
     await sleep(reply.slowBodyMs, undefined, { ref: false });
     response.end(text.slice(half));
   } else response.end(text);
+}
+
+function* repeat(text: string): Generator<string> {
+  const piece = text.repeat(Math.ceil(65_536 / text.length));
+  for (;;) yield piece;
 }
 
 function refusal({ headers, encoding }: ApiRequest, options: ApiServerOptions): Reply | undefined {

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** What takes this long never comes: a busy machine is many times slower than a quiet one. */
-const WAIT_MS = 120_000;
+/** What takes this long never comes: a busy machine is many times slower than a quiet one. Mutations wait less. */
+const WAIT_MS = Number(process.env["TEST_WAIT_MS"] ?? 120_000);
 
 export interface WaitOptions {
   /** Shorter only where the wait is expected to fail. @default 120000 */

@@ -54,11 +54,16 @@ function whatElse(body: unknown): string {
   return error ? "an error with status 200" : "something that is not a list of embeddings";
 }
 
-/** The status that an answer with status 200 names in its body, as gateways do; null: none. */
-export function statusInBody(body: unknown): number | null {
-  const code = Number(field(field(body, "error"), "code") ?? NaN);
-  const failed = field(body, "data") === undefined && Number.isInteger(code) && code >= 400 && code <= 599;
-  return failed ? code : null;
+/** An error that an answer with status 200 carries in its body, as gateways do; null: none. */
+export function errorInBody(body: unknown): { status: number; error: object } | null {
+  const error = field(body, "error");
+  const status = Number(field(error, "code") ?? NaN);
+  const failed =
+    field(body, "data") === undefined && Number.isInteger(status) && status >= 400 && status <= 599;
+  if (!failed || typeof error !== "object" || error === null) return null;
+  // The SDK writes the error as JSON, which fails on one that is nested deeply.
+  const plain = Object.entries(error).filter(([, value]) => typeof value !== "object");
+  return { status, error: { error: Object.fromEntries(plain) } };
 }
 
 /** Components of the vectors; null: there are none. */

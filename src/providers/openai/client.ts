@@ -1,7 +1,8 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { APIError, OpenAI } from "openai";
 import type { Answer } from "./answer.js";
-import { parseAnswer, statusInBody } from "./answer.js";
+import { errorInBody, parseAnswer } from "./answer.js";
+import { answerLimits } from "./bounded-body.js";
 import { openConnections } from "./connections.js";
 import type { ApiSettings } from "./settings.js";
 
@@ -75,7 +76,10 @@ export function createClient(settings: ApiSettings): Client {
               ...(keyHeader === "api-key" && current !== null && { "api-key": current }),
               ...headers.reveal(),
             },
-            fetchOptions: connections.optionsOf(onSent),
+            fetchOptions: connections.optionsOf(
+              onSent,
+              answerLimits(texts.length, dimensions ?? settings.dimensions),
+            ),
           },
         )
         .asResponse();
@@ -84,8 +88,8 @@ export function createClient(settings: ApiSettings): Client {
       // Parsing takes a few milliseconds; let the next request go out first.
       await turn();
       const parsed: unknown = JSON.parse(body);
-      const status = statusInBody(parsed);
-      if (status !== null) throw APIError.generate(status, parsed as object, undefined, response.headers);
+      const failed = errorInBody(parsed);
+      if (failed !== null) throw APIError.generate(failed.status, failed.error, undefined, response.headers);
       return { ...parseAnswer(parsed, texts.length), headers: response.headers };
     },
     close: () => connections.close(),

@@ -1,13 +1,18 @@
 import { Agent, DecoratorHandler, EnvHttpProxyAgent, fetch as undiciFetch } from "undici";
 import type { Dispatcher, RequestInit as UndiciInit } from "undici";
 import { configurationError } from "../../errors.js";
+import { boundBody } from "./bounded-body.js";
+import type { AnswerLimits } from "./bounded-body.js";
 
 /** The connections of one provider: kept alive, one per request in flight, shared with nothing else in the process. */
 export interface Connections {
-  /** Follows no redirect: it would carry the headers, such as a key, and the texts to another server. */
+  /**
+   * Follows no redirect: it would carry the headers, such as a key, and the texts to another server. Bodies are cut off
+   * at the limits that `optionsOf` was given.
+   */
   fetch: typeof globalThis.fetch;
   /** Passed to `fetch` for one request. @param onSent called before the request's first byte is written */
-  optionsOf(onSent: () => void): object;
+  optionsOf(onSent: () => void, limits: AnswerLimits): object;
   /** Idempotent. */
   close(): Promise<void>;
 }
@@ -21,13 +26,16 @@ export function openConnections(baseUrl: string): Connections {
   const dispatcher = openDispatcher(new URL(baseUrl).hostname);
   let closed: Promise<void> | undefined;
   return {
-    fetch: ((url: string, { headers, ...init }: UndiciInit = {}) =>
-      undiciFetch(url, {
+    fetch: (async (url: string, { headers, limits, ...init }: UndiciInit & { limits: AnswerLimits }) => {
+      const response = await undiciFetch(url, {
         ...init,
         headers: withoutPlatform(new Headers(headers as Record<string, string>)),
         redirect: "manual",
-      })) as unknown as typeof globalThis.fetch,
-    optionsOf: (onSent) => ({
+      });
+      return boundBody(response, limits);
+    }) as unknown as typeof globalThis.fetch,
+    optionsOf: (onSent, limits) => ({
+      limits,
       dispatcher: dispatcher.compose(
         (dispatch) => (options, handler) => dispatch(options, new SentHandler(handler, onSent)),
       ),

@@ -3,7 +3,7 @@ import type { ErrorCode } from "../../error-codes.js";
 import { EmbeddError } from "../../errors.js";
 import { WrongAnswer } from "./answer.js";
 import { safeName } from "./answered-model.js";
-import { retryAfterMs } from "./headers.js";
+import { LONGEST_MS, requestedWaitMs } from "./headers.js";
 import {
   INPUT_CODES,
   QUOTA_CODES,
@@ -43,8 +43,8 @@ export interface Failure {
 
 /** How long to wait after a rejected key or a wrong URL. */
 export const STOP_MS = 60_000;
-/** A rate limit that asks for a longer wait counts as a quota. */
-const QUOTA_MS = 600_000;
+/** An account that is out of quota is asked again after a day, even if the server requests a longer wait. */
+const LONGEST_QUOTA_MS = 86_400_000;
 
 type Named = Pick<ApiSettings, "baseUrl" | "wireModel" | "inputTokens" | "key" | "keyFrom" | "timeoutMs">;
 
@@ -84,7 +84,9 @@ function classifyStatus(thrown: StatusError, settings: Named, host: string): Fai
   const { status } = thrown;
   const code = known(thrown.code) ?? known(thrown.type);
   const { param } = thrown;
-  const wait = thrown.headers === undefined ? null : retryAfterMs(thrown.headers, Date.now());
+  const requested = thrown.headers === undefined ? null : requestedWaitMs(thrown.headers, Date.now());
+  const wait = requested === null ? null : Math.min(requested, LONGEST_MS);
+  const quotaWait = Math.min(requested ?? LONGEST_MS, LONGEST_QUOTA_MS);
   const answered = `${host} answered ${status}${code === null ? "" : ` ${code}`}${requestId(thrown.requestID)}`;
   const { key, keyFrom, wireModel, inputTokens } = settings;
 
@@ -92,12 +94,12 @@ function classifyStatus(thrown: StatusError, settings: Named, host: string): Fai
     return redirected(answered, settings.baseUrl, thrown.headers?.get("location") ?? "");
   }
   if (status === 402 || (code !== null && QUOTA_CODES.has(code))) {
-    return stop("quota", `${answered}: the account's quota is used up`, wait ?? QUOTA_MS);
+    return stop("quota", `${answered}: the account's quota is used up`, quotaWait);
   }
   if (status === 429 || (status === 403 && wait !== null)) {
     const daily = thrown.headers?.get("x-ratelimit-type")?.includes("ByDay") === true;
-    if (daily || (wait ?? 0) >= QUOTA_MS)
-      return stop("quota", `${answered}: a quota is used up`, wait ?? QUOTA_MS);
+    if (daily) return stop("quota", `${answered}: the day's quota is used up`, quotaWait);
+    if (wait === LONGEST_MS) return stop("quota", `${answered}: a quota is used up`, wait);
     const failure = transient("rate_limited", `${answered}: too many requests or tokens`, {
       wait,
       overload: true,

@@ -1,15 +1,13 @@
 /** Reads rate limits from response headers. */
 
-/** Ask again after a day even if the server requests a longer wait. */
-const LONGEST_MS = 86_400_000;
+/** The server is asked again this soon, however long a wait it requests. */
+export const LONGEST_MS = 600_000;
 
-/** Reads `retry-after-ms` or `retry-after` (seconds, an HTTP date, or a duration such as `30s`). @returns milliseconds from now; null: absent */
-export function retryAfterMs(headers: Headers, now: number): number | null {
-  const ms = requestedWaitMs(headers, now);
-  return ms === null ? null : Math.min(ms, LONGEST_MS);
-}
-
-function requestedWaitMs(headers: Headers, now: number): number | null {
+/**
+ * Reads `retry-after-ms` or `retry-after` (seconds, an HTTP date, or a duration such as `30s`), as the server means it.
+ * @returns milliseconds from now; null: absent
+ */
+export function requestedWaitMs(headers: Headers, now: number): number | null {
   const ms = Number(headers.get("retry-after-ms") ?? NaN);
   if (Number.isFinite(ms) && ms >= 0) return ms;
   const text = headers.get("retry-after")?.trim();

@@ -4,6 +4,7 @@ import { sleep } from "../../sleep.js";
 import type { RequestUsage } from "../provider.js";
 import { unusableVector } from "../unusable-vectors.js";
 import { attemptRequest } from "./attempt.js";
+import { billedTokens } from "./billed-tokens.js";
 import type { Breaker } from "./breaker.js";
 import type { Client, WireRequest } from "./client.js";
 import type { EmbeddingRequest, Requester } from "./embedding-request.js";
@@ -143,7 +144,7 @@ export function createRequester(parts: RequesterParts): Requester {
           const { vectors, tokens: billed, headers } = result.answer;
           spent = {
             requests: 1,
-            tokens: billed ?? tokens,
+            tokens: billedTokens(billed, request),
             texts: texts.length,
             cutTexts: request.cutTexts ?? 0,
           };

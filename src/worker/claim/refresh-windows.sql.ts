@@ -34,24 +34,27 @@ export interface RefreshOptions {
 
 /**
  * Takes a window: one whose worker is gone or frozen, or the next. It gets a new id, so a worker that thaws can neither
- * renew nor end a window that it lost. null: there is none, the refresh has ended or was
- * restarted, or another transaction holds the pipeline's row.
+ * renew nor end a window that it lost. null: there is none, or the refresh has ended or was restarted. `busy`: another
+ * transaction holds the pipeline's row, so it is unknown whether there is one.
  */
 export function takeWindow(
   pool: Pool,
   pipeline: Pipeline,
   { worker, mine, model, windowMs }: RefreshOptions,
-): Promise<RefreshWindow | null> {
+): Promise<RefreshWindow | "busy" | null> {
   return inTransaction(pool, async (client) => {
     await client.query("set local search_path = pg_catalog");
-    const state = await client.query<{ cursor: string[] | null }>(
-      `select p.refresh_cursor as cursor
+    const refresh = `
+       select p.refresh_cursor as cursor
        from embedd.pipelines p
-       where p.id = $1 and p.refresh_started_at::text = $2 and coalesce(p.model, p.served_model, $3) = $3
-       for no key update skip locked`,
-      [pipeline.id, pipeline.refreshStartedAt, model],
+       where p.id = $1 and p.refresh_started_at::text = $2 and coalesce(p.model, p.served_model, $3) = $3`;
+    const which = [pipeline.id, pipeline.refreshStartedAt, model];
+    const state = await client.query<{ cursor: string[] | null }>(
+      `${refresh} for no key update skip locked`,
+      which,
     );
-    if (state.rows[0] === undefined) return null;
+    if (state.rows[0] === undefined)
+      return (await client.query(refresh, which)).rowCount === 1 ? "busy" : null;
     const { cursor } = state.rows[0];
     const left = await client.query<RefreshWindow>(
       `update embedd.refresh_windows

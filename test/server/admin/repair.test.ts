@@ -282,6 +282,24 @@ describeServer("a repair", () => {
     expect(await embedd("repair", "mixed")).toMatchObject({ code: 0 });
   });
 
+  it("ignores what a worker says that looked before the repair", async () => {
+    await db.query(`
+      create table overtaken (id int primary key, body text, embedding vector(384), embedding_model text);
+      select embedd.watch('overtaken', '{body}');
+      create function overtake() returns trigger language plpgsql as
+        $$ begin new.error := 'what a worker saw'; return new; end $$;
+      create trigger overtake before update on embedd.pipelines for each row execute function overtake();
+      alter table overtaken disable trigger user`);
+    onTestFinished(async () => {
+      await db.query("drop function if exists overtake() cascade");
+    });
+    expect(await embedd("repair", "overtaken", "--existing", "keep")).toMatchObject({ code: 0 });
+    const { rows } = await db.query(
+      "select error from embedd.pipelines where relation = 'overtaken'::regclass",
+    );
+    expect(rows).toEqual([{ error: "what a worker saw" }]);
+  });
+
   it("wakes workers for rows that became pending without triggers", async () => {
     await startTestWorker(db, hashProvider());
     const pipeline = await watchTable(db, { relation: "unnoticed" });

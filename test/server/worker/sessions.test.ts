@@ -1,4 +1,5 @@
 import { expect, it, onTestFinished } from "vitest";
+import { GATE_CLASS } from "#embedd/database/advisory-locks.js";
 import { createWorker } from "#embedd/worker/worker.js";
 import { describeServer, useDatabase } from "../../helpers/database.js";
 import { spawnCli } from "../../helpers/cli.js";
@@ -60,6 +61,26 @@ describeServer("while the database is read-only", () => {
       );
     },
   );
+});
+
+describeServer("a sleeping worker that loses its presence alone", () => {
+  it("looks again, because writers stay silent once the gate is lost", async () => {
+    const worker = await startTestWorker(db, hashProvider());
+    await worker.idle();
+    const asleep = async () => {
+      const { rows } = await db.query<{ pid: number }>(
+        `select pid from pg_locks
+         where locktype = 'advisory' and classid = $1 and mode = 'ExclusiveLock' and granted
+           and database = (select oid from pg_database where datname = current_database())`,
+        [GATE_CLASS],
+      );
+      return rows[0]?.pid;
+    };
+    const pid = await waitFor(asleep, { what: "the worker to hold the gate" });
+    await db.query("select pg_terminate_backend($1)", [pid]);
+    await db.query("insert into embedd.chunks (source, content) values ('presence', 'presence')");
+    await waitFor(() => isEmbedded("presence"), { what: "the vector" });
+  });
 });
 
 describeServer("a role that ends idle sessions", () => {

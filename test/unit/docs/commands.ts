@@ -19,10 +19,11 @@ export const RUN: readonly string[] = [
 ];
 
 const INSTALLS = "installs from the registry; .ci/run does it";
-const IS_THE_TESTS = "runs the tests; .ci/run does it on both databases";
+const IS_THE_TESTS = "runs the tests; .ci/run does it";
 const NEEDS_A_KEY = "needs a key and the network; api-provider.test.ts runs it against a local server";
 const ASKS = "needs a table that is not watched, or other columns; test/db/cli/watch.test.ts runs it";
 const MEASURES = "takes minutes, and its numbers belong to one machine";
+const MUTATIONS = "takes minutes, and runs these tests";
 const SOAK = "test/faults/soak/soak.test.ts runs it for a shorter time";
 const FAULTS = "takes minutes; test/faults has short runs of the same program";
 
@@ -56,6 +57,9 @@ export const NOT_RUN: Readonly<Record<string, string>> = {
   "npm run test:faults": FAULTS,
   "npm run test:faults -- --faults 1000 --seed 7 --workers 3": FAULTS,
   "npm run test:faults -- --faults 10000 --seed 1": FAULTS,
+  "TEST_DATABASE_URL=postgres://postgres@127.0.0.1:5432/postgres npm run test:mutations": MUTATIONS,
+  "TEST_DATABASE_URL=postgres://postgres@127.0.0.1:5432/postgres npm run test:mutations -- --only wake-loop":
+    MUTATIONS,
   "npm run test:soak -- --minutes 60 --seed 7": SOAK,
   "npm run test:soak -- --minutes 5 --keep": SOAK,
   "TEST_DATABASE_URL=postgres://postgres@127.0.0.1:5432/postgres npm run test:order -- --runs 100 --seed 7":

@@ -95,8 +95,17 @@ describe("Retry-After", () => {
   });
 
   it.each<[string, Reply, number]>([
-    ["hours", apiError(429, {}, { "retry-after": "24367" }), 24_367_000],
-    ["days, with a wait of one day at most,", apiError(429, {}, { "retry-after": "999999" }), 86_400_000],
+    ["hours, with a wait of ten minutes,", apiError(429, {}, { "retry-after": "24367" }), 600_000],
+    [
+      "hours, if the code says so,",
+      apiError(429, { code: "insufficient_quota" }, { "retry-after": "24367" }),
+      24_367_000,
+    ],
+    [
+      "days, with a wait of one day at most,",
+      apiError(429, { code: "insufficient_quota" }, { "retry-after": "999999" }),
+      86_400_000,
+    ],
     [
       "any length, if GitHub names a daily limit,",
       apiError(429, {}, { "retry-after": "30", "x-ratelimit-type": "UserByModelByDay" }),

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { durationMs, rateWindow, retryAfterMs } from "#embedd/providers/openai/headers.js";
+import { durationMs, rateWindow, requestedWaitMs } from "#embedd/providers/openai/headers.js";
 
 describe("headers", () => {
   it.each([
@@ -25,11 +25,11 @@ describe("headers", () => {
     [{ "retry-after": "Thu, 01 Jan 1970 00:01:40 GMT" }, 90_000],
     [{ "retry-after": "Thu, 01 Jan 1970 00:00:01 GMT" }, 0],
     [{ "retry-after": "3", "retry-after-ms": "250" }, 250],
-    [{ "retry-after": "Sat, 01 Jan 2099 00:00:00 GMT" }, 86_400_000],
+    [{ "retry-after": "Fri, 02 Jan 1970 00:00:10 GMT" }, 86_400_000],
     [{ "retry-after": "soon" }, null],
     [{}, null],
   ])("%j mean a wait of %s ms", (headers, ms) => {
-    expect(retryAfterMs(new Headers(headers as Record<string, string>), 10_000)).toBe(ms);
+    expect(requestedWaitMs(new Headers(headers as Record<string, string>), 10_000)).toBe(ms);
   });
 
   it("with only half of a limit are ignored", () => {

@@ -101,6 +101,7 @@ describe("the wake loop", () => {
   it("sleeps without the gate while another sleeper has it, and asks again in case that one dies", () => {
     const step = play([nothing, sleeper, nothing, noMore]);
     expect(step.action).toEqual({ type: "sleep" });
+    expect(sleepMs(step.state)).toBe(1_000);
     expect(nextWakeStep(step.state, timeout).action).toEqual({ type: "ask", lookForSleeper: true });
     expect(nextWakeStep(step.state, wake)).toMatchObject({ release: false, action: { type: "sweep" } });
   });
