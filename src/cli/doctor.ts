@@ -15,6 +15,7 @@ import { followNames, loadPipelines } from "../database/load-pipelines.sql.js";
 import { withOwnerClient } from "../database/pool.js";
 import { findReadOnly } from "../database/read-only.sql.js";
 import { isReadOnly } from "../database/session-error.js";
+import { WORKER_ROLE_HINT, describeSuperuser, superuserName } from "../database/superuser.sql.js";
 import { foreignLocks } from "../database/turns.sql.js";
 import type { ForeignLock } from "../database/turns.sql.js";
 import { shellWord } from "../shell-word.js";
@@ -61,6 +62,9 @@ async function* diagnose({ databaseUrl, config }: Context): AsyncGenerator<Findi
       const readOnly = await findReadOnly(client, databaseUrl);
       if (readOnly !== null) found.push({ state: "FAIL", what: readOnly.message, try: readOnly.hint });
       if (!server.migrated || server.missingPrivileges.length > 0) return found;
+      const superuser = await superuserName(client);
+      if (superuser !== null)
+        found.push({ state: "warn", what: describeSuperuser(superuser), try: WORKER_ROLE_HINT });
       if (readOnly === null) await followNames(client);
       const { pipelines, broken } = await loadPipelines(client);
       for (const pipeline of await inspectPipelines(client)) {

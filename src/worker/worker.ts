@@ -8,6 +8,7 @@ import { explainSchemaError } from "../database/call-schema.js";
 import { explainConnectionError } from "../database/connection-error.js";
 import { interrupt } from "../database/interrupt.js";
 import { connectionLimit } from "../database/connection-limit.sql.js";
+import { WORKER_ROLE_HINT, describeSuperuser, superuserName } from "../database/superuser.sql.js";
 import { clientsOf, connectionDropper, createPool, onReadOnly } from "../database/pool.js";
 import type { ConnectOptions } from "../database/pool.js";
 import { PIPELINES_CHANGED, openListener } from "./wake/listener.js";
@@ -183,6 +184,8 @@ async function openParts(options: WorkerOptions, base: Base): Promise<Parts> {
   });
   stack.push(() => releaseWorker(pool, presence.workerId).catch(() => undefined));
   await limitPool(pool);
+  const superuser = await superuserName(pool);
+  if (superuser !== null) log.warn({ try: WORKER_ROLE_HINT }, describeSuperuser(superuser));
 
   const limits = { tokens: options.maxTokensPerDay ?? null, usd: options.maxUsdPerDay ?? null };
   const usage = createUsage(pool, provider, limits, log);

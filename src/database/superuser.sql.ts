@@ -1,0 +1,20 @@
+import type { ClientBase, Pool } from "pg";
+
+/**
+ * The session's role if it is a superuser. Embedded PostgreSQL knows no other role, and everybody who connects to it is
+ * its owner, so there it is no risk.
+ */
+export async function superuserName(db: Pool | ClientBase): Promise<string | null> {
+  const { rows } = await db.query<{ role: string }>(`
+select r.rolname::text as role
+from pg_roles r
+where r.rolname = current_user
+  and r.rolsuper
+  and current_setting('embedd.single_session', true) is distinct from 'on'`);
+  return rows[0]?.role ?? null;
+}
+
+export const describeSuperuser = (role: string): string =>
+  `role ${role} is a superuser: triggers on watched tables run with its rights, whoever owns the tables`;
+
+export const WORKER_ROLE_HINT = "embedd grant embedd_worker  # then run the worker as that role";
