@@ -140,7 +140,7 @@ function threadsFinding(setting: number | undefined): Finding {
 }
 
 /** On a standby nothing is known, and another finding says that it is one. */
-function checkWorkers(workers: WorkerCounts | null): Finding[] {
+export function checkWorkers(workers: WorkerCounts | null): Finding[] {
   if (workers === null) return [];
   const { live, frozen, deaf } = workers;
   const found: Finding[] = [
@@ -205,7 +205,7 @@ async function checkPooler(databaseUrl: string): Promise<Finding> {
       };
 }
 
-function checkServer(server: ServerInspection): Finding[] {
+export function checkServer(server: ServerInspection): Finding[] {
   const found: Finding[] = [
     server.versionNumber >= MIN_POSTGRESQL * 10_000
       ? { state: "ok", what: `PostgreSQL ${server.version}` }

@@ -109,6 +109,8 @@ async function setUpEmbedded(project: TestProject): Promise<Teardown> {
 }
 
 export default async function setUp(project: TestProject): Promise<Teardown> {
+  // Most unit tests need none, and a mutation's tests are run alone.
+  if (process.env["TEST_WITHOUT_DATABASE"] === "yes") return () => Promise.resolve();
   const serverUrl = process.env["TEST_DATABASE_URL"];
   return serverUrl ? setUpServer(project, serverUrl) : setUpEmbedded(project);
 }

@@ -5,7 +5,7 @@
  */
 import { parseArgs } from "node:util";
 import fc from "fast-check";
-import { needsServer } from "./mutation.js";
+import { needsNothing, needsServer } from "./mutation.js";
 import { MUTATIONS } from "./table.js";
 import { createWorkbench } from "./workbench.js";
 
@@ -36,20 +36,28 @@ const chosen =
         )[0] ?? []
       ).slice(0, Number(flags.sample));
 if (chosen.length === 0) throw new Error("no mutation is chosen");
-const workbench = await createWorkbench(process.cwd());
+const workbench = await createWorkbench(process.cwd(), !chosen.every(needsNothing));
 const survivors: string[] = [];
+const times: number[] = [];
 try {
   for (const [i, mutation] of chosen.entries()) {
     const started = performance.now();
     const outcome = await workbench.tryOut(mutation);
-    const seconds = ((performance.now() - started) / 1_000).toFixed(0);
+    const seconds = (performance.now() - started) / 1_000;
+    times.push(seconds);
     const verdict = outcome.killed ? `killed by "${outcome.by}"` : `NOT KILLED (${outcome.why})`;
-    console.log(`${i + 1}/${chosen.length} ${mutation.file}: ${mutation.breaks}: ${verdict}, ${seconds} s`);
+    console.log(
+      `${i + 1}/${chosen.length} ${mutation.file}: ${mutation.breaks}: ${verdict}, ${seconds.toFixed(0)} s`,
+    );
     if (!outcome.killed) survivors.push(`${mutation.file}: ${mutation.breaks} (${outcome.why})`);
   }
 } finally {
   await workbench.remove();
 }
 for (const survivor of survivors) console.log(`not killed: ${survivor}`);
-console.log(`${chosen.length - survivors.length} of ${chosen.length} mutations killed, seed ${flags.seed}`);
+const median = times.sort((a, b) => a - b)[times.length >> 1] ?? 0;
+console.log(
+  `${chosen.length - survivors.length} of ${chosen.length} mutations killed, ` +
+    `${median.toFixed(1)} s each (median), seed ${flags.seed}`,
+);
 process.exitCode = survivors.length > 0 ? 1 : 0;

@@ -16,6 +16,10 @@ export interface Mutation {
   equivalent?: string;
 }
 
+/** Whether a mutation's tests need no database. */
+export const needsNothing = ({ tests }: Mutation): boolean =>
+  tests.every((test) => test.startsWith("test/unit/") && !/^test\/unit\/(embedded|docs)\//.test(test));
+
 /** Whether a mutation's tests need a server. */
 export const needsServer = ({ tests }: Mutation): boolean =>
   tests.some((test) => /^test\/(server|security|faults)\//.test(test));

@@ -3,6 +3,7 @@ import { cp, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import ts from "typescript";
+import { createVitest } from "vitest/node";
 import type { Mutation } from "./mutation.js";
 
 /** What the tests need of the repository. */
@@ -24,6 +25,11 @@ const COPIED = [
   "tsconfig.json",
 ];
 
+/** How long a test waits for an event that may not come any more. */
+const TEST_WAIT_MS = "30000";
+/** How long a mutant may keep a test waiting. */
+const TEST_TIMEOUT_MS = 60_000;
+
 export type Outcome =
   | { killed: true; by: string }
   | { killed: false; why: "survived" | "no test ran" | "the text is not there once" };
@@ -32,12 +38,17 @@ interface Report {
   testResults: { name: string; status: string; assertionResults: { fullName: string; status: string }[] }[];
 }
 
-/** A copy of the repository in a temporary folder, where mutations are tried one at a time. */
-export async function createWorkbench(root: string) {
+/**
+ * A copy of the repository in a temporary folder, where mutations are tried one at a time.
+ * @param database whether a mutation's tests need one
+ */
+export async function createWorkbench(root: string, database: boolean) {
   const folder = await mkdtemp(join(tmpdir(), "embedd-mutations-"));
   for (const name of COPIED)
     await cp(join(root, name), join(folder, name), { recursive: true, preserveTimestamps: true });
   await symlink(join(root, "node_modules"), join(folder, "node_modules"));
+
+  let vitest: ReturnType<typeof openVitest> | undefined;
 
   async function tryOut(mutation: Mutation): Promise<Outcome> {
     const source = join(folder, mutation.file);
@@ -49,13 +60,25 @@ export async function createWorkbench(root: string) {
     const before = await readFile(compiled, "utf8");
     try {
       await writeFile(compiled, mutation.file.endsWith(".sql") ? withoutHash(mutant) : compile(mutant));
-      return await runTests(folder, mutation);
+      // The database of the other tests has been migrated.
+      if (mutation.file.startsWith("migrations/")) return await runInOwnProcess(folder, mutation);
+      vitest ??= openVitest(folder, database);
+      const runner = await vitest;
+      runner.changed(compiled);
+      return await runner.run(mutation);
     } finally {
       await writeFile(compiled, before);
+      (await vitest)?.changed(compiled);
     }
   }
 
-  return { tryOut, remove: () => rm(folder, { recursive: true, force: true }) };
+  return {
+    tryOut,
+    async remove(): Promise<void> {
+      await (await vitest)?.close();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
 }
 
 /** A migration may differ from its hash if it says so. */
@@ -71,7 +94,8 @@ const compile = (source: string): string =>
     },
   }).outputText;
 
-async function runTests(folder: string, { tests, named }: Mutation): Promise<Outcome> {
+/** Vitest as a child process: its own database is migrated with the mutant. */
+async function runInOwnProcess(folder: string, { tests, named }: Mutation): Promise<Outcome> {
   const report = join(folder, "report.json");
   await rm(report, { force: true });
   const vitest = join(folder, "node_modules/vitest/vitest.mjs");
@@ -79,17 +103,54 @@ async function runTests(folder: string, { tests, named }: Mutation): Promise<Out
   const child = spawn(
     process.execPath,
     [...args, "--outputFile", report, ...(named === undefined ? [] : ["-t", named]), ...tests],
-    { cwd: folder, stdio: "ignore", env: { ...process.env, TEST_WAIT_MS: "30000" } },
+    { cwd: folder, stdio: "ignore", env: { ...process.env, TEST_WAIT_MS, TEST_WITHOUT_DATABASE: "" } },
   );
   await new Promise<void>((resolve, reject) => child.once("error", reject).once("exit", () => resolve()));
   const { testResults } = JSON.parse(await readFile(report, "utf8")) as Report;
   const results = testResults.flatMap(({ assertionResults }) => assertionResults);
-  const failed = results.find(({ status }) => status === "failed")?.fullName;
-  const failedFile = testResults.find(({ status }) => status === "failed")?.name;
-  if (failed !== undefined || failedFile !== undefined)
-    return { killed: true, by: failed ?? failedFile ?? "" };
+  return outcomeOf(
+    results.map(({ fullName, status }) => ({ name: fullName, status })),
+    testResults.find(({ status }) => status === "failed")?.name,
+  );
+}
+
+/** Vitest in this process, which starts once, with one database to clone. */
+async function openVitest(folder: string, database: boolean) {
+  process.env["TEST_WITHOUT_DATABASE"] = database ? "" : "yes";
+  process.env["TEST_WAIT_MS"] = TEST_WAIT_MS;
+  const vitest = await createVitest("test", {
+    root: folder,
+    config: join(folder, "test/vitest.config.ts"),
+    watch: false,
+    bail: 1,
+    testTimeout: TEST_TIMEOUT_MS,
+    reporters: [{}],
+  });
   return {
-    killed: false,
-    why: results.some(({ status }) => status === "passed") ? "survived" : "no test ran",
+    changed(file: string): void {
+      vitest.invalidateFile(file);
+    },
+    async run({ tests, named }: Mutation): Promise<Outcome> {
+      if (named === undefined) vitest.resetGlobalTestNamePattern();
+      else vitest.setGlobalTestNamePattern(named);
+      const project = vitest.getRootProject();
+      const files = tests.map((test) => join(folder, test));
+      const run = await vitest.runTestSpecifications(files.map((file) => project.createSpecification(file)));
+      // It also returns the modules of earlier runs.
+      const testModules = run.testModules.filter(({ moduleId }) => files.includes(moduleId));
+      const results = testModules.flatMap((module) => [...module.children.allTests()]);
+      return outcomeOf(
+        results.map((test) => ({ name: test.fullName, status: test.result().state })),
+        testModules.find((module) => !module.ok())?.moduleId,
+      );
+    },
+    close: () => vitest.close(),
   };
+}
+
+function outcomeOf(results: { name: string; status: string }[], failedFile?: string): Outcome {
+  const failed = results.find(({ status }) => status === "failed")?.name ?? failedFile;
+  if (failed !== undefined) return { killed: true, by: failed };
+  const ran = results.some(({ status }) => status === "passed");
+  return { killed: false, why: ran ? "survived" : "no test ran" };
 }

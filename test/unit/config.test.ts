@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { EmbeddError } from "#embedd/errors.js";
 import { loadConfig } from "#embedd/config.js";
+import { MIN_CONNECTIONS } from "#embedd/defaults.js";
 
 describe("settings", () => {
   it("have defaults and are frozen", () => {
@@ -35,6 +36,30 @@ describe("settings", () => {
       "EMBEDD_PROVIDER: must be local, openai, github, azure, ollama or tei",
       "EMBEDD_LEASE_MS: must be a whole number from 1000 to 3600000",
     ]);
+  });
+
+  it.each([
+    ["EMBEDD_LEASE_MS", "1000.5", "1e9", "999", "1000"],
+    ["EMBEDD_THREADS", "1.5", "257", "0", "256"],
+    ["EMBEDD_MAX_CONNECTIONS", "8.5", "1001", String(MIN_CONNECTIONS - 1), String(MIN_CONNECTIONS)],
+    ["EMBEDD_MAX_USD_PER_DAY", "1,5", "1000000001", "-0.01", "0.5"],
+    ["EMBEDD_HEADERS", '{"x": "a\\nb"}', '{"a b": "c"}', '{"x": 1}', '{"x": "a"}'],
+    ["EMBEDD_REUSE", "yes", "true", "1", "off"],
+  ])("have bounds: %s", (name, ...values) => {
+    const valid = values.pop() ?? "";
+    for (const value of values)
+      expect(catchError(() => loadConfig({}, { [name]: value })).message).toContain(`${name}: must be`);
+    loadConfig({}, { [name]: valid });
+  });
+
+  it("turn reuse off", () => {
+    expect(loadConfig({}, {}).reuse).toBe(true);
+    expect(loadConfig({}, { EMBEDD_REUSE: "off" }).reuse).toBe(false);
+  });
+
+  it("leave out the line break at the end of a key", () => {
+    const config = loadConfig({}, { EMBEDD_PROVIDER: "openai", OPENAI_API_KEY: "a-key\n" });
+    expect(config.apiKey?.reveal()).toBe("a-key");
   });
 
   it("prefer a flag to a variable, and ignore an empty variable", () => {

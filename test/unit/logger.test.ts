@@ -22,6 +22,15 @@ describe("a storm of errors", () => {
     for (const line of lines.slice(1)) expect(line.details).toMatchObject({ suppressed: 999 });
   });
 
+  it("of ever new causes is not remembered forever", () => {
+    const { log, lines } = recorded();
+    const limited = limitRepeats(log, () => 0);
+    limited.warn({ cause: "first" }, "failed");
+    for (let i = 0; i < 1_000; i++) limited.warn({ cause: i }, "failed");
+    limited.warn({ cause: "first" }, "failed");
+    expect(lines).toHaveLength(1_002);
+  });
+
   it("does not hide other causes, levels or pipelines", () => {
     const { log, lines } = recorded();
     const limited = limitRepeats(log, () => 0);

@@ -48,6 +48,12 @@ it("says only what happened to a table that is gone", () => {
   ).toEqual(["embedd unwatch public.docs"]);
 });
 
+it("names an index that is invalid, and row-level security", () => {
+  expect(fixes({ vectorIndex: "failed" })).toEqual([expect.stringContaining("embedd run --once")]);
+  expect(fixes({ vectorIndex: "building" })).toEqual([undefined]);
+  expect(fixes({ rowSecurity: true })).toEqual(["ALTER ROLE worker BYPASSRLS;"]);
+});
+
 it("watches again with the settings that the pipeline has", () => {
   const settings = { template: "{title}: {body}", modelColumn: "made by", model: "m", indexMethod: "hnsw" };
   expect(fixes(settings, COLUMN_GONE)).toEqual([

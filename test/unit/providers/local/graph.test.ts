@@ -69,5 +69,10 @@ it("pooling uses only the tokens that count, and keeps the direction of pooled v
   expect([...poolAndNormalize(Float32Array.of(3, 4), [1, 2], Int32Array.of(7))]).toEqual([
     ...Float32Array.of(0.6, 0.8),
   ]);
+  const zeros = Float32Array.of(0, 0, 3, 4);
+  expect([...poolAndNormalize(zeros, [2, 2], Int32Array.of(1, 1))], "a row of zeros stays").toEqual([
+    ...Float32Array.of(0, 0, 0.6, 0.8),
+  ]);
+  expect([...zeros], "the caller's").toEqual([0, 0, 3, 4]);
   expect(() => poolAndNormalize(Float32Array.of(1), [1], Int32Array.of(1))).toThrow("shape [1]");
 });

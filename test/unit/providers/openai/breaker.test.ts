@@ -37,6 +37,42 @@ describe("the breaker", () => {
     breaker.enter();
   });
 
+  it("says when it is nearly open, and when the next request is the probe", () => {
+    let now = 0;
+    const breaker = createBreaker(() => now);
+    for (let i = 0; i < 7; i++) breaker.failed(error);
+    expect(breaker.nearlyOpen).toBe(false);
+    breaker.failed(error);
+    expect(breaker.nearlyOpen).toBe(true);
+    breaker.stop(error, 100);
+    expect(breaker).toMatchObject({ nearlyOpen: false, halfOpen: false });
+    now = 100;
+    expect(breaker.halfOpen).toBe(true);
+    breaker.enter();
+    expect(breaker.halfOpen, "the probe is on its way").toBe(false);
+  });
+
+  it("opens for a short time again after a success", () => {
+    let now = 0;
+    const breaker = createBreaker(
+      () => now,
+      () => 1,
+    );
+    const open = (): void => {
+      for (let i = 0; i < 10; i++) breaker.failed(error);
+    };
+    open();
+    now = 1_500;
+    breaker.enter();
+    breaker.failed(error);
+    now = 1_500 + 2_500;
+    breaker.enter();
+    breaker.succeeded();
+    open();
+    now += 1_500;
+    breaker.enter();
+  });
+
   it("opens at once on request", () => {
     let now = 0;
     const breaker = createBreaker(() => now);

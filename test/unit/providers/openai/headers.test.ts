@@ -32,6 +32,20 @@ describe("headers", () => {
     expect(requestedWaitMs(new Headers(headers as Record<string, string>), 10_000)).toBe(ms);
   });
 
+  it("bound the wait, and know no limit of zero", () => {
+    const headers = {
+      "x-ratelimit-remaining-tokens": "5",
+      "x-ratelimit-limit-tokens": "0",
+      "x-ratelimit-reset-tokens": "9000d",
+    };
+    expect(rateWindow(new Headers(headers), "tokens")).toEqual({
+      remaining: 5,
+      limit: null,
+      resetMs: 600_000,
+    });
+    expect(requestedWaitMs(new Headers({ "retry-after": "-3" }), 0)).toBe(0);
+  });
+
   it("with only half of a limit are ignored", () => {
     expect(rateWindow(new Headers({ "x-ratelimit-remaining-tokens": "5" }), "tokens")).toBeNull();
     const all = {

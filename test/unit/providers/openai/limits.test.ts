@@ -60,6 +60,7 @@ describe("the limiter", () => {
       const slot = await limiter.acquire(1, signal);
       now++;
       slot.overloaded(0);
+      expect(limiter.limit).toBe(1);
       slot.release();
     }
     expect(limiter.limit).toBe(1);
