@@ -1,4 +1,5 @@
 import type { Mutation } from "./mutation.js";
+import { ADMIN } from "./tables/admin.js";
 import { CLAIM } from "./tables/claim.js";
 import { CLI } from "./tables/cli.js";
 import { CONFIG_MUTATIONS } from "./tables/config.js";
@@ -15,5 +16,6 @@ export const MUTATIONS: readonly Mutation[] = [
   ...EMBED,
   ...PROVIDERS,
   ...WRITE,
+  ...ADMIN,
   ...CLI,
 ];

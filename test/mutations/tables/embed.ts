@@ -11,15 +11,15 @@ export const EMBED: readonly Mutation[] = [
   {
     breaks: "a lookup in the vector cache ignores the dimensions",
     file: "src/worker/embed/vector-cache.sql.ts",
-    find: "v.model = $2 and v.dimensions = $3`",
-    replace: "v.model = $2 and $3::integer is not null`",
+    find: "u.hash and v.model = $2 and v.dimensions = $3`",
+    replace: "u.hash and v.model = $2 and $3::integer is not null`",
     tests: REUSE,
   },
   {
     breaks: "a lookup in the vector cache ignores the model",
     file: "src/worker/embed/vector-cache.sql.ts",
-    find: "v.model = $2 and v.dimensions = $3`",
-    replace: "$2::text is not null and v.dimensions = $3`",
+    find: "u.hash and v.model = $2 and v.dimensions = $3`",
+    replace: "u.hash and $2::text is not null and v.dimensions = $3`",
     tests: REUSE,
   },
   {

@@ -6,7 +6,7 @@ const ERRORS = ["test/unit/providers/openai/errors.test.ts"];
 const HEADERS = ["test/unit/providers/openai/headers.test.ts"];
 const BREAKER = ["test/unit/providers/openai/breaker.test.ts"];
 const LIMITS = ["test/unit/providers/openai/limits.test.ts"];
-const ANSWERS = ["test/unit/providers/openai/answers.test.ts"];
+const ANSWERS = ["test/unit/providers/openai/parse-answer.test.ts"];
 const SETTINGS = ["test/unit/providers/openai/settings.test.ts"];
 const POOLING = ["test/unit/providers/local/graph.test.ts"];
 

@@ -98,13 +98,6 @@ export const WRITE: readonly Mutation[] = [
     tests: COMPLETE,
   },
   {
-    breaks: "a lease ends with rows that were not written",
-    file: "src/worker/write/complete.sql.ts",
-    find: "where l.id = ${p.lease}::bigint and not exists (${unwritten})",
-    replace: "where l.id = ${p.lease}::bigint",
-    tests: COMPLETE,
-  },
-  {
     breaks: "a worker takes over a column before its time",
     file: "src/worker/decide.ts",
     find: "world.nowMs - unservedSinceMs >= world.takeoverMs",

@@ -38,6 +38,22 @@ describe("embedding claimed rows", () => {
     expect(computed).toBe(2);
   });
 
+  it("says which texts were cut, and which rows are large", async () => {
+    const inner = hashProvider();
+    let cut: unknown;
+    const provider: Provider = {
+      ...inner,
+      embed: (texts, options) => {
+        cut = options?.cutBefore;
+        return inner.embed(texts, options);
+      },
+    };
+    const rows = [row(1, "a".repeat(101)), { ...row(2, "b".repeat(100)), large: true }];
+    const { embedded } = await embedRows(contextOf(provider), rows, 10);
+    expect(cut).toEqual(new Set(["a".repeat(100)]));
+    expect(embedded.map(({ large }) => large)).toEqual([false, true]);
+  });
+
   it("refuses blank texts without a call, and a text that the provider refuses alone", async () => {
     const inner = hashProvider();
     const picky: Provider = {

@@ -27,6 +27,7 @@ describe("embedding a batch", () => {
     const poison = new Set(Array.from({ length: k }, (_, i) => `text ${(i * 97 + 13) % 512}`));
     const { provider, calls } = picky(poison);
     const results = await embedTexts(provider, texts);
+    expect(results).toHaveLength(512);
     results.forEach((result, i) => {
       expect("error" in result).toBe(poison.has(`text ${i}`));
       if ("embedding" in result) expect(result.embedding).toEqual(hashVector(`text ${i}`));
@@ -60,6 +61,17 @@ describe("embedding a batch", () => {
     expect(results.map((r) => "embedding" in r)).toEqual([true, false, true]);
     expect(results[1]).toMatchObject({
       error: { kind: "row", message: expect.stringMatching(message) as string },
+    });
+  });
+
+  it("charges no row if the model has no usable vector for any text", async () => {
+    const broken = {
+      ...hashProvider(),
+      embed: (texts: readonly string[]) => Promise.resolve(texts.map(() => new Float32Array(384))),
+    };
+    await expect(embedTexts(broken, ["a", "b"])).rejects.toMatchObject({
+      kind: "provider",
+      code: "wrong_answer",
     });
   });
 

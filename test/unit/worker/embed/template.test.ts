@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import {
   checkTemplate,
+  cutColumn,
   defaultTemplate,
   isBlank,
   parseTemplate,
@@ -34,6 +35,7 @@ describe("a template", () => {
   it("refuses an unknown column and a lone brace, by name", () => {
     expect(() => parseTemplate("{titel}", columns)).toThrow(/\{titel\}.*title, body/);
     expect(() => parseTemplate("{title", columns)).toThrow(/lone \{/);
+    expect(() => parseTemplate("a } b", columns)).toThrow(/lone \}/);
   });
 
   it("is refused before it is stored if it names no column", () => {
@@ -48,6 +50,13 @@ describe("a template", () => {
   it("is not needed: the columns are then joined line by line", () => {
     expect(renderTemplate(defaultTemplate(3), ["a", null, "c"])).toBe("a\nc");
     expect(renderTemplate(defaultTemplate(1), ["  as it is "])).toBe("  as it is ");
+  });
+
+  it("gets the first characters of a column, as PostgreSQL counts them", () => {
+    expect(cutColumn("\u{1f600}bc", 2)).toBe("\u{1f600}b");
+    expect(cutColumn("abc", 3)).toBe("abc");
+    expect(cutColumn("abc", 2)).toBe("ab");
+    expect(cutColumn(null, 2)).toBeNull();
   });
 
   it("defines blank as SQL does", () => {
