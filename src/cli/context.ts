@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import type { Command } from "commander";
 import type { Client, Pool } from "pg";
-import { loadConfig } from "../config.js";
+import { loadConfig, loadEnvFile } from "../config.js";
 import type { Config } from "../config.js";
 import type { EmbeddedServer } from "../embedded/index.js";
 import { EmbeddError, configurationError } from "../errors.js";
@@ -51,14 +51,17 @@ const CLOSE_MS = 1_000;
 
 export function readConfig(command: Command): Config {
   const flags = command.optsWithGlobals<GlobalFlags>();
-  const config = loadConfig({
+  const given = {
     DATABASE_URL: flags.databaseUrl,
     EMBEDD_DATA_DIR: flags.dataDir,
     EMBEDD_PROVIDER: flags.provider,
     EMBEDD_LOG_LEVEL: flags.logLevel,
     EMBEDD_MAX_TOKENS_PER_DAY: flags.maxTokensPerDay,
     EMBEDD_MAX_USD_PER_DAY: flags.maxUsdPerDay,
-  });
+  };
+  const { values, ignored } = loadEnvFile();
+  if (ignored !== null) process.stderr.write(`embedd: .env is ignored: ${ignored}\n`);
+  const config = loadConfig(given, undefined, values);
   setShutdownMs(config.shutdownMs);
   return config;
 }

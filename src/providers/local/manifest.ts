@@ -106,8 +106,8 @@ export async function directoryManifest(root: string): Promise<ModelManifest> {
   const { directory, ...described } = await readSentenceTransformer(root);
   const source = await findSource(directory);
   const configPath = join(directory, "config.json");
-  if (source.kind === "safetensors") await readBertConfig(configPath);
-  const config = await readJson(configPath, huggingFaceConfig);
+  if (source.kind === "safetensors") readBertConfig(configPath);
+  const config = readJson(configPath, huggingFaceConfig);
   const dimensions = config.hidden_size ?? config.dim;
   if (dimensions === undefined) throw configurationError("model_config", `${configPath} has no hidden_size`);
   const name = modelName(root);
@@ -132,7 +132,7 @@ async function tokenLimit(
   asked: number | null,
 ): Promise<number> {
   const path = join(directory, "tokenizer_config.json");
-  const tokenizer = (await exists(path)) ? await readJson(path, tokenizerConfig) : {};
+  const tokenizer = (await exists(path)) ? readJson(path, tokenizerConfig) : {};
   const positions = config.max_position_embeddings ?? Infinity;
   const unused = POSITIONS_AFTER_PADDING.has(config.model_type) ? (config.pad_token_id ?? 1) + 1 : 0;
   const usable = positions - unused;
