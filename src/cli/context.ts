@@ -15,6 +15,7 @@ import { clientsOf, createPool, withOwnerClient } from "../database/pool.js";
 import { atMost } from "../sleep.js";
 import { setShutdownMs, stopSignal, unlessStopped } from "./signals.js";
 import { forEmbedded, forShell } from "./text.js";
+import { printError } from "./print.js";
 
 export interface GlobalFlags {
   databaseUrl?: string;
@@ -60,7 +61,7 @@ export function readConfig(command: Command): Config {
     EMBEDD_MAX_USD_PER_DAY: flags.maxUsdPerDay,
   };
   const { values, ignored } = loadEnvFile();
-  if (ignored !== null) process.stderr.write(`embedd: .env is ignored: ${ignored}\n`);
+  if (ignored !== null) printError(`embedd: .env is ignored: ${ignored}\n`);
   const config = loadConfig(given, undefined, values);
   setShutdownMs(config.shutdownMs);
   return config;
@@ -101,7 +102,7 @@ async function openContext(command: Command, { migrated = true }: ContextOptions
   const databaseUrl = address ?? embedded?.connectionString ?? "";
   try {
     if (embedded !== null) {
-      process.stderr.write(`embedded PostgreSQL: psql "${databaseUrl}"\n`);
+      printError(`embedded PostgreSQL: psql "${databaseUrl}"\n`);
       if (migrated) await migrate(databaseUrl);
     }
     const pool = createPool({

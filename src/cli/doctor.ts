@@ -14,6 +14,7 @@ import { WORKER_ROLE_HINT, describeSuperuser, superuserName } from "../database/
 import { foreignLocks } from "../database/turns.sql.js";
 import type { ForeignLock } from "../database/turns.sql.js";
 import { shellWord } from "../shell-word.js";
+import { visibleInLine } from "../visible.js";
 import { countWorkers, cutToday } from "../admin/status.sql.js";
 import type { WorkerCounts } from "../admin/status.sql.js";
 import type { Context } from "./context.js";
@@ -24,6 +25,7 @@ import { checkConnection, checkServer } from "./doctor-server.js";
 import { EXIT } from "./exit.js";
 import { stopSignal } from "./signals.js";
 import { describeForeignLock, describeQueue, strayTable } from "./text.js";
+import { print } from "./print.js";
 
 export function addDoctor(program: Command): void {
   program
@@ -36,7 +38,7 @@ export function addDoctor(program: Command): void {
         for await (const finding of diagnose(context)) {
           failed ||= finding.state === "FAIL";
           const fix = finding.try === undefined ? "" : `\n      try: ${context.hintFor(finding.try)}`;
-          process.stdout.write(`${finding.state.padEnd(4)}  ${finding.what}${fix}\n`);
+          print(`${finding.state.padEnd(4)}  ${visibleInLine(finding.what)}${fix}\n`);
         }
         if (failed) process.exitCode = EXIT.no;
       });
