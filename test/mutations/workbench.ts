@@ -15,6 +15,7 @@ const COPIED = [
   "README.md",
   "SECURITY.md",
   "dist",
+  "deploy",
   "docker-compose.yml",
   "docs",
   "migrations",
