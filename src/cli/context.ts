@@ -102,7 +102,7 @@ async function openContext(command: Command, { migrated = true }: ContextOptions
   const databaseUrl = address ?? embedded?.connectionString ?? "";
   try {
     if (embedded !== null) {
-      printError(`embedded PostgreSQL: psql "${databaseUrl}"\n`);
+      printError(`embedded PostgreSQL: psql "${embedded.shownAddress}"\n`);
       if (migrated) await migrate(databaseUrl);
     }
     const pool = createPool({
@@ -117,7 +117,8 @@ async function openContext(command: Command, { migrated = true }: ContextOptions
       databaseUrl,
       embedded,
       pool,
-      hintFor: (hint) => (embedded === null ? forShell(hint) : forEmbedded(hint, databaseUrl, flags.dataDir)),
+      hintFor: (hint) =>
+        embedded === null ? forShell(hint) : forEmbedded(hint, embedded.shownAddress, flags.dataDir),
       async close() {
         // Other programs use the one session of embedded PostgreSQL, and stopping it ends every statement.
         if (stopSignal.aborted && embedded === null) clients.forEach(interrupt);

@@ -55,7 +55,7 @@ async function demo(command: Command, question: string | undefined): Promise<voi
   });
   try {
     await migrate(server.connectionString);
-    print(`connect from another terminal: psql "${server.connectionString}"\n\n`);
+    print(`connect from another terminal: psql "${server.shownAddress}"\n\n`);
     await insertChunks(pool, chunks);
     const files = new Set(chunks.map((chunk) => chunk.source)).size;
     print(`inserted ${chunks.length} chunks from ${files} files with plain SQL and no embedding\n`);
