@@ -30,6 +30,7 @@ export type Config = Readonly<{
   timeoutMs: number | undefined;
   usdPerMillionTokens: number | undefined;
   modelPath: string | undefined;
+  modelName: string | undefined;
   threads: number | undefined;
   tokenBudget: number;
   maxBatchRows: number | undefined;
@@ -109,6 +110,7 @@ export function loadConfig(
     timeoutMs: value.EMBEDD_TIMEOUT_MS,
     usdPerMillionTokens: value.EMBEDD_USD_PER_MILLION_TOKENS,
     modelPath: value.EMBEDD_MODEL_PATH,
+    modelName: value.EMBEDD_MODEL_NAME,
     threads: value.EMBEDD_THREADS,
     tokenBudget: value.EMBEDD_TOKEN_BUDGET,
     maxBatchRows: value.EMBEDD_MAX_BATCH_ROWS,

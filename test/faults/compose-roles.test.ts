@@ -11,7 +11,11 @@ import type { Cluster } from "./cluster.js";
 const script = fileURLToPath(new URL("../../deploy/create-roles.sh", import.meta.url));
 const bin = findBinaries();
 
-describe.skipIf(bin === null)("the roles of docker-compose.yml", () => {
+const NAME = "the roles of docker-compose.yml";
+if (bin === null) describe.skip(`${NAME} [needs PostgreSQL's programs on this machine]`, tests);
+else describe(NAME, tests);
+
+function tests(): void {
   let cluster: Cluster;
   const query = async (user: string, text: string): Promise<Record<string, unknown>[]> => {
     const client = new pg.Client({ connectionString: cluster.url(user).replace(/postgres$/, "app") });
@@ -76,4 +80,4 @@ describe.skipIf(bin === null)("the roles of docker-compose.yml", () => {
     });
     await expect(query("embedd_worker", "drop table docs")).rejects.toThrow(/must be owner/);
   });
-});
+}

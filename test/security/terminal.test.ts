@@ -1,7 +1,6 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { expect, it } from "vitest";
-import { migrate } from "#embedd/admin/migrate.js";
 import { spawnWithApi, startScriptedApi } from "../helpers/api-cli.js";
 import { apiError } from "../helpers/api-server.js";
 import { spawnCli } from "../helpers/cli.js";
@@ -15,8 +14,7 @@ const ESCAPES = "\u001b]0;title\u0007\u001b[2J\u009b2J\r\nok    all is well\u202
 const obeyed = (text: string): string[] => text.match(/[^\P{Cc}\n\t]|[\u202a-\u202e\u2066-\u2069]/gu) ?? [];
 
 it("no name, key, text or error of others reaches the terminal as a command to it", async () => {
-  const docs = await db.createDatabase();
-  await migrate(docs.url);
+  const docs = await db.createMigratedDatabase();
   const table = `"docs${ESCAPES.replaceAll('"', "")}"`;
   await docs.query(
     `create table ${table} (id text primary key, body text, embedding vector(384), embedding_model text)`,
@@ -58,8 +56,7 @@ it("no name, key, text or error of others reaches the terminal as a command to i
 });
 
 it("names with control characters can be typed as a hint shows them", async () => {
-  const docs = await db.createDatabase();
-  await migrate(docs.url);
+  const docs = await db.createMigratedDatabase();
   await docs.query(
     `create table "docs\u001b[2J\nit's" (id int primary key, body text, embedding vector(384), embedding_model text);
      insert into "docs\u001b[2J\nit's" values (1, 'text')`,
