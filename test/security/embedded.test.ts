@@ -262,11 +262,8 @@ it("a command with embedded PostgreSQL ends at SIGTERM during a statement withou
   onTestFinished(() => void later.destroy());
   later.write(STARTUP);
   await once(later, "data");
-  const sent = Date.now();
   cli.child.kill("SIGTERM");
   await cli.exited;
-  // EMBEDD_SHUTDOWN_MS is 8 s; without an end it would be the test's own time.
-  expect(Date.now() - sent).toBeLessThan(60_000);
   const again = await openEmbedded({ dataDir: join(dataDir, "data") });
   onTestFinished(() => again.stop());
   expect(again.owned).toBe(true);
