@@ -16,6 +16,11 @@ const processEnv = {
   message: "Only src/config.ts reads the environment.",
 };
 
+const rawOutput = {
+  selector: "CallExpression[callee.property.name='write'][callee.object.object.name='process']",
+  message: "src/cli/print.ts escapes what a terminal would obey.",
+};
+
 const oneWayMessage =
   "Imports point one way: cli → admin → worker → (database, providers, embedded) → (errors, logger, …).";
 
@@ -73,7 +78,11 @@ export default defineConfig(
     },
   },
   { files: ["src/config.ts"], rules: { "no-restricted-syntax": "off" } },
-  { files: ["src/cli/**/*.ts"], rules: { "no-console": "off" } },
+  {
+    files: ["src/cli/**/*.ts"],
+    ignores: ["src/cli/print.ts"],
+    rules: { "no-restricted-syntax": ["error", processEnv, rawOutput] },
+  },
   ...oneWay,
   // Settings take the presets' defaults, so src itself may import providers. The public entry may import everything.
   {

@@ -1,9 +1,13 @@
 import type { z } from "zod";
+import { isOwn, readEnvFile } from "./env-file.js";
+import type { EnvFile } from "./env-file.js";
 import { configurationError } from "./errors.js";
 import { PRESETS } from "./providers/openai/presets.js";
 import type { PresetName } from "./providers/openai/presets.js";
 import { Secret } from "./secret.js";
 import { settingsSchema } from "./settings.js";
+
+const KNOWN = Object.keys(settingsSchema.shape);
 
 export type Config = Readonly<{
   /** It may hold a password. */
@@ -26,6 +30,7 @@ export type Config = Readonly<{
   timeoutMs: number | undefined;
   usdPerMillionTokens: number | undefined;
   modelPath: string | undefined;
+  modelName: string | undefined;
   threads: number | undefined;
   tokenBudget: number;
   maxBatchRows: number | undefined;
@@ -46,23 +51,29 @@ export type Config = Readonly<{
   logFormat: "pretty" | "json";
 }>;
 
+type Variables = Readonly<Record<string, string | undefined>>;
+
+/** embedd's variables in `.env` of the working directory. */
+export const loadEnvFile = (): EnvFile => readEnvFile(KNOWN);
+
 /**
  * Reads the environment. `overrides` hold the command line's flags, named after their variables, and win.
- * @throws EmbeddError `configuration`/`settings` that names every invalid variable, not only the first
+ * @param file what `.env` sets where the environment has no such variable
+ * @throws EmbeddError `configuration`/`settings` that names every invalid variable, not only the first; `env_file` if
+ *   `.env` alone names the server that a secret would be sent to
  */
 export function loadConfig(
-  overrides: Readonly<Record<string, string | undefined>> = {},
-  env: Readonly<Record<string, string | undefined>> = process.env,
+  overrides: Variables = {},
+  env: Variables = process.env,
+  file: Variables = {},
 ): Config {
-  const known = Object.keys(settingsSchema.shape);
+  const fixed = { ...env, ...dropUndefined(overrides) };
   const given = Object.fromEntries(
     // An empty variable counts as unset, as in most shell scripts.
-    Object.entries({ ...env, ...dropUndefined(overrides) }).filter(
-      ([name, value]) => value !== "" && (known.includes(name) || name.startsWith("EMBEDD_")),
-    ),
+    Object.entries({ ...file, ...fixed }).filter(([name, value]) => value !== "" && isOwn(name, KNOWN)),
   );
   const parsed = settingsSchema.safeParse(given);
-  const unknown = Object.keys(given).filter((name) => !known.includes(name));
+  const unknown = Object.keys(given).filter((name) => !KNOWN.includes(name));
   // One value may break several rules that have one message.
   const invalid = new Set(parsed.error?.issues.map(({ path, message }) => `${path.join(".")}: ${message}`));
   const problems = [...unknown.map((name) => `${name}: unknown setting`), ...invalid];
@@ -78,6 +89,7 @@ export function loadConfig(
     );
   }
   const value = parsed.data;
+  refuseLeak(value, fixed);
   return Object.freeze({
     databaseUrl:
       value.DATABASE_URL === undefined ? undefined : new Secret(value.DATABASE_URL, "DATABASE_URL"),
@@ -98,6 +110,7 @@ export function loadConfig(
     timeoutMs: value.EMBEDD_TIMEOUT_MS,
     usdPerMillionTokens: value.EMBEDD_USD_PER_MILLION_TOKENS,
     modelPath: value.EMBEDD_MODEL_PATH,
+    modelName: value.EMBEDD_MODEL_NAME,
     threads: value.EMBEDD_THREADS,
     tokenBudget: value.EMBEDD_TOKEN_BUDGET,
     maxBatchRows: value.EMBEDD_MAX_BATCH_ROWS,
@@ -117,6 +130,39 @@ export function loadConfig(
     logLevel: value.EMBEDD_LOG_LEVEL,
     logFormat: value.EMBEDD_LOG_FORMAT ?? (process.stderr.isTTY ? "pretty" : "json"),
   });
+}
+
+/**
+ * Whoever wrote `.env` must not get the secrets of who starts embedd in that folder. A server on this machine may have
+ * them, and so may one that the environment or a flag names.
+ */
+function refuseLeak(value: z.output<typeof settingsSchema>, fixed: Variables): void {
+  const isOutside = (name: "DATABASE_URL" | "EMBEDD_BASE_URL"): boolean =>
+    (fixed[name] ?? "") === "" && value[name] !== undefined && !isLoopback(value[name]);
+  const secrets =
+    value.EMBEDD_PROVIDER !== "local" && isOutside("EMBEDD_BASE_URL")
+      ? ["EMBEDD_API_KEY", PRESETS[value.EMBEDD_PROVIDER].keyVariable ?? "", "EMBEDD_HEADERS"]
+      : [];
+  const sent =
+    // The file that `.env` names may be any file of this user.
+    (secrets.length > 0 && value.EMBEDD_API_KEY_FILE !== undefined ? "EMBEDD_API_KEY_FILE" : undefined) ??
+    secrets.find((name) => (fixed[name] ?? "") !== "");
+  const address = sent === undefined ? "DATABASE_URL" : "EMBEDD_BASE_URL";
+  const secret =
+    sent ?? (isOutside("DATABASE_URL") && (fixed["PGPASSWORD"] ?? "") !== "" ? "PGPASSWORD" : null);
+  if (secret === null) return;
+  throw configurationError(
+    "env_file",
+    `the file .env sets ${address}, so the secret in ${secret} would be sent to a server that this file chooses. ` +
+      `If you trust it, set ${address} in the environment`,
+    `export ${address}="$(sed -n 's/^${address}=//p' .env)"`,
+  );
+}
+
+function isLoopback(address: string): boolean {
+  const url = new URL(address);
+  const host = url.searchParams.get("host") ?? url.hostname;
+  return host === "" || host.startsWith("/") || /^(localhost|127\.[\d.]+|\[?::1\]?)$/.test(host);
 }
 
 function apiKey(value: z.output<typeof settingsSchema>): Secret | undefined {

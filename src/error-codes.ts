@@ -37,6 +37,7 @@ export const ERROR_CODES = {
   dimensions: { kind: "configuration", meaning: "The model cannot produce the number of dimensions that was asked for, or that the column has.", fix: "Unset EMBEDD_DIMENSIONS, choose another EMBEDD_MODEL, or use a column with the model's dimensions." },
   embedded_start: { kind: "configuration", meaning: "Embedded PostgreSQL does not start in its directory.", fix: "Move the directory away, or choose another with EMBEDD_DATA_DIR." },
   embedding_type: { kind: "configuration", meaning: "The embedding column is neither vector(n) nor halfvec(n).", fix: "Add a column of type vector(n), and name it with --embedding." },
+  env_file: { kind: "configuration", meaning: "The file .env of the working directory names the server that a secret of the environment would be sent to.", fix: "Set that address in the environment if you trust it." },
   existing_vectors: { kind: "configuration", meaning: "The embedding column has vectors, and embedd cannot know whether they belong to the texts as they are now.", fix: "Add --existing refresh to re-embed their rows, or --existing keep to trust them." },
   failed_input: { kind: "row", meaning: "The server fails on this text each time, while it embeds others.", fix: "Change the text, or run `embedd retry`." },
   forbidden: { kind: "provider", meaning: "The API key has no permission for the model.", fix: "Give the key that permission, or use another key." },

@@ -1,4 +1,5 @@
 import { pino } from "pino";
+import { visible, visibleInJson } from "./visible.js";
 
 /** The logger that embedd needs; a pino logger fits. Details never hold text from users' rows. */
 export type Logger = Record<"debug" | "info" | "warn" | "error", (details: object, message: string) => void>;
@@ -11,10 +12,15 @@ export interface LogOptions {
 
 /** Logs to standard error; standard output is for a command's result. */
 export function createLogger({ level, format }: LogOptions): Logger {
-  if (format === "json") return pino({ level, base: null }, pino.destination({ fd: 2, sync: true }));
+  if (format === "json")
+    return pino(
+      { level, base: null, hooks: { streamWrite: visible } },
+      pino.destination({ fd: 2, sync: true }),
+    );
   return pino({
     level,
     base: null,
+    hooks: { streamWrite: visibleInJson },
     transport: {
       target: "pino-pretty",
       options: { destination: 2, sync: true, ignore: "pid,hostname", translateTime: "SYS:HH:MM:ss.l" },

@@ -80,6 +80,10 @@ export const SETTING_GROUPS = {
       unset: "the built-in all-MiniLM-L6-v2",
       description: "Model directory in the Hugging Face layout (onnx/model.onnx, tokenizer.json).",
     }),
+    EMBEDD_MODEL_NAME: text().optional().meta({
+      unset: "the directory's name and a checksum of its files",
+      description: "Name that is stored with every vector of EMBEDD_MODEL_PATH.",
+    }),
     EMBEDD_THREADS: whole(1, 256).optional().meta({
       unset: "all processors, within the CPU quota",
       description: "Threads for one matrix product.",

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:997b1248771d52aaf72495354f8134bd57d4aab2
+--! Hash: sha1:8d40f603552d15811aef7a0866ecac3ba316ea19
 --! Message: tables
 
 -- Tables. embedd keeps its state here and writes only vectors and model names to a user's table: an UPDATE there
@@ -26,8 +26,11 @@ comment on function embedd.refuse(text, text, text, text) is
 create function embedd.shell_word(word text) returns text
 language sql immutable
 set search_path = pg_catalog, pg_temp as $$
-  select case when word ~ '^[A-Za-z0-9_./:@%+=-]+$' then word
-    else '''' || replace(word, '''', '''\''''') || '''' end
+  select case
+    when word ~ '^[A-Za-z0-9_./:@%+=-]+$' then word
+    when word ~ '[[:cntrl:]]' then '$''' || replace(replace(replace(word, '\', '\\'), '''', '\'''), E'\n', '\n') || ''''
+    else '''' || replace(word, '''', '''\''''') || ''''
+  end
 $$;
 comment on function embedd.shell_word(text) is 'A word as a shell reads it.';
 

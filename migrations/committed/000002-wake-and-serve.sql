@@ -1,5 +1,5 @@
---! Previous: sha1:997b1248771d52aaf72495354f8134bd57d4aab2
---! Hash: sha1:ac06b4f4a3ba6de67541f959687cec498953366f
+--! Previous: sha1:8d40f603552d15811aef7a0866ecac3ba316ea19
+--! Hash: sha1:a32fdab83fec72b21131855f5a15adbc1f1fba3d
 --! Message: wake and serve
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:ac06b4f4a3ba6de67541f959687cec498953366f
---! Hash: sha1:93480e1d9297789a43eb04d1855da97e00df86e6
+--! Previous: sha1:a32fdab83fec72b21131855f5a15adbc1f1fba3d
+--! Hash: sha1:6fce6bf1eb003bb1935df8339f303d2aa9717561
 --! Message: shape
 
 set local search_path = pg_catalog, pg_temp;

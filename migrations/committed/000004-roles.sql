@@ -1,5 +1,5 @@
---! Previous: sha1:93480e1d9297789a43eb04d1855da97e00df86e6
---! Hash: sha1:930cb01c4cd9fdfb155f6b4bb6f86567a817fb8e
+--! Previous: sha1:6fce6bf1eb003bb1935df8339f303d2aa9717561
+--! Hash: sha1:80d11ffc5858ea7d531019cde5419b76c68d8902
 --! Message: roles
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:930cb01c4cd9fdfb155f6b4bb6f86567a817fb8e
---! Hash: sha1:63190b042a43ba85d133f19bfda1f9bb8d038c86
+--! Previous: sha1:80d11ffc5858ea7d531019cde5419b76c68d8902
+--! Hash: sha1:93957583fdcf9df605f844016da64f6601b7a78e
 --! Message: watch
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:63190b042a43ba85d133f19bfda1f9bb8d038c86
---! Hash: sha1:f2b244e7e15058a212bc9d28e06bd8423d394b09
+--! Previous: sha1:93957583fdcf9df605f844016da64f6601b7a78e
+--! Hash: sha1:f168a025e913dbfbd33d54851de5a09a6c7b2cb5
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:f2b244e7e15058a212bc9d28e06bd8423d394b09
---! Hash: sha1:8265a249d0c5738b0f9ae69c45f1097ec84d9367
+--! Previous: sha1:f168a025e913dbfbd33d54851de5a09a6c7b2cb5
+--! Hash: sha1:13cf1e096bac62f939e7f8234d440c6857682a63
 --! Message: switch model
 
 set local search_path = pg_catalog, pg_temp;

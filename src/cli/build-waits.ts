@@ -2,6 +2,7 @@ import type { Client, Pool } from "pg";
 import { readBlockers } from "../database/blockers.sql.js";
 import { backendPid } from "../database/inspect-connection.js";
 import { stopSignal } from "./signals.js";
+import { printError } from "./print.js";
 
 const LOOK_MS = 2_000;
 
@@ -20,14 +21,14 @@ export async function reportingWaits<T>(
   const look = async (): Promise<void> => {
     const blockers = await readBlockers(pool, pid).catch(() => null);
     if (blockers !== null && blockers !== reported)
-      process.stderr.write(`waiting for ${blockers}; the index is built when that transaction ends\n`);
+      printError(`waiting for ${blockers}; the index is built when that transaction ends\n`);
     reported = blockers;
   };
   const onStop = (): void => {
-    process.stderr.write(`the index of pending rows is unfinished\n  try: ${finish}\n`);
+    printError(`the index of pending rows is unfinished\n  try: ${finish}\n`);
   };
   const begin = (): void => {
-    process.stderr.write("building the index of pending rows; writers are not blocked\n");
+    printError("building the index of pending rows; writers are not blocked\n");
     timer = setInterval(() => void look(), LOOK_MS);
     stopSignal.addEventListener("abort", onStop, { once: true });
   };

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import type { Command } from "commander";
 import type { Client, Pool } from "pg";
-import { loadConfig } from "../config.js";
+import { loadConfig, loadEnvFile } from "../config.js";
 import type { Config } from "../config.js";
 import type { EmbeddedServer } from "../embedded/index.js";
 import { EmbeddError, configurationError } from "../errors.js";
@@ -15,6 +15,7 @@ import { clientsOf, createPool, withOwnerClient } from "../database/pool.js";
 import { atMost } from "../sleep.js";
 import { setShutdownMs, stopSignal, unlessStopped } from "./signals.js";
 import { forEmbedded, forShell } from "./text.js";
+import { printError } from "./print.js";
 
 export interface GlobalFlags {
   databaseUrl?: string;
@@ -51,14 +52,17 @@ const CLOSE_MS = 1_000;
 
 export function readConfig(command: Command): Config {
   const flags = command.optsWithGlobals<GlobalFlags>();
-  const config = loadConfig({
+  const given = {
     DATABASE_URL: flags.databaseUrl,
     EMBEDD_DATA_DIR: flags.dataDir,
     EMBEDD_PROVIDER: flags.provider,
     EMBEDD_LOG_LEVEL: flags.logLevel,
     EMBEDD_MAX_TOKENS_PER_DAY: flags.maxTokensPerDay,
     EMBEDD_MAX_USD_PER_DAY: flags.maxUsdPerDay,
-  });
+  };
+  const { values, ignored } = loadEnvFile();
+  if (ignored !== null) printError(`embedd: .env is ignored: ${ignored}\n`);
+  const config = loadConfig(given, undefined, values);
   setShutdownMs(config.shutdownMs);
   return config;
 }
@@ -98,7 +102,7 @@ async function openContext(command: Command, { migrated = true }: ContextOptions
   const databaseUrl = address ?? embedded?.connectionString ?? "";
   try {
     if (embedded !== null) {
-      process.stderr.write(`embedded PostgreSQL: psql "${databaseUrl}"\n`);
+      printError(`embedded PostgreSQL: psql "${embedded.shownAddress}"\n`);
       if (migrated) await migrate(databaseUrl);
     }
     const pool = createPool({
@@ -113,7 +117,8 @@ async function openContext(command: Command, { migrated = true }: ContextOptions
       databaseUrl,
       embedded,
       pool,
-      hintFor: (hint) => (embedded === null ? forShell(hint) : forEmbedded(hint, databaseUrl, flags.dataDir)),
+      hintFor: (hint) =>
+        embedded === null ? forShell(hint) : forEmbedded(hint, embedded.shownAddress, flags.dataDir),
       async close() {
         // Other programs use the one session of embedded PostgreSQL, and stopping it ends every statement.
         if (stopSignal.aborted && embedded === null) clients.forEach(interrupt);

@@ -16,6 +16,7 @@ import { EXIT } from "./exit.js";
 import { backlogProgress } from "./progress.js";
 import { unlessStopped } from "./signals.js";
 import { excerpt } from "./text.js";
+import { print, printError } from "./print.js";
 
 const QUESTIONS = [
   "How do I redact a password in the log?",
@@ -39,11 +40,11 @@ async function demo(command: Command, question: string | undefined): Promise<voi
   const config = readConfig(command);
   const chunks = await readDocumentation(CHUNKS);
   if (chunks.length === 0) {
-    process.stderr.write("embedd: there is no documentation to read in node_modules\n");
+    printError("embedd: there is no documentation to read in node_modules\n");
     process.exitCode = EXIT.fault;
     return;
   }
-  process.stdout.write("starting PostgreSQL with pgvector, and the model, in this process …\n");
+  print("starting PostgreSQL with pgvector, and the model, in this process …\n");
   const { openEmbedded } = await import("../embedded/index.js");
   const server = await openEmbedded({});
   const provider = await createProvider(config);
@@ -54,12 +55,10 @@ async function demo(command: Command, question: string | undefined): Promise<voi
   });
   try {
     await migrate(server.connectionString);
-    process.stdout.write(`connect from another terminal: psql "${server.connectionString}"\n\n`);
+    print(`connect from another terminal: psql "${server.shownAddress}"\n\n`);
     await insertChunks(pool, chunks);
     const files = new Set(chunks.map((chunk) => chunk.source)).size;
-    process.stdout.write(
-      `inserted ${chunks.length} chunks from ${files} files with plain SQL and no embedding\n`,
-    );
+    print(`inserted ${chunks.length} chunks from ${files} files with plain SQL and no embedding\n`);
     const progress = backlogProgress(await countPending(pool, provider.model));
     const worker = await createWorker({
       databaseUrl: server.connectionString,
@@ -74,9 +73,9 @@ async function demo(command: Command, question: string | undefined): Promise<voi
       await worker.idle();
       progress.stop();
       const rate = (progress.rows() / progress.ms()) * 1000;
-      process.stdout.write(`${progress.rows()} rows embedded, ${rate.toFixed(0)} rows per second\n`);
+      print(`${progress.rows()} rows embedded, ${rate.toFixed(0)} rows per second\n`);
       const ms = await insertToSearchable(pool);
-      process.stdout.write(`inserted one more row: searchable ${ms.toFixed(0)} ms later\n`);
+      print(`inserted one more row: searchable ${ms.toFixed(0)} ms later\n`);
       for (const text of question === undefined ? QUESTIONS : [...QUESTIONS, question]) {
         await answer(pool, provider, text);
       }
@@ -136,15 +135,15 @@ order by distance
 limit 3`,
     [`[${vector.join(",")}]`, provider.model],
   );
-  process.stdout.write(`\n${question}\n`);
+  print(`\n${question}\n`);
   for (const { source, distance, content } of rows) {
-    process.stdout.write(`  ${distance.toFixed(3)}  ${source}\n         ${excerpt(content, 160)}\n`);
+    print(`  ${distance.toFixed(3)}  ${source}\n         ${excerpt(content, 160)}\n`);
   }
 }
 
 async function askMore(pool: Pool, provider: Provider): Promise<void> {
   if (!process.stdin.isTTY) {
-    process.stdout.write('\nask your own question: npm run demo -- "how do I close a pool?"\n');
+    print('\nask your own question: npm run demo -- "how do I close a pool?"\n');
     return;
   }
   const terminal = createInterface({ input: process.stdin, output: process.stdout });

@@ -1,33 +1,31 @@
 import type { Command } from "commander";
-import { MIN_CONNECTIONS } from "../defaults.js";
 import { EmbeddError, messageOf } from "../errors.js";
-import { MIN_PGVECTOR, MIN_POSTGRESQL } from "../supported-versions.js";
 import { dimensionMisfit } from "../worker/dimension-misfit.js";
 import type { Provider } from "../providers/provider.js";
 import { createProvider } from "../providers/create-provider.js";
 import { defaultThreads } from "../providers/local/threads.js";
-import { directUrl, inspectConnection } from "../database/inspect-connection.js";
 import { inspectPipelines, inspectServer, tablesWithStrays } from "../admin/inspect.sql.js";
-import type { ServerInspection } from "../admin/inspect.sql.js";
 import { isFilling, readNotificationQueue } from "../admin/notification-queue.sql.js";
 import type { NotificationQueue } from "../admin/notification-queue.sql.js";
 import { followNames, loadPipelines } from "../database/load-pipelines.sql.js";
 import { withOwnerClient } from "../database/pool.js";
 import { findReadOnly } from "../database/read-only.sql.js";
-import { isReadOnly } from "../database/session-error.js";
 import { WORKER_ROLE_HINT, describeSuperuser, superuserName } from "../database/superuser.sql.js";
 import { foreignLocks } from "../database/turns.sql.js";
 import type { ForeignLock } from "../database/turns.sql.js";
 import { shellWord } from "../shell-word.js";
+import { visibleInLine } from "../visible.js";
 import { countWorkers, cutToday } from "../admin/status.sql.js";
 import type { WorkerCounts } from "../admin/status.sql.js";
 import type { Context } from "./context.js";
 import { withContext } from "./context.js";
 import { checkCutTexts, checkPipeline } from "./doctor-pipeline.js";
 import type { Finding } from "./doctor-pipeline.js";
+import { checkConnection, checkServer } from "./doctor-server.js";
 import { EXIT } from "./exit.js";
 import { stopSignal } from "./signals.js";
-import { counted, describeForeignLock, describeQueue, strayTable } from "./text.js";
+import { describeForeignLock, describeQueue, strayTable } from "./text.js";
+import { print } from "./print.js";
 
 export function addDoctor(program: Command): void {
   program
@@ -40,7 +38,7 @@ export function addDoctor(program: Command): void {
         for await (const finding of diagnose(context)) {
           failed ||= finding.state === "FAIL";
           const fix = finding.try === undefined ? "" : `\n      try: ${context.hintFor(finding.try)}`;
-          process.stdout.write(`${finding.state.padEnd(4)}  ${finding.what}${fix}\n`);
+          print(`${finding.state.padEnd(4)}  ${visibleInLine(finding.what)}${fix}\n`);
         }
         if (failed) process.exitCode = EXIT.no;
       });
@@ -175,79 +173,4 @@ function queueFinding(queue: NotificationQueue): Finding {
       ? "SELECT pid, usename, datname, xact_start FROM pg_stat_activity ORDER BY xact_start;  -- as a superuser"
       : `SELECT pg_terminate_backend(${queue.holder.pid});`;
   return { state: "warn", what: describeQueue(queue), try: look };
-}
-
-/** too_many_connections */
-const NO_SLOT = "53300";
-
-/** @returns `usable`: further connections may be opened */
-async function checkConnection(databaseUrl: string): Promise<{ finding: Finding | null; usable: boolean }> {
-  try {
-    return { finding: await checkPooler(databaseUrl), usable: true };
-  } catch (error) {
-    // A standby knows no notifications. The server's own findings say what it is.
-    if (isReadOnly(error)) return { finding: null, usable: true };
-    if ((error as { code?: unknown }).code !== NO_SLOT) throw error;
-    const what = `${messageOf(error)}; a worker needs ${MIN_CONNECTIONS} connections`;
-    const fix = "ALTER ROLE embedd_worker CONNECTION LIMIT 10;  -- or raise max_connections";
-    return { finding: { state: "FAIL", what, try: fix }, usable: false };
-  }
-}
-
-async function checkPooler(databaseUrl: string): Promise<Finding> {
-  const problem = await inspectConnection(databaseUrl);
-  return problem === null
-    ? { state: "ok", what: "notifications arrive and sessions keep their locks" }
-    : {
-        state: "FAIL",
-        what: `${problem}: a transaction pooler is between embedd and PostgreSQL; only writers may use it`,
-        try: `export DATABASE_URL=${shellWord(directUrl(databaseUrl))}  # PostgreSQL's own host and port`,
-      };
-}
-
-export function checkServer(server: ServerInspection): Finding[] {
-  const found: Finding[] = [
-    server.versionNumber >= MIN_POSTGRESQL * 10_000
-      ? { state: "ok", what: `PostgreSQL ${server.version}` }
-      : {
-          state: "FAIL",
-          what: `PostgreSQL ${server.version} is older than ${MIN_POSTGRESQL}`,
-          try: "pg_upgrade --help",
-        },
-    server.pgvector === null
-      ? {
-          state: "FAIL",
-          what: "the extension vector is not installed in this database",
-          try: "embedd migrate",
-        }
-      : pgvectorFinding(server.pgvector),
-  ];
-  if (!server.migrated)
-    found.push({ state: "FAIL", what: "this database has no embedd schema", try: "embedd migrate" });
-  else if (server.missingPrivileges.length > 0) {
-    const [first = "", ...more] = server.missingPrivileges;
-    found.push({
-      state: "FAIL",
-      what: `role ${server.role} lacks ${first}${more.length > 0 ? ` and ${counted(more.length, "more privilege")}` : ""}`,
-      try: `embedd grant ${shellWord(server.role)}`,
-    });
-  } else found.push({ state: "ok", what: `schema embedd, as role ${server.role}` });
-  const seconds = Math.abs(server.clockAheadMs) / 1000;
-  found.push(
-    seconds < 5
-      ? { state: "ok", what: "the server's clock agrees with this machine's" }
-      : {
-          state: "warn",
-          what: `the server's clock is ${seconds.toFixed(0)} s off this machine's, so ages in logs are wrong`,
-          try: "timedatectl set-ntp true",
-        },
-  );
-  return found;
-}
-
-function pgvectorFinding(version: string): Finding {
-  const [major = 0, minor = 0] = version.split(".").map(Number);
-  return major > MIN_PGVECTOR[0] || (major === MIN_PGVECTOR[0] && minor >= MIN_PGVECTOR[1])
-    ? { state: "ok", what: `pgvector ${version}` }
-    : { state: "FAIL", what: `pgvector ${version} has no halfvec`, try: "ALTER EXTENSION vector UPDATE;" };
 }

@@ -13,6 +13,8 @@ import { CUT_ADVICE, cutShareText } from "./cut-texts.js";
 import { EXIT } from "./exit.js";
 import { watchedAs } from "../admin/pick-pipeline.js";
 import { counted, printResult, problemLines } from "./text.js";
+import { printError } from "./print.js";
+import { visibleInLine } from "../visible.js";
 
 interface EstimateFlags {
   table?: string;
@@ -92,7 +94,7 @@ async function backlog(
   for (const { pipeline, relation, pending, error } of all) {
     if (pending !== null && pipelines.some(({ id }) => id === pipeline)) continue;
     const why = error === null ? "its rows cannot be counted" : problemLines(error, "  ", hintFor);
-    process.stderr.write(`not estimated: ${relation}: ${why}\n`);
+    printError(`not estimated: ${visibleInLine(relation)}: ${why}\n`);
     process.exitCode = EXIT.no;
   }
   return named.flatMap((pipeline) => {
@@ -101,7 +103,7 @@ async function backlog(
     const rows = stale ? others.reduce((sum, [, count]) => sum + count, 0) : (pending ?? 0);
     if (rows === 0) return [];
     if (!stale && pipeline.model !== null && pipeline.model !== model) {
-      process.stderr.write(
+      printError(
         `not estimated: ${counted(rows, "pending row")} of ${pipeline.relation}, which only ${pipeline.model} may embed\n`,
       );
       process.exitCode = EXIT.no;

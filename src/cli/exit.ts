@@ -3,6 +3,7 @@ import { isSchemaMissing } from "../database/call-schema.js";
 import type { ErrorCode } from "../error-codes.js";
 import { EmbeddError, messageOf } from "../errors.js";
 import { forShell } from "./text.js";
+import { printError } from "./print.js";
 
 /** The exit codes, for scripts. `embedd --help`, README and docs/reference.md print them from here. */
 export const EXIT_CODES = [
@@ -40,18 +41,16 @@ const UNREACHABLE = new Set<ErrorCode>([
 /** Prints an error and what to type; returns the exit code. */
 export function reportError(error: unknown): number {
   if (error instanceof EmbeddError) {
-    process.stderr.write(
+    printError(
       `embedd: ${error.message}\n${error.hint === undefined ? "" : `  try: ${forShell(error.hint).replaceAll("\n", "\n  or:  ")}\n`}`,
     );
     if (UNREACHABLE.has(error.code)) return EXIT.unreachable;
     return error.kind === "configuration" ? EXIT.usage : EXIT.fault;
   }
   if (error instanceof pg.DatabaseError && isSchemaMissing(error)) {
-    process.stderr.write(
-      `embedd: this database has no embedd schema (${error.message})\n  try: embedd migrate\n`,
-    );
+    printError(`embedd: this database has no embedd schema (${error.message})\n  try: embedd migrate\n`);
     return EXIT.usage;
   }
-  process.stderr.write(`embedd: ${messageOf(error)}\n`);
+  printError(`embedd: ${messageOf(error)}\n`);
   return EXIT.fault;
 }

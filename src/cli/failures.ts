@@ -6,6 +6,7 @@ import { wholeNumber } from "./arguments.js";
 import { withContext } from "./context.js";
 import { EXIT } from "./exit.js";
 import { counted, printResult } from "./text.js";
+import { print, printError } from "./print.js";
 
 interface FailuresFlags {
   table?: string;
@@ -28,7 +29,7 @@ export function addFailures(program: Command): void {
         const { table: relation, dead: deadOnly = false, limit } = flags;
         const found = await callSchema(() => listFailures(pool, { relation, deadOnly, limit: limit + 1 }));
         printResult(found.slice(0, limit), flags.json, formatFailures);
-        if (found.length > limit) process.stderr.write("more rows exist; raise --limit\n");
+        if (found.length > limit) printError("more rows exist; raise --limit\n");
       });
     });
 }
@@ -43,7 +44,7 @@ export function addRetry(program: Command): void {
     .action(async (flags: { table?: string; key?: string }, command: Command) => {
       await withContext(command, async ({ pool }) => {
         const count = await callSchema(() => retryFailures(pool, { relation: flags.table, key: flags.key }));
-        process.stdout.write(`${counted(count, "row")} will be retried\n`);
+        print(`${counted(count, "row")} will be retried\n`);
         if (count === 0) process.exitCode = EXIT.no;
       });
     });

@@ -1,5 +1,4 @@
 #!/usr/bin/env node
-import { config as loadDotenv } from "dotenv";
 import { EXIT, reportError } from "./exit.js";
 import { createProgram } from "./program.js";
 import { endProcess, handleStopSignals } from "./signals.js";
@@ -9,7 +8,6 @@ process.title = "embedd";
 
 handleStopSignals();
 const program = createProgram();
-loadDotenv({ quiet: true });
 try {
   await program.parseAsync();
   process.exitCode ??= EXIT.ok;

@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { migrate, migrationScript } from "../admin/migrate.js";
 import { withContext } from "./context.js";
+import { print } from "./print.js";
 
 export function addMigrate(program: Command): void {
   program
@@ -10,14 +11,14 @@ export function addMigrate(program: Command): void {
     .addHelpText("after", "\nExample:\n  DATABASE_URL=postgres://me@localhost/app embedd migrate")
     .action(async (flags: { sql?: boolean }, command: Command) => {
       if (flags.sql === true) {
-        process.stdout.write(await migrationScript());
+        print(await migrationScript());
         return;
       }
       await withContext(
         command,
         async ({ databaseUrl }) => {
           const done = await migrate(databaseUrl);
-          process.stdout.write(done.length === 0 ? "up to date\n" : `ran ${done.join(", ")}\n`);
+          print(done.length === 0 ? "up to date\n" : `ran ${done.join(", ")}\n`);
         },
         { migrated: false },
       );

@@ -10,6 +10,7 @@ import { addFailures, addRetry } from "./failures.js";
 import { addMigrate } from "./migrate.js";
 import { addPause, addResume } from "./pause.js";
 import { addReembed } from "./reembed.js";
+import { print, printError } from "./print.js";
 import { addRepair } from "./repair.js";
 import { addGrant } from "./roles.js";
 import { addUninstall } from "./uninstall.js";
@@ -45,6 +46,7 @@ export function createProgram(): Command {
       `${LOG_LEVELS.join(", ")} (EMBEDD_LOG_LEVEL, default ${DEFAULTS.logLevel})`,
     )
     .configureHelp({ showGlobalOptions: true })
+    .configureOutput({ writeOut: print, writeErr: printError })
     .showHelpAfterError("(embedd --help lists the commands)")
     .hook("preAction", (_, command) => {
       process.title = `embedd ${command.name()}`;

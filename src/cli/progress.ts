@@ -1,10 +1,8 @@
+import { clearLine, cursorTo } from "node:readline";
 import { Presets, SingleBar } from "cli-progress";
 import type { Logger } from "../logger.js";
 
 const SPEED = "{rate} rows/s{left}";
-/** Returns to the start of a terminal's line, and clears it. */
-const CLEAR_LINE = "\r\u001b[K";
-
 /** A progress bar over rows on standard error. @param detail what follows the counts, in cli-progress's format */
 export function createBar(what: string, detail: string): SingleBar {
   return new SingleBar(
@@ -91,7 +89,10 @@ export function backlogProgress(pending: number): BacklogProgress {
   function aboveBar(log: Logger, level: "warn" | "error") {
     return (details: object, message: string): void => {
       const onTerminal = shown && process.stderr.isTTY;
-      if (onTerminal) process.stderr.write(CLEAR_LINE);
+      if (onTerminal) {
+        cursorTo(process.stderr, 0);
+        clearLine(process.stderr, 1);
+      }
       log[level](details, message);
       if (onTerminal) bar.render();
     };

@@ -22,6 +22,8 @@ import { watchedProgress } from "./progress.js";
 import { Interrupted, stopSignal } from "./signals.js";
 import { nothingWatched } from "../admin/pick-pipeline.js";
 import { counted, problemLines } from "./text.js";
+import { print, printError } from "./print.js";
+import { visibleInLine } from "../visible.js";
 
 interface ReembedFlags {
   table?: string;
@@ -83,18 +85,16 @@ export function addReembed(program: Command): void {
         });
       } catch (error) {
         if (!(error instanceof Interrupted) || followed.length === 0) throw error;
-        process.stderr.write(
-          "the workers continue; see embedd status, or stop them with: embedd reembed --stop\n",
-        );
+        printError("the workers continue; see embedd status, or stop them with: embedd reembed --stop\n");
       }
     });
 }
 
 async function stop(pool: Pool, ids: readonly number[]): Promise<void> {
   const stopped = await callSchema(() => stopReembedding(pool, ids));
-  if (stopped.length === 0) process.stdout.write("no table is being re-embedded\n");
+  if (stopped.length === 0) print("no table is being re-embedded\n");
   for (const { relation, refreshing } of stopped) {
-    process.stdout.write(
+    print(
       refreshing
         ? `stopped; ${relation} has a gap: some rows keep vectors that may not belong to their texts; ` +
             "start over with: embedd reembed --all\n"
@@ -115,24 +115,26 @@ async function start(
     if (error === null || isServed(pipeline)) continue;
     const why = problemLines(error, "  ", hintFor);
     const more = why.includes("\n") ? "" : `\n  try: ${hintFor("embedd doctor")}`;
-    process.stderr.write(`${relation} is not served: ${why}${more}\n`);
+    printError(`${visibleInLine(relation)} is not served: ${why}${more}\n`);
     process.exitCode = EXIT.no;
   }
   const chosen = pipelines.filter((p) => isServed(p) && task.total(p) > 0);
   if (chosen.length === 0) {
     const unknown = pipelines.filter((p) => p.currentModel === null && (p.done ?? 0) > 0);
     for (const { relation } of unknown) {
-      process.stderr.write(`the current model of ${relation} is not known until a worker runs: embedd run\n`);
+      printError(
+        `the current model of ${visibleInLine(relation)} is not known until a worker runs: embedd run\n`,
+      );
     }
     if (unknown.length > 0) process.exitCode = EXIT.no;
-    else if (pipelines.every(isServed)) process.stdout.write(`${task.nothing}\n`);
+    else if (pipelines.every(isServed)) print(`${task.nothing}\n`);
     return [];
   }
-  for (const pipeline of chosen) process.stdout.write(task.describe(pipeline));
+  for (const pipeline of chosen) print(task.describe(pipeline));
   const started = chosen.map((p) => p.pipeline);
   await callSchema(() => task.request(pool, started));
   if ((await countWorkers(pool))?.live === 0) {
-    process.stderr.write("no worker is connected; re-embedding starts with the next one: embedd run\n");
+    printError("no worker is connected; re-embedding starts with the next one: embedd run\n");
     process.exitCode = EXIT.no;
     return [];
   }
@@ -163,9 +165,9 @@ async function follow(pool: Pool, pipelines: readonly PipelineStatus[], task: Ta
   }
   progress.stop();
   const done = counted(Math.max(total - left, 0), "row");
-  process.stdout.write(`${done} re-embedded in ${(progress.ms() / 1000).toFixed(1)} s\n`);
+  print(`${done} re-embedded in ${(progress.ms() / 1000).toFixed(1)} s\n`);
   if (left > 0) {
-    process.stderr.write(`rows left with an old vector: ${left}; see embedd failures\n`);
+    printError(`rows left with an old vector: ${left}; see embedd failures\n`);
     process.exitCode = EXIT.no;
   }
 }
@@ -197,7 +199,7 @@ const staleRows: Task = {
     const rows = old.map(
       ([model, count]) => `${counted(count, "row")} from ${model === "" ? "an unnamed model" : model}`,
     );
-    return `${relation}.${embedding}: re-embedding ${rows.join(", ")} with ${currentModel ?? "the current model"}${pausedHint(p)}\n`;
+    return `${visibleInLine(relation)}.${embedding}: re-embedding ${rows.join(", ")} with ${currentModel ?? "the current model"}${pausedHint(p)}\n`;
   },
 };
 

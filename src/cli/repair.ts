@@ -8,6 +8,7 @@ import type { Context } from "./context.js";
 import { withOwner } from "./context.js";
 import { EXIT } from "./exit.js";
 import { counted } from "./text.js";
+import { print, printError } from "./print.js";
 
 export function addRepair(program: Command): void {
   program
@@ -34,9 +35,9 @@ export function addRepair(program: Command): void {
           const ids = await reportingWaits({ pool, client, finish }, (onIndex) =>
             repair(client, { relation: table, ...flags }, onIndex),
           );
-          process.stdout.write(`repaired ${table} (${counted(ids.length, "pipeline")})\n`);
+          print(`repaired ${table} (${counted(ids.length, "pipeline")})\n`);
           const left = await problemsLeft(client, ids);
-          for (const problem of left) process.stderr.write(`still wrong: ${problem}\n`);
+          for (const problem of left) printError(`still wrong: ${problem}\n`);
           if (left.length > 0) process.exitCode = EXIT.no;
         };
         await withOwner(command, work);

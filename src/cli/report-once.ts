@@ -4,6 +4,8 @@ import type { IdleReport } from "../worker/worker.js";
 import type { Context } from "./context.js";
 import { EXIT } from "./exit.js";
 import { counted, problemLines } from "./text.js";
+import { printError } from "./print.js";
+import { visibleInLine } from "../visible.js";
 
 /** What the end of a daily limit or quota ends. Then the rows must wait, and nothing is wrong. */
 const LIMITS = new Set<unknown>(["daily_limit", "daily_limit_reserved", "quota", "rate_limited"]);
@@ -16,7 +18,7 @@ export async function reportOnce(
 ): Promise<void> {
   const failures = failing.filter(({ error }) => !LIMITS.has((error as { code?: unknown }).code));
   for (const { relation } of failures)
-    process.stderr.write(`the pending rows of ${relation} cannot be embedded now\n`);
+    printError(`the pending rows of ${visibleInLine(relation)} cannot be embedded now\n`);
   // The database may be what failed, so nothing else is asked of it.
   if (failures[0] !== undefined) throw failures[0].error;
   const findings: string[] = [];
@@ -30,8 +32,11 @@ export async function reportOnce(
   }
   for (const { relation, pending, waitReason, vectorIndex } of status) {
     if (waitReason !== null && pending !== 0)
-      findings.push(`pending rows of ${relation}: ${pending ?? "?"}; the worker waits: ${waitReason}`);
-    if (vectorIndex === "failed") findings.push(`the vector index of ${relation} could not be built`);
+      findings.push(
+        `pending rows of ${visibleInLine(relation)}: ${pending ?? "?"}; the worker waits: ${waitReason}`,
+      );
+    if (vectorIndex === "failed")
+      findings.push(`the vector index of ${visibleInLine(relation)} could not be built`);
   }
   const errors = status.flatMap(({ error }) => error ?? []);
   const others = problems.filter((problem) => !errors.includes(problem));
@@ -39,7 +44,9 @@ export async function reportOnce(
     // A table with a gap or without its index is served all the same.
     const unserved = error !== null && problems.includes(error);
     if (error === null) continue;
-    findings.push(`${relation}${unserved ? " is not served" : ""}: ${problemLines(error, "  ", hintFor)}`);
+    findings.push(
+      `${visibleInLine(relation)}${unserved ? " is not served" : ""}: ${problemLines(error, "  ", hintFor)}`,
+    );
   }
   for (const problem of others) findings.push(`not served: ${problemLines(problem, "  ", hintFor)}`);
   for (const { relation, pending, paused, model: only } of status) {
@@ -48,8 +55,8 @@ export async function reportOnce(
     const why = paused
       ? `is paused: ${hintFor(`embedd resume ${shellWord(relation)}`)}`
       : `is for workers of ${only ?? "?"} alone`;
-    process.stderr.write(`${counted(pending ?? 0, "row")} left: ${relation} ${why}\n`);
+    printError(`${counted(pending ?? 0, "row")} left: ${visibleInLine(relation)} ${why}\n`);
   }
-  for (const finding of findings) process.stderr.write(`${finding}\n`);
+  for (const finding of findings) printError(`${finding}\n`);
   if (findings.length > 0) process.exitCode = EXIT.no;
 }

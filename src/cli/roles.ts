@@ -3,6 +3,7 @@ import { grantOwner, grantWorker, revokeWorker } from "../admin/roles.sql.js";
 import { shellWord } from "../shell-word.js";
 import { withOwner } from "./context.js";
 import { EXIT } from "./exit.js";
+import { print, printError } from "./print.js";
 
 export function addGrant(program: Command): void {
   program
@@ -18,17 +19,15 @@ export function addGrant(program: Command): void {
         const what = owner ? "watch its tables" : "run the worker";
         if (!revoke) {
           await give(client, role);
-          process.stdout.write(`${role} can now ${what}\n`);
+          print(`${role} can now ${what}\n`);
           return;
         }
         const kept = await revokeWorker(client, role);
-        process.stdout.write(`${role} can no longer ${what}\n`);
+        print(`${role} can no longer ${what}\n`);
         if (kept.length === 0) return;
-        process.stderr.write(`${role} keeps what you may not revoke:\n`);
-        for (const privilege of kept) process.stderr.write(`  ${privilege}\n`);
-        process.stderr.write(
-          `try: embedd grant ${shellWord(role)} --revoke  # as the tables' owner or a superuser\n`,
-        );
+        printError(`${role} keeps what you may not revoke:\n`);
+        for (const privilege of kept) printError(`  ${privilege}\n`);
+        printError(`try: embedd grant ${shellWord(role)} --revoke  # as the tables' owner or a superuser\n`);
         process.exitCode = EXIT.no;
       });
     });

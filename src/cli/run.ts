@@ -17,6 +17,7 @@ import { backlogProgress } from "./progress.js";
 import { Interrupted, stopSignal, unlessStopped } from "./signals.js";
 import { reportOnce } from "./report-once.js";
 import { counted } from "./text.js";
+import { print } from "./print.js";
 
 export function addRun(program: Command): void {
   program
@@ -207,7 +208,7 @@ async function runOnce(context: Context, provider: LoadedProvider, wait: boolean
     await stop();
     progress.stop();
     const nothing = total === 0 && progress.rows() === 0;
-    process.stdout.write(
+    print(
       nothing
         ? "nothing to do: 0 rows are pending for this worker\n"
         : `${counted(embedded, "row")} in ${(progress.ms() / 1000).toFixed(1)} s\n`,

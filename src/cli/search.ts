@@ -4,10 +4,12 @@ import { pickPipeline } from "../admin/pick-pipeline.js";
 import { search } from "../admin/search.js";
 import type { SearchResult } from "../admin/search.sql.js";
 import { DEFAULTS } from "../defaults.js";
+import { visibleInLine } from "../visible.js";
 import { wholeNumber } from "./arguments.js";
 import { withContext } from "./context.js";
 import { EXIT } from "./exit.js";
-import { excerpt, printResult } from "./text.js";
+import { excerpt, printJson } from "./text.js";
+import { print, printError } from "./print.js";
 
 interface SearchFlags {
   table?: string;
@@ -40,10 +42,11 @@ export function addSearch(program: Command): void {
         const provider = await createProvider({ ...config, log });
         try {
           const { pipeline, results } = await search(pool, provider, query, { ...flags, maxChars });
-          printResult(results, flags.json, (found) => formatResults(found, width));
+          if (flags.json === true) printJson(results);
+          else print(formatResults(results, width));
           if (results.length === 0) {
             const current = pipeline.model ?? pipeline.servedModel ?? provider.model;
-            process.stderr.write(
+            printError(
               `no row of ${pipeline.relation} has a vector from ${provider.model}` +
                 (current === provider.model
                   ? "\n"
@@ -68,7 +71,7 @@ function formatResults(results: readonly SearchResult[], width: number): string 
         .filter((value) => value !== null)
         .join(" ")
         .concat(truncated.length > 0 ? "…" : "");
-      return `${distance.toFixed(4)}  ${key}  ${excerpt(text, width)}\n`;
+      return `${distance.toFixed(4)}  ${visibleInLine(key)}  ${excerpt(text, width)}\n`;
     })
     .join("");
 }

@@ -19,6 +19,7 @@ import {
   problemLines,
   strayTable,
 } from "./text.js";
+import { print } from "./print.js";
 
 interface StatusFlags {
   table?: string;
@@ -43,7 +44,7 @@ export function addStatus(program: Command): void {
       await withContext(command, async ({ pool, hintFor }) => {
         const workers = await countWorkers(pool);
         if (flags.requireWorker === true) {
-          process.stdout.write(`${workersLine(workers)}\n`);
+          print(`${workersLine(workers)}\n`);
           if ((workers?.live ?? 0) === 0) process.exitCode = EXIT.no;
           return;
         }

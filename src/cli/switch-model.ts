@@ -23,6 +23,7 @@ import { stopSignal, unlessStopped } from "./signals.js";
 import { switchReporter } from "./switch-progress.js";
 import { formatSwitches, readProgress } from "./switch-status.js";
 import { printResult } from "./text.js";
+import { print, printError } from "./print.js";
 
 interface SwitchFlags {
   embedding: string;
@@ -102,17 +103,17 @@ async function run(context: Context, table: string, flags: SwitchFlags): Promise
       stopSignal,
     );
     reporter.stop();
-    process.stdout.write(formatResult(result));
+    print(formatResult(result));
   } catch (error) {
     reporter.stop();
     if (stopSignal.aborted) {
-      process.stderr.write("stopped; run the same command to resume, or add --abort to undo\n");
+      printError("stopped; run the same command to resume, or add --abort to undo\n");
       process.exitCode = EXIT.fault;
     } else if (error instanceof EmbeddError && error.code === "same_model") {
       // For example when the command was killed right after the swap, and is run again.
-      process.stdout.write(`nothing to switch: ${error.message}\n`);
+      print(`nothing to switch: ${error.message}\n`);
     } else if (error instanceof EmbeddError && error.code === "dead_rows") {
-      process.stderr.write(`embedd: ${error.message}\n  try: ${error.hint ?? ""}\n`);
+      printError(`embedd: ${error.message}\n  try: ${error.hint ?? ""}\n`);
       process.exitCode = EXIT.no;
     } else throw error;
   }
@@ -153,7 +154,7 @@ async function abort(
     async (client) => {
       await refusePooler(client, databaseUrl);
       const { relation, fromModel } = await abortSwitch(client, { relation: table, embedding });
-      process.stdout.write(`${relation} stays with ${fromModel}\n`);
+      print(`${relation} stays with ${fromModel}\n`);
     },
     stopSignal,
   );

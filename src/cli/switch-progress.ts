@@ -1,6 +1,7 @@
 import type { SingleBar } from "cli-progress";
 import type { Switch, SwitchEvent, SwitchListener } from "../admin/switch-model/switch.js";
 import { createBar } from "./progress.js";
+import { printError } from "./print.js";
 
 /** Shows a switch on standard error: one line per step, and a bar while rows are embedded. */
 export function switchReporter(): { onEvent: SwitchListener; stop: () => void } {
@@ -14,7 +15,7 @@ export function switchReporter(): { onEvent: SwitchListener; stop: () => void } 
 
   function say(line: string): void {
     stop();
-    process.stderr.write(`${line}\n`);
+    printError(`${line}\n`);
   }
 
   function fill(event: Extract<SwitchEvent, { step: "fill" }>): void {

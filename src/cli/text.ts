@@ -1,6 +1,8 @@
 import type { NotificationQueue } from "../admin/notification-queue.sql.js";
 import type { ForeignLock } from "../database/turns.sql.js";
 import { shellWord } from "../shell-word.js";
+import { visibleInLine } from "../visible.js";
+import { print } from "./print.js";
 
 /** Shortens a text to one line of at most `length` characters. */
 export function excerpt(text: string, length: number): string {
@@ -14,9 +16,25 @@ export function counted(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
+/** Prints a result for scripts. */
+export function printJson(result: unknown): void {
+  print(`${JSON.stringify(result, null, 2)}\n`);
+}
+
 /** Prints a result as JSON for scripts, or as text for people. */
 export function printResult<T>(result: T, json: boolean | undefined, format: (result: T) => string): void {
-  process.stdout.write(json === true ? `${JSON.stringify(result, null, 2)}\n` : format(result));
+  if (json === true) printJson(result);
+  else print(format(eachInLine(result)));
+}
+
+/** The same result, whose strings begin no line of their own. */
+function eachInLine<T>(value: T): T {
+  if (typeof value === "string") return visibleInLine(value) as T;
+  if (Array.isArray(value)) return value.map(eachInLine) as T;
+  if (value === null || typeof value !== "object" || value instanceof Date) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([name, part]) => [visibleInLine(name), eachInLine(part as unknown)]),
+  ) as T;
 }
 
 /** A stranger's lock, in a line. */
@@ -48,7 +66,7 @@ export const strayTable = (table: string): string =>
  * @param indent of the lines after the first
  */
 export function problemLines(problem: string, indent: string, hintFor: (hint: string) => string): string {
-  return problem
+  return visibleInLine(problem)
     .split(/; (?=embedd |ALTER |to follow )/)
     .map((part) => (/^(embedd|ALTER) /.test(part) ? `try: ${hintFor(part)}` : part))
     .join(`\n${indent}`);

@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import type { Client } from "pg";
 import { uninstall } from "../admin/uninstall.js";
 import { withOwner } from "./context.js";
+import { print } from "./print.js";
 
 export function addUninstall(program: Command): void {
   program
@@ -17,7 +18,7 @@ export function addUninstall(program: Command): void {
         const drop = async (client: Client): Promise<void> => {
           const tables = await uninstall(client, { dropColumns, dropChunks, cascade });
           const unwatched = tables.length > 0 ? `; no longer watching ${tables.join(", ")}` : "";
-          process.stdout.write(`dropped the schema embedd${unwatched}\n`);
+          print(`dropped the schema embedd${unwatched}\n`);
         };
         // It also drops the schema of another build, which cannot be migrated.
         await withOwner(command, drop, { migrated: false });

@@ -21,6 +21,7 @@ import type { Context } from "./context.js";
 import { readConfig, withContext, withOwner } from "./context.js";
 import { stopSignal } from "./signals.js";
 import { counted } from "./text.js";
+import { print, printError } from "./print.js";
 
 interface WatchFlags {
   content?: string[];
@@ -124,7 +125,7 @@ async function watchTable(
     createColumns: createColumns === true ? (dimensions ?? existing?.dimensions ?? usual) : undefined,
   };
   const onWait = (holders: string) => {
-    process.stderr.write(`waiting up to 10 s for the lock of ${table}, held by ${holders}\n`);
+    printError(`waiting up to 10 s for the lock of ${table}, held by ${holders}\n`);
   };
   const finish =
     before === null
@@ -136,23 +137,21 @@ async function watchTable(
     if (!(error instanceof EmbeddError) || error.code !== "existing_vectors") throw error;
     throw configurationError(error.code, error.message, bothChoices(options));
   });
-  process.stdout.write(
+  print(
     before === null
       ? `watching ${table} (pipeline ${id})\n`
       : `${table} (pipeline ${id}) is now embedded from ${describe(options)}; before, from ${describe(before)}\n`,
   );
   const misfit = shape === null ? null : await findMisfit(client, options, shape);
   if (misfit !== null) {
-    process.stderr.write(
+    printError(
       `warning: ${misfit.message}: no worker with the settings of this shell fills it\n` +
         `  try: set EMBEDD_PROVIDER and EMBEDD_MODEL to the model that your workers use\n` +
         `  or:  ${hintFor(`embedd unwatch ${shellWord(table)} --embedding ${shellWord(options.embedding)} && ${misfit.hint ?? ""}`)}\n`,
     );
   }
   if (flags.existing === "refresh") {
-    process.stdout.write(
-      "workers re-embed every row that has a vector; old vectors serve meanwhile: embedd status\n",
-    );
+    print("workers re-embed every row that has a vector; old vectors serve meanwhile: embedd status\n");
   }
 }
 
@@ -189,10 +188,10 @@ export function addUnwatch(program: Command): void {
       await withOwner(command, async (client) => {
         if (pipeline !== undefined) {
           const relation = await unwatchPipeline(client, pipeline, flags);
-          process.stdout.write(`no longer watching ${relation} (pipeline ${pipeline})\n`);
+          print(`no longer watching ${relation} (pipeline ${pipeline})\n`);
         } else if (table !== undefined) {
           const count = await unwatch(client, table, flags);
-          process.stdout.write(`no longer watching ${table} (${counted(count, "pipeline")})\n`);
+          print(`no longer watching ${table} (${counted(count, "pipeline")})\n`);
         }
       });
     });

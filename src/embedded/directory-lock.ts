@@ -1,6 +1,12 @@
 import { randomUUID } from "node:crypto";
-import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { z } from "zod";
+import { configurationError, messageOf } from "../errors.js";
+import { shellWord } from "../shell-word.js";
+import { distrust, readSmallFile } from "../small-file.js";
+import { writePrivate } from "./password-file.js";
+import type { Access } from "./password-file.js";
 
 /**
  * Only one process at a time may open a data directory. Each candidate writes its own lock file next to the
@@ -10,19 +16,22 @@ import { join } from "node:path";
  * stale file is never mistaken for a new one.
  */
 export interface DirectoryLock {
-  /** Publishes the port on which the database is served. */
-  publish(port: number): Promise<void>;
+  /** Publishes how the database is reached, to commands of the same user. */
+  publish(access: Access): Promise<void>;
   release(): Promise<void>;
 }
 
-interface LockFile {
-  pid: number;
+const lockFile = z.object({
+  pid: z.int().positive(),
   /** Distinguishes processes that share a pid, as after a container's restart. */
-  startedAt: string | undefined;
+  startedAt: z.string().optional(),
   /** Absent while the database is being opened. */
-  port?: number;
-}
+  access: z.object({ port: z.int().min(1).max(65_535), password: z.string().regex(/^\w+$/) }).optional(),
+});
+type LockFile = z.infer<typeof lockFile>;
 
+/** A lock file has a few hundred bytes. */
+const MOST_BYTES = 10_000;
 const FILE = /^server-.*\.json$/;
 
 /** Lock files that this process holds; its own pid cannot tell whether a file is still in use. */
@@ -53,39 +62,48 @@ async function isHeld(path: string, file: LockFile): Promise<boolean> {
   return exists(file.pid) && (await startTimeOf(file.pid)) === file.startedAt;
 }
 
-async function write(path: string, file: LockFile): Promise<void> {
-  const draft = `${path}.${randomUUID()}.tmp`;
-  await writeFile(draft, `${JSON.stringify(file)}\n`, { flag: "wx", mode: 0o600 });
-  await rename(draft, path);
-}
+const write = (path: string, file: LockFile): Promise<void> =>
+  writePrivate(path, `${JSON.stringify(file)}\n`);
 
-async function read(path: string): Promise<LockFile | undefined> {
+/** Whoever wrote the file says where the database is, so it must be this user's or root's. */
+function read(path: string): LockFile | undefined {
+  let reason: string | null;
   try {
-    return JSON.parse(await readFile(path, "utf8")) as LockFile;
+    const file = readSmallFile(path, MOST_BYTES);
+    reason = distrust(file);
+    if (reason === null) return lockFile.parse(JSON.parse(file.text));
   } catch (error) {
     // Its owner has just removed it.
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw error;
+    reason = error instanceof z.ZodError ? "it is not a claim of embedd" : messageOf(error);
   }
+  throw configurationError(
+    "embedded_start",
+    `the file that tells where embedded PostgreSQL listens cannot be trusted: ${shellWord(path)}: ${reason}`,
+    `rm -f ${shellWord(path)}`,
+  );
 }
 
-/** The port of the living process that holds the folder, or `"starting"` before it has one. Removes stale files. */
-export async function findServer(folder: string, except?: string): Promise<number | "starting" | undefined> {
-  let found: number | "starting" | undefined;
+/**
+ * How to reach the server of the living process that holds the folder, or `"starting"` before it has one. Removes stale
+ * files.
+ * @throws EmbeddError `embedded_start` for a file that another user wrote or could have written
+ */
+export async function findServer(folder: string, except?: string): Promise<Access | "starting" | undefined> {
+  let found: Access | "starting" | undefined;
   for (const name of await readdir(folder)) {
     const path = join(folder, name);
     if (!FILE.test(name) || path === except) continue;
-    const file = await read(path);
+    const file = read(path);
     if (!file) continue;
     if (!(await isHeld(path, file))) await rm(path, { force: true });
-    else if (typeof found !== "number") found = file.port ?? "starting";
+    else if (typeof found !== "object") found = file.access ?? "starting";
   }
   return found;
 }
 
-/** Locks the folder. @returns undefined if another process holds it */
+/** Locks an existing folder. @returns undefined if another process holds it */
 export async function lockFolder(folder: string): Promise<DirectoryLock | undefined> {
-  await mkdir(folder, { recursive: true });
   const path = join(folder, `server-${randomUUID()}.json`);
   const startedAt = await startTimeOf(process.pid);
   const release = async (): Promise<void> => {
@@ -103,5 +121,5 @@ export async function lockFolder(folder: string): Promise<DirectoryLock | undefi
     await release();
     throw error;
   }
-  return { publish: (port) => write(path, { pid: process.pid, startedAt, port }), release };
+  return { publish: (access) => write(path, { pid: process.pid, startedAt, access }), release };
 }

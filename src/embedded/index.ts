@@ -1,18 +1,24 @@
+import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, rename, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { PGlite } from "@electric-sql/pglite";
-import type { PGliteOptions } from "@electric-sql/pglite";
-import { vector } from "@electric-sql/pglite-pgvector";
 import { configurationError, EmbeddError, messageOf } from "../errors.js";
+import { shellWord } from "../shell-word.js";
+import { atMost } from "../sleep.js";
+import { openDatabase } from "./database.js";
 import { findServer, lockFolder } from "./directory-lock.js";
 import type { DirectoryLock } from "./directory-lock.js";
+import { addressToShow, addressWithPassword, passwordFile, writePasswordFile } from "./password-file.js";
+import type { Access } from "./password-file.js";
+import { closeToOthers, makeFolder } from "./private-folder.js";
 import { createSharedSession } from "./session.js";
 import { listen } from "./socket-server.js";
+import type { SocketServer } from "./socket-server.js";
 
 export interface EmbeddedOptions {
-  /** The data directory; its parent holds the lock file of the serving process. @default in memory */
+  /** The data directory; its parent holds the lock and password files of the serving process. @default in memory */
   dataDir?: string;
   /** @default any free port of 127.0.0.1 */
   port?: number;
@@ -20,14 +26,17 @@ export interface EmbeddedOptions {
   loadDataDir?: Blob;
 }
 
-/** Embedded PostgreSQL, open to every PostgreSQL client on this machine. */
+/** Embedded PostgreSQL, open to PostgreSQL clients of this user. */
 export interface EmbeddedServer {
+  /** With the password: not to be shown. */
   connectionString: string;
+  /** The same for psql, with the path of a file that holds the password. */
+  shownAddress: string;
   /** False: another process serves this directory, and `stop` does nothing. */
   owned: boolean;
   /** The data directory as a tarball for `loadDataDir`. Rejects unless `owned`. */
   dump(): Promise<Blob>;
-  /** Disconnects clients, flushes to disk, and unlocks the directory. Idempotent. */
+  /** Disconnects clients, flushes to disk, and unlocks the directory. A statement that does not end is cut off. Idempotent. */
   stop(): Promise<void>;
 }
 
@@ -37,75 +46,90 @@ const IDLE_IN_TRANSACTION_MS = 60_000;
 /** The first start runs initdb: 3 to 10 s on a busy machine. */
 const START_DEADLINE_MS = 60_000;
 
-function settings(options: PGliteOptions): PGliteOptions {
-  return {
-    ...options,
-    extensions: { vector },
-    // Set on the command line, so that RESET ALL and DISCARD ALL restore it.
-    startParams: [...PGlite.defaultStartParams, "-c", "embedd.single_session=on"],
-  };
-}
+/** A client sends its password at once; psql asks a person only after it has disconnected. */
+const STARTUP_MS = 10_000;
+/** A rollback and a checkpoint take less, unless a statement of a client is running. */
+const STOP_MS = 3_000;
+/** Set on the command line, so that RESET ALL and DISCARD ALL restore it. */
+const PARAMETERS = ["-c", "embedd.single_session=on"];
 
-async function openPGlite(options: PGliteOptions): Promise<PGlite> {
-  const db = new PGlite(settings(options));
-  await db.waitReady;
-  await db.exec("create extension if not exists vector");
-  return db;
-}
-
-async function openDirectory(dataDir: string): Promise<PGlite> {
-  if (!existsSync(join(dataDir, "PG_VERSION"))) {
-    // Created under another name, so that a crash midway leaves nothing that looks like a database.
-    const unfinished = `${dataDir}.unfinished`;
-    await rm(unfinished, { recursive: true, force: true });
-    await mkdir(unfinished, { recursive: true });
-    const db = await openPGlite({ dataDir: unfinished });
-    await db.close();
-    await rename(unfinished, dataDir);
-  }
-  return openPGlite({ dataDir });
-}
-
-async function serve(options: EmbeddedOptions, lock: DirectoryLock | undefined): Promise<EmbeddedServer> {
+/** @param folder for the password file */
+async function serve(
+  options: EmbeddedOptions,
+  folder: string,
+  lock: DirectoryLock | undefined,
+): Promise<EmbeddedServer> {
   const { dataDir, port = 0, loadDataDir } = options;
-  const db = await (dataDir === undefined
-    ? openPGlite({ ...(loadDataDir && { loadDataDir }) })
-    : openDirectory(dataDir));
+  const tarball = await loadDataDir?.arrayBuffer();
+  const db = await openDatabase({
+    ...(dataDir !== undefined && { dataDir }),
+    ...(tarball !== undefined && { tarball }),
+    extraParams: PARAMETERS,
+  });
   const session = createSharedSession({
     db,
     channel: "embedd",
     idleInTransactionMs: IDLE_IN_TRANSACTION_MS,
   });
+  let server: SocketServer | undefined;
   try {
     await session.execute('listen "embedd"');
-    const server = await listen(session, port, MAX_CONNECTIONS);
-    await lock?.publish(server.port);
+    const password = randomBytes(16).toString("hex");
+    server = await listen(session, {
+      port,
+      password,
+      maxClients: MAX_CONNECTIONS,
+      startupMs: STARTUP_MS,
+    });
+    const access = { port: server.port, password };
+    const path = passwordFile(folder);
+    await writePasswordFile(path, access);
+    await lock?.publish(access);
     let stopping: Promise<void> | undefined;
     const stop = async (): Promise<void> => {
-      await server.stop();
-      await db.close();
+      await server?.stop();
+      // The sockets' close events have queued the rollbacks.
+      await atMost(
+        STOP_MS,
+        session.idle().then(() => db.close()),
+      );
+      await db.terminate();
+      await rm(path, { force: true });
       await lock?.release();
     };
     return {
-      connectionString: connectionString(server.port),
+      connectionString: addressWithPassword(access),
+      shownAddress: addressToShow(access, path),
       owned: true,
-      dump: () => db.dumpDataDir("none"),
+      dump: () => db.dump(),
       stop: () => (stopping ??= stop()),
     };
   } catch (error) {
-    await db.close();
+    await server?.stop();
+    await atMost(STOP_MS, db.close());
+    await db.terminate();
     throw error;
   }
 }
 
-function connectionString(port: number): string {
-  return `postgres://postgres@127.0.0.1:${port}/postgres`;
+/** Serves a database in memory. Its password file has a folder of its own. */
+async function serveMemory(options: EmbeddedOptions): Promise<EmbeddedServer> {
+  const folder = await mkdtemp(join(tmpdir(), "embedd-"));
+  const remove = (): Promise<void> => rm(folder, { recursive: true, force: true });
+  try {
+    const server = await serve(options, folder, undefined);
+    return { ...server, stop: () => server.stop().finally(remove) };
+  } catch (error) {
+    await remove();
+    throw error;
+  }
 }
 
 /** A handle on the database that another process serves. */
-function connectTo(port: number): EmbeddedServer {
+function connectTo(access: Access, folder: string): EmbeddedServer {
   return {
-    connectionString: connectionString(port),
+    connectionString: addressWithPassword(access),
+    shownAddress: addressToShow(access, passwordFile(folder)),
     owned: false,
     dump: () => Promise.reject(new Error("another process has this database open")),
     stop: () => Promise.resolve(),
@@ -113,37 +137,47 @@ function connectTo(port: number): EmbeddedServer {
 }
 
 /**
- * Opens PGlite with pgvector and serves it on 127.0.0.1. If another process already serves the directory,
- * returns that server's address.
+ * Opens PGlite with pgvector and serves it on 127.0.0.1, to clients that know its password. If another process already
+ * serves the directory, returns that server's address.
  *
  * For evaluation only: fsync is off (a killed process loses nothing, a power failure can), all clients share one
  * session with its settings and locks, and transactions run one at a time.
  *
- * @throws EmbeddError `port_in_use`, or `embedded_start` if the directory cannot be opened
+ * @throws EmbeddError `port_in_use`, or `embedded_start` if the directory cannot be opened or is another user's
  */
 export async function openEmbedded(options: EmbeddedOptions = {}): Promise<EmbeddedServer> {
-  if (options.dataDir === undefined) return serve(options, undefined);
+  if (options.dataDir === undefined) return serveMemory(options);
   const dataDir = resolve(options.dataDir);
+  try {
+    return await serveDirectory({ ...options, dataDir }, dataDir);
+  } catch (error) {
+    if (error instanceof EmbeddError) throw error;
+    throw new EmbeddError(`embedded PostgreSQL cannot start in ${dataDir}: ${messageOf(error)}`, {
+      kind: "configuration",
+      code: "embedded_start",
+      hint: `mv ${shellWord(dataDir)} ${shellWord(`${dataDir}.broken`)}`,
+      cause: error,
+    });
+  }
+}
+
+async function serveDirectory(options: EmbeddedOptions, dataDir: string): Promise<EmbeddedServer> {
   const folder = dirname(dataDir);
+  await makeFolder(folder);
   const deadline = Date.now() + START_DEADLINE_MS;
   for (;;) {
     const lock = await lockFolder(folder);
     if (lock) {
       try {
-        return await serve({ ...options, dataDir }, lock);
+        if (existsSync(dataDir)) await closeToOthers(dataDir);
+        return await serve(options, folder, lock);
       } catch (error) {
         await lock.release();
-        if (error instanceof EmbeddError) throw error;
-        throw new EmbeddError(`embedded PostgreSQL cannot start in ${dataDir}: ${messageOf(error)}`, {
-          kind: "configuration",
-          code: "embedded_start",
-          hint: `mv '${dataDir}' '${dataDir}.broken'`,
-          cause: error,
-        });
+        throw error;
       }
     }
-    const port = await findServer(folder);
-    if (typeof port === "number") return connectTo(port);
+    const access = await findServer(folder);
+    if (typeof access === "object") return connectTo(access, folder);
     if (Date.now() > deadline) {
       throw configurationError(
         "embedded_start",

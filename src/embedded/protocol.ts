@@ -11,32 +11,63 @@ export interface BackendMessage {
 
 const HEADER_BYTES = 5;
 
-/** Splits a stream of chunks into whole backend messages. Copies chunks, since they are views of PGlite's memory. */
-export function createMessageSplitter(
-  onMessage: (message: BackendMessage) => void,
-): (chunk: Uint8Array) => void {
+/** How the next message of a stream begins. */
+export interface MessageFormat {
+  headerBytes: number;
+  /** The whole message's length, from its header; or what is wrong with it. */
+  lengthOf: (header: Buffer) => number | string;
+}
+
+/**
+ * Splits a stream of chunks into whole messages, which are copies. After a wrong header the stream cannot be read further.
+ * @param format of the next message
+ * @returns takes a chunk, and returns what is wrong with a header
+ */
+export function createSplitter(
+  format: () => MessageFormat,
+  onMessage: (bytes: Buffer) => void,
+): (chunk: Uint8Array) => string | undefined {
   let parts: Buffer[] = [];
   let held = 0;
-  let needed = HEADER_BYTES;
+  let needed = 0;
   return (chunk) => {
     parts.push(Buffer.from(chunk));
     held += chunk.length;
     // Joins the chunks of a message once, when it is complete.
-    if (held < needed) return;
+    if (held < needed) return undefined;
     let rest = parts.length === 1 && parts[0] ? parts[0] : Buffer.concat(parts, held);
-    needed = HEADER_BYTES;
-    while (rest.length >= HEADER_BYTES) {
-      const length = 1 + rest.readInt32BE(1);
-      if (rest.length < length) {
-        needed = length;
-        break;
-      }
-      onMessage({ type: String.fromCharCode(rest[0] ?? 0), bytes: rest.subarray(0, length) });
+    for (;;) {
+      const { headerBytes, lengthOf } = format();
+      needed = headerBytes;
+      if (rest.length < headerBytes) break;
+      const length = lengthOf(rest);
+      if (typeof length === "string") return length;
+      needed = length;
+      if (rest.length < length) break;
+      onMessage(rest.subarray(0, length));
       rest = rest.subarray(length);
     }
     parts = rest.length > 0 ? [rest] : [];
     held = rest.length;
+    return undefined;
   };
+}
+
+const backendFormat: MessageFormat = {
+  headerBytes: HEADER_BYTES,
+  lengthOf: (header) => 1 + header.readInt32BE(1),
+};
+
+/** Splits a stream of chunks into whole backend messages. */
+export function createMessageSplitter(
+  onMessage: (message: BackendMessage) => void,
+): (chunk: Uint8Array) => void {
+  return createSplitter(
+    () => backendFormat,
+    (bytes) => {
+      onMessage({ type: String.fromCharCode(bytes[0] ?? 0), bytes });
+    },
+  );
 }
 
 function message(type: string, ...body: Buffer[]): Buffer {

@@ -1,5 +1,5 @@
-import type { PGlite } from "@electric-sql/pglite";
 import { messageOf } from "../errors.js";
+import type { Database } from "./database.js";
 import { createFrontend } from "./frontend.js";
 import type { Frontend } from "./frontend.js";
 import {
@@ -18,7 +18,7 @@ export interface ClientSink {
 }
 
 export interface SharedSessionOptions {
-  db: Pick<PGlite, "execProtocolRawStream">;
+  db: Pick<Database, "execProtocolRawStream">;
   /** The session always listens on this channel, even after a client's UNLISTEN. */
   channel: string;
   /** A connection is closed if its transaction idles this long while other clients wait. */
@@ -37,10 +37,10 @@ interface Task {
 }
 
 /**
- * PGlite is one PostgreSQL session; this lets many sockets take turns in it. It replaces the queue of
+ * PGlite is one PostgreSQL session; this lets many sockets take turns in it. It replaces
  * pglite-socket (0.2.17), which runs each protocol message on arrival, so that one client's Bind can follow
- * another's Parse; which stops permanently after one failure; and which leaves a transaction open if its client
- * disconnects during BEGIN.
+ * another's Parse; which stops permanently after one failure; which leaves a transaction open if its client
+ * disconnects during BEGIN; and which loops without an end over a negative length.
  *
  * Invariant: a client with an open transaction or an unfinished batch owns the session. No other client's
  * messages run until PostgreSQL reports ReadyForQuery with status idle, or the owner has disconnected and was

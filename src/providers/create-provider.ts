@@ -13,6 +13,8 @@ export interface ProviderOptions extends Omit<ApiProviderOptions, "provider"> {
   provider: "local" | PresetName;
   /** Local: a directory in the Hugging Face layout instead of the built-in all-MiniLM-L6-v2. */
   modelPath?: string | undefined;
+  /** Local: the name to store with every vector of that model. @default the directory's name and a checksum of its files */
+  modelName?: string | undefined;
   /** Local: threads per matrix product. @default all processors, within the CPU quota */
   threads?: number | undefined;
   /** Local: tokens per micro-batch, padding included. @default 512 */
@@ -22,6 +24,7 @@ export interface ProviderOptions extends Omit<ApiProviderOptions, "provider"> {
 const schema = z.object({
   provider: z.enum(["local", ...PRESET_NAMES], { error: `must be local, ${PRESET_NAMES.join(" or ")}` }),
   modelPath: z.string({ error: "must be a path" }).optional(),
+  modelName: z.string({ error: "must be a name" }).min(1, "must be a name").optional(),
   threads: wholeNumber(1, 1_024).optional(),
   tokenBudget: wholeNumber(1, 1_000_000).optional(),
   dimensions: wholeNumber(1, 16_000).optional(),
@@ -40,10 +43,11 @@ export async function createProvider(options: ProviderOptions): Promise<Provider
     const { createApiProvider } = await import("./openai/index.js");
     return createApiProvider({ ...options, provider: options.provider });
   }
-  const { modelPath, threads, tokenBudget } = options;
+  const { modelPath, modelName, threads, tokenBudget } = options;
   const { createLocalProvider } = await importLocalProvider();
   return createLocalProvider({
     ...(modelPath !== undefined && { modelPath }),
+    ...(modelName !== undefined && { modelName }),
     ...(threads !== undefined && { threads }),
     ...(tokenBudget !== undefined && { tokenBudget }),
   });

@@ -1,5 +1,4 @@
 import { onTestFinished } from "vitest";
-import { migrate } from "#embedd/admin/migrate.js";
 import { startApiServer } from "./api-server.js";
 import type { ApiServer, ApiServerOptions } from "./api-server.js";
 import type { Database, TestDatabase } from "./database.js";
@@ -21,8 +20,7 @@ export async function createWatchedDocs(
   rows: number,
   type = "vector(384)",
 ): Promise<Database> {
-  const database = await db.createDatabase();
-  await migrate(database.url);
+  const database = await db.createMigratedDatabase();
   await database.query(`create table docs (id int primary key, body text, embedding ${type}, embedding_model text);
     insert into docs select i, 'text ' || i from generate_series(0, ${rows - 1}) i`);
   await database.query("select embedd.watch('docs', '{body}')");

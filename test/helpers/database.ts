@@ -31,6 +31,8 @@ export interface TestDatabase extends Omit<Database, "drop"> {
    * @param encoding only on a server; @default "UTF8"
    */
   createDatabase(encoding?: string): Promise<Database>;
+  /** The same with embedd's schema, a copy of one that was migrated once. */
+  createMigratedDatabase(): Promise<Database>;
 }
 
 interface OpenDatabase extends Database {
@@ -130,6 +132,16 @@ export function useDatabase(): TestDatabase {
   let current: OpenDatabase | undefined;
   let failed = false;
   const more = new Set<OpenDatabase>();
+  const keep = (database: OpenDatabase): Database => {
+    more.add(database);
+    return {
+      ...database,
+      async drop() {
+        more.delete(database);
+        await database.drop();
+      },
+    };
+  };
   const get = (): OpenDatabase => {
     if (!current) throw new Error("the database opens in beforeAll; use it in a test or a hook");
     return current;
@@ -173,17 +185,8 @@ export function useDatabase(): TestDatabase {
       return get().embedded;
     },
     query: (sql, params) => get().query(sql, params),
-    async createDatabase(encoding) {
-      const database = await openDatabase(false, encoding);
-      more.add(database);
-      return {
-        ...database,
-        async drop() {
-          more.delete(database);
-          await database.drop();
-        },
-      };
-    },
+    createDatabase: async (encoding) => keep(await openDatabase(false, encoding)),
+    createMigratedDatabase: async () => keep(await openDatabase(true)),
   };
 }
 

@@ -16,6 +16,7 @@ const COPIED = [
   "README.md",
   "SECURITY.md",
   "dist",
+  "deploy",
   "docker-compose.yml",
   "docs",
   "migrations",

@@ -28,6 +28,6 @@ const bertConfig = z
 export type BertConfig = z.infer<typeof bertConfig>;
 
 /** @throws EmbeddError `configuration`/`model_config` when the file is missing or describes another kind of model */
-export function readBertConfig(path: string): Promise<BertConfig> {
+export function readBertConfig(path: string): BertConfig {
   return readJson(path, bertConfig);
 }

@@ -30,7 +30,8 @@ async function compare(path: string, expected: string): Promise<void> {
   throw checksumError(`${path} is damaged: its SHA-256 is ${actual}, expected ${expected}`);
 }
 
-async function sha256Of(path: string): Promise<string> {
+/** A file's SHA-256, in hexadecimal. */
+export async function sha256Of(path: string): Promise<string> {
   const hash = createHash("sha256");
   for await (const chunk of createReadStream(path, { highWaterMark: READ_BYTES })) {
     hash.update(chunk as Buffer);

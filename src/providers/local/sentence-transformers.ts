@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { z } from "zod";
 import { configurationError } from "../../errors.js";
-import { exists, readJson } from "./json-file.js";
+import { exists, isFolder, readJson } from "./json-file.js";
 
 /** What the files of sentence-transformers say about a model. All of it is honored or refused by name. */
 export interface SentenceTransformer {
@@ -83,12 +83,12 @@ async function readModules(root: string): Promise<Modules> {
   const path = join(root, "modules.json");
   if (!(await exists(path))) {
     for (const folder of ["2_Dense", "3_Dense"]) {
-      if (await exists(join(root, folder)))
+      if (await isFolder(join(root, folder)))
         throw refused(join(root, folder), "a dense layer after the pooling");
     }
     return { transformer: "", poolingPath: "1_Pooling", normalizes: null };
   }
-  const list = (await readJson(path, modules)).map(({ type, path: folder }) => ({
+  const list = readJson(path, modules).map(({ type, path: folder }) => ({
     kind: type.slice(type.lastIndexOf(".") + 1),
     type,
     folder,
@@ -109,7 +109,7 @@ async function readModules(root: string): Promise<Modules> {
 
 async function readPooling(path: string): Promise<{ pooling: "mean" | null; includePrompt: boolean }> {
   if (!(await exists(path))) return { pooling: null, includePrompt: true };
-  const config = await readJson(path, poolingConfig);
+  const config = readJson(path, poolingConfig);
   const flags = Object.entries(config).flatMap(([name, value]) =>
     name.startsWith("pooling_mode_") && value === true ? [name] : [],
   );
@@ -126,7 +126,7 @@ async function readLimits(directory: string): Promise<{ maxTokens: number | null
   for (const name of LIMITS_FILES) {
     const path = join(directory, name);
     if (!(await exists(path))) continue;
-    const config = await readJson(path, limits);
+    const config = readJson(path, limits);
     for (const key of ["model_args", "tokenizer_args", "config_args"] as const) {
       const names = Object.keys(config[key] ?? {});
       if (names.length > 0) throw refused(path, `${key} (${names.join(", ")})`);
@@ -139,7 +139,7 @@ async function readLimits(directory: string): Promise<{ maxTokens: number | null
 /** embedd normalizes every vector and compares by cosine. For vectors of length 1, others of the functions rank alike. */
 async function readGeneral(path: string, normalizes: boolean | null): Promise<Prompts> {
   if (!(await exists(path))) return { query: "", document: "" };
-  const config = await readJson(path, general);
+  const config = readJson(path, general);
   const similarity = config.similarity_fn_name ?? "cosine";
   const ranksAlike = similarity === "cosine" || (similarity !== "manhattan" && normalizes === true);
   if (!ranksAlike)

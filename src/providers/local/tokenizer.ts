@@ -1,6 +1,6 @@
-import { readFile } from "node:fs/promises";
 import type { Tokenizer as NativeTokenizer } from "tokenizers";
 import { configurationError, messageOf } from "../../errors.js";
+import { readSmallFile } from "../../small-file.js";
 import { boundForAny, boundForWordPiece } from "./long-text.js";
 import type { Bounded } from "./long-text.js";
 import { importNative } from "./native-library.js";
@@ -27,6 +27,9 @@ export interface Tokenizer {
 const GROUP_TEXTS = 32;
 const GROUP_UNITS = 65_536;
 
+/** Several times the largest multilingual vocabulary. */
+const MOST_BYTES = 256 * 2 ** 20;
+
 /**
  * Any kind of `tokenizer.json` gives the same tokens as in Python, which uses the same library.
  * @param lowerCase lower-cases texts before they are tokenized
@@ -39,7 +42,7 @@ export async function loadTokenizer(
 ): Promise<Tokenizer> {
   const { Tokenizer } = await importNative("tokenizers", () => import("tokenizers"));
   try {
-    const json = await readFile(path, "utf8");
+    const json = readSmallFile(path, MOST_BYTES).text;
     const native = Tokenizer.fromString(json);
     // Overrides the file's own settings, such as 128 tokens, always padded.
     native.setTruncation(maxTokens);

@@ -9,6 +9,9 @@ export interface Answer {
   model: string | null;
 }
 
+/** pgvector's longest vector. */
+export const MOST_DIMENSIONS = 16_000;
+
 /** The answer does not match the request. The message never quotes the answer. */
 export class WrongAnswer extends Error {
   override readonly name = "WrongAnswer";
@@ -37,6 +40,7 @@ export function parseAnswer(body: unknown, inputs: number): Answer {
   });
   const length = vectors.find((vector) => vector instanceof Float32Array)?.length ?? 0;
   if (length === 0) throw new WrongAnswer("no vector");
+  if (length > MOST_DIMENSIONS) throw new WrongAnswer(`vectors of ${length} dimensions`);
   return {
     vectors: vectors.map((vector) => {
       if (vector === null || vector === undefined) return new Float32Array(length).fill(NaN);
@@ -57,7 +61,9 @@ function whatElse(body: unknown): string {
 /** An error that an answer with status 200 carries in its body, as gateways do; null: none. */
 export function errorInBody(body: unknown): { status: number; error: object } | null {
   const error = field(body, "error");
-  const status = Number(field(error, "code") ?? NaN);
+  const code = field(error, "code");
+  // Of anything else, Number would call what the server named `toString`.
+  const status = typeof code === "number" || typeof code === "string" ? Number(code) : NaN;
   const failed =
     field(body, "data") === undefined && Number.isInteger(status) && status >= 400 && status <= 599;
   if (!failed || typeof error !== "object" || error === null) return null;
@@ -98,9 +104,12 @@ function usage(body: unknown): number | null {
   return typeof tokens === "number" && Number.isFinite(tokens) && tokens >= 0 ? Math.ceil(tokens) : null;
 }
 
+/** No model has a longer name. */
+const MOST_NAME_UNITS = 500;
+
 function textField(body: unknown, name: string): string | null {
   const value = field(body, name);
-  return typeof value === "string" && value !== "" ? value : null;
+  return typeof value === "string" && value !== "" ? value.slice(0, MOST_NAME_UNITS) : null;
 }
 
 function field(value: unknown, name: string): unknown {

@@ -44,7 +44,7 @@ export async function attemptRequest(
   try {
     signal.throwIfAborted();
     const answer = await client.create(
-      { texts, dimensions: dimensionsToSend(settings, dimensions), encoding },
+      { texts, dimensions: dimensionsToSend(settings, dimensions), expected: dimensions, encoding },
       abort.signal,
       {
         onSent: () => {

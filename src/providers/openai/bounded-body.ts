@@ -1,61 +1,55 @@
+import { constants } from "node:buffer";
 import { Response } from "undici";
-import { WrongAnswer } from "./answer.js";
+import { MOST_DIMENSIONS, WrongAnswer } from "./answer.js";
+import { createJsonBounds } from "./json-bounds.js";
+import type { JsonLimits } from "./json-bounds.js";
 
 /** What an answer may hold. */
-export interface AnswerLimits {
-  /** Bytes after decompression. */
+export interface AnswerLimits extends JsonLimits {
+  /** After decompression. */
   bytes: number;
-  /** Values and objects together, which decide how much memory the parsed answer takes. */
-  values: number;
 }
 
-/** pgvector's longest vector: what an answer may bring where the dimensions are not known. */
-const MOST_DIMENSIONS = 16_000;
-/** A model with other dimensions than expected is told by them, not by the size of its answer. */
-const USUAL_DIMENSIONS = 4_096;
-/** A component in decimal, with sign, exponent and white space. */
+/** A component in decimal, with sign, exponent and white space; in base64 it takes 6. */
 const COMPONENT_BYTES = 32;
-/** What surrounds the vectors. */
+/** What surrounds the vectors. Few texts may bring other dimensions than expected, so that the error can name them. */
 const FRAME_BYTES = 1_000_000;
-const FRAME_VALUES = 1_000;
+const FRAME_ELEMENTS = 65_536;
+const FRAME_NODES = 4_096;
 /** What surrounds one vector: its object, index and names. */
-const ITEM_VALUES = 16;
+const ITEM_BYTES = 1_024;
+const ITEM_NODES = 32;
 
 /** An error says what is wrong in far less, and nothing of it is kept. */
-const ERROR_LIMITS: AnswerLimits = { bytes: 65_536, values: FRAME_VALUES };
+const ERROR_BYTES = 65_536;
+const ERROR_LIMITS: AnswerLimits = { bytes: ERROR_BYTES, elements: ERROR_BYTES, nodes: ERROR_BYTES };
 
 /** What the answer to this many inputs can need. @param dimensions null: any */
 export function answerLimits(inputs: number, dimensions: number | null): AnswerLimits {
-  const components = inputs * Math.max(dimensions ?? MOST_DIMENSIONS, USUAL_DIMENSIONS);
+  const components = inputs * (dimensions ?? MOST_DIMENSIONS);
+  const bytes = FRAME_BYTES + inputs * ITEM_BYTES + components * COMPONENT_BYTES;
   return {
-    bytes: FRAME_BYTES + components * COMPONENT_BYTES,
-    values: FRAME_VALUES + components + inputs * ITEM_VALUES,
+    bytes: Math.min(bytes, constants.MAX_STRING_LENGTH),
+    elements: FRAME_ELEMENTS + components + inputs * ITEM_NODES,
+    nodes: FRAME_NODES + inputs * ITEM_NODES,
   };
 }
 
-const COMMA = 0x2c;
-const BRACKET = 0x5b;
-const BRACE = 0x7b;
-
 /**
  * Cuts off a body that is larger than its request can need, while it is decompressed: nobody has to hold it in memory.
- * Each value in JSON follows a comma or opens something, so counting these bounds what the parser builds, at any depth.
  * @returns the response; its body fails with `WrongAnswer` beyond the limits. An error's body ends there instead
  */
 export function boundBody(response: Response, limits: AnswerLimits): Response {
   if (response.body === null) return response;
-  const { bytes: maxBytes, values: maxValues } = response.ok ? limits : ERROR_LIMITS;
+  const { bytes: maxBytes, ...json } = response.ok ? limits : ERROR_LIMITS;
+  const refusal = createJsonBounds(json);
   let bytes = 0;
-  let values = 0;
   const bounded = new TransformStream<Uint8Array, Uint8Array>({
     transform(chunk, controller) {
       bytes += chunk.length;
-      for (let i = 0; i < chunk.length; i++) {
-        const byte = chunk[i];
-        if (byte === COMMA || byte === BRACKET || byte === BRACE) values++;
-      }
-      if (bytes <= maxBytes && values <= maxValues) controller.enqueue(chunk);
-      else if (response.ok) controller.error(new WrongAnswer("an answer larger than the request can need"));
+      const refused = bytes > maxBytes ? "an answer larger than the request can need" : refusal(chunk);
+      if (refused === null) controller.enqueue(chunk);
+      else if (response.ok) controller.error(new WrongAnswer(`${refused}; check EMBEDD_BASE_URL`));
       else controller.terminate();
     },
   });

@@ -29,6 +29,8 @@ export interface WireRequest {
   texts: readonly string[];
   /** null: the model's native dimensions. */
   dimensions: number | null;
+  /** Components of the vectors that the answer should have; null: any. It bounds what is read. */
+  expected: number | null;
   encoding: "base64" | "float";
 }
 
@@ -58,7 +60,7 @@ export function createClient(settings: ApiSettings): Client {
   Reflect.set(Reflect.get(sdk, "_options") as object, "defaultHeaders", undefined);
 
   return {
-    async create({ texts, dimensions, encoding }, signal, { onSent, onReceived }) {
+    async create({ texts, dimensions, expected, encoding }, signal, { onSent, onReceived }) {
       const current = key.current();
       const authorization = keyHeader === "authorization" && current !== null ? `Bearer ${current}` : null;
       const response = await sdk.embeddings
@@ -76,10 +78,7 @@ export function createClient(settings: ApiSettings): Client {
               ...(keyHeader === "api-key" && current !== null && { "api-key": current }),
               ...headers.reveal(),
             },
-            fetchOptions: connections.optionsOf(
-              onSent,
-              answerLimits(texts.length, dimensions ?? settings.dimensions),
-            ),
+            fetchOptions: connections.optionsOf(onSent, answerLimits(texts.length, expected)),
           },
         )
         .asResponse();

@@ -1,6 +1,6 @@
-import { readFileSync } from "node:fs";
-import { configurationError, EmbeddError } from "../../errors.js";
+import { configurationError, EmbeddError, messageOf } from "../../errors.js";
 import { Secret } from "../../secret.js";
+import { readSmallFile } from "../../small-file.js";
 
 /** Provides the API key. */
 export interface KeySource {
@@ -30,7 +30,7 @@ function checkKey(key: string, variable: string): void {
 export function fileKey(path: string): KeySource {
   const variable = "EMBEDD_API_KEY_FILE";
   const read = (): Secret | null => {
-    const key = readFileSync(path, "utf8").trim();
+    const key = readSmallFile(path).text.trim();
     if (key === "") return null;
     checkKey(key, variable);
     return new Secret(key, variable);
@@ -40,8 +40,8 @@ export function fileKey(path: string): KeySource {
     key = read();
   } catch (error) {
     if (error instanceof EmbeddError) throw error;
-    const code = (error as NodeJS.ErrnoException).code ?? "unreadable";
-    throw configurationError("api_key", `${variable}: cannot read ${path} (${code})`, `ls -l '${path}'`);
+    const why = (error as NodeJS.ErrnoException).code ?? messageOf(error);
+    throw configurationError("api_key", `${variable}: cannot read ${path} (${why})`, `ls -l '${path}'`);
   }
   if (key === null) throw configurationError("api_key", `${variable}: ${path} is empty`);
   return {

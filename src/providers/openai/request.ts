@@ -92,7 +92,7 @@ export function createRequester(parts: RequesterParts): Requester {
       if (failure.meaning === "doubtful" && attempt >= (few ? FEW_ATTEMPTS : ATTEMPTS)) {
         const finding = answeredSince(request, since) || (await examine(request));
         if (finding === "floats") continue;
-        if (finding !== true) throw failure.error;
+        if (finding !== true) throw finding.meaning === "stop" ? finding.error : failure.error;
         // A text that stands alone is blamed only if it fails between two texts that the server embeds.
         if (request.texts.length > 1 || ++blamed === 2) throw failedInput(failure, request.texts.length);
         since = performance.now();

@@ -133,7 +133,9 @@ describe("embedd with the openai provider", () => {
   });
 
   it("waits for a quota without further requests, and status shows it", async () => {
-    const server = await startScriptedApi({ script: () => apiError(429, {}, { "retry-after": "24367" }) });
+    const server = await startScriptedApi({
+      script: () => apiError(429, {}, { "retry-after": "24367", "x-ratelimit-type": "UserByModelByDay" }),
+    });
     const docs = await createWatchedDocs(db, 3);
     const worker = spawnWithApi(docs, server, ["run"]);
     await waitFor(

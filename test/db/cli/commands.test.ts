@@ -250,6 +250,12 @@ describe("embedd run --embedded", () => {
     await worker.waitForLine(/"ready"/);
     const url = /"(.+)"/.exec(line)?.[1] ?? "";
     const { Client } = (await import("pg")).default;
+    const before = process.env["PGPASSFILE"];
+    onTestFinished(() => {
+      if (before === undefined) delete process.env["PGPASSFILE"];
+      else process.env["PGPASSFILE"] = before;
+    });
+    process.env["PGPASSFILE"] = join(folder, ".embedd", "pgpass");
     const client = new Client(url);
     await client.connect();
     await client.query(

@@ -1,6 +1,7 @@
 import type { Mutation } from "../mutation.js";
 
 const DOCTOR = "src/cli/doctor.ts";
+const DOCTOR_SERVER = "src/cli/doctor-server.ts";
 const DOCTOR_PIPELINE = "src/cli/doctor-pipeline.ts";
 const CONNECTION = "src/database/connection-error.ts";
 const DOCTOR_TEST = ["test/unit/cli/doctor.test.ts"];
@@ -59,56 +60,56 @@ export const CLI: readonly Mutation[] = [
   },
   {
     breaks: "doctor takes any version of PostgreSQL",
-    file: DOCTOR,
+    file: DOCTOR_SERVER,
     find: "server.versionNumber >= MIN_POSTGRESQL * 10_000",
     replace: "server.versionNumber >= 0",
     tests: DOCTOR_TEST,
   },
   {
     breaks: "doctor refuses the oldest version of PostgreSQL that is supported",
-    file: DOCTOR,
+    file: DOCTOR_SERVER,
     find: "server.versionNumber >= MIN_POSTGRESQL * 10_000",
     replace: "server.versionNumber > MIN_POSTGRESQL * 10_000",
     tests: DOCTOR_TEST,
   },
   {
     breaks: "doctor takes any version of pgvector",
-    file: DOCTOR,
+    file: DOCTOR_SERVER,
     find: "minor >= MIN_PGVECTOR[1]",
     replace: "minor >= 0",
     tests: DOCTOR_TEST,
   },
   {
     breaks: "doctor takes a later major version of pgvector for an older one",
-    file: DOCTOR,
+    file: DOCTOR_SERVER,
     find: "major > MIN_PGVECTOR[0] || ",
     replace: "",
     tests: DOCTOR_TEST,
   },
   {
     breaks: "doctor says nothing of the server's clock",
-    file: DOCTOR,
+    file: DOCTOR_SERVER,
     find: "seconds < 5",
     replace: "seconds < Infinity",
     tests: DOCTOR_TEST,
   },
   {
     breaks: "doctor says nothing of a server's clock that is slow",
-    file: DOCTOR,
+    file: DOCTOR_SERVER,
     find: "Math.abs(server.clockAheadMs)",
     replace: "server.clockAheadMs",
     tests: DOCTOR_TEST,
   },
   {
     breaks: "doctor says nothing of a missing extension",
-    file: DOCTOR,
+    file: DOCTOR_SERVER,
     find: "server.pgvector === null",
     replace: "server.pgvector === undefined",
     tests: DOCTOR_TEST,
   },
   {
     breaks: "doctor says nothing of missing privileges",
-    file: DOCTOR,
+    file: DOCTOR_SERVER,
     find: "else if (server.missingPrivileges.length > 0) {",
     replace: "else if (server.missingPrivileges.length < 0) {",
     tests: DOCTOR_TEST,

@@ -1,6 +1,7 @@
 import { expect, it } from "vitest";
 import type { ServerInspection } from "#embedd/admin/inspect.sql.js";
-import { checkServer, checkWorkers } from "#embedd/cli/doctor.js";
+import { checkServer } from "#embedd/cli/doctor-server.js";
+import { checkWorkers } from "#embedd/cli/doctor.js";
 
 const healthy: ServerInspection = {
   version: "15.0",

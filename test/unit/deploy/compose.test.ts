@@ -16,12 +16,24 @@ interface Service {
   healthcheck?: { test: string[] };
   environment?: Record<string, string>;
   stop_grace_period?: string;
+  restart?: string;
+  read_only?: boolean;
+  tmpfs?: string[];
+  cap_drop?: string[];
+  security_opt?: string[];
+  mem_limit?: string;
+  pids_limit?: number;
+  secrets?: string[];
+  user?: string;
 }
 
 const text = readFileSync(new URL("../../../docker-compose.yml", import.meta.url), "utf8");
-const read = (): { services: Record<"postgres" | "migrate" | "worker", Service> } =>
-  parse(text, { merge: true }) as ReturnType<typeof read>;
-const { postgres, migrate, worker } = read().services;
+const read = (): {
+  services: Record<"postgres" | "migrate" | "grant" | "worker", Service>;
+  secrets: Record<string, { file: string }>;
+} => parse(text, { merge: true }) as ReturnType<typeof read>;
+const { services, secrets } = read();
+const { postgres, migrate, grant, worker } = services;
 
 /** The instructions of each stage, joined lines and comments aside. */
 const stages = (worker.build?.dockerfile_inline ?? "")
@@ -37,7 +49,10 @@ const image = stages.at(-1) ?? [];
 /** As Compose fills in `${NAME:-default}` where nothing is set. */
 const interpolated = (environment: Record<string, string> = {}): Record<string, string> =>
   Object.fromEntries(
-    Object.entries(environment).map(([name, value]) => [name, value.replace(/\$\{\w+:-([^}]*)\}/g, "$1")]),
+    Object.entries(environment).map(([name, value]) => [
+      name,
+      value.replace(/\$\{\w+:-([^}]*)\}/g, "$1").replace(/\$\{\w+:\+[^}]*\}/g, ""),
+    ]),
   );
 
 it("docker-compose.yml follows the schema of the compose specification", () => {
@@ -69,6 +84,7 @@ it("docker-compose.yml follows the schema of the compose specification", () => {
 describe("the image", () => {
   it("is shared by the services, does not run as root, and has only production dependencies", () => {
     expect(migrate.build).toEqual(worker.build);
+    expect(grant.build).toEqual(worker.build);
     expect(migrate.image).toBe(worker.image);
     expect(stages.map((stage) => stage[0])).toEqual([
       "FROM node:20-bookworm-slim AS build",
@@ -94,9 +110,10 @@ describe("the image", () => {
 describe("the services", () => {
   it("migrate before the worker starts, on a server that is ready", () => {
     expect(migrate.depends_on).toEqual({ postgres: { condition: "service_healthy" } });
+    expect(grant.depends_on).toEqual({ migrate: { condition: "service_completed_successfully" } });
     expect(worker.depends_on).toEqual({
       postgres: { condition: "service_healthy" },
-      migrate: { condition: "service_completed_successfully" },
+      grant: { condition: "service_completed_successfully" },
     });
   });
 
@@ -117,17 +134,46 @@ describe("the services", () => {
     expect(postgres.ports).toHaveLength(1);
     expect(postgres.ports?.[0]).toMatch(/^127\.0\.0\.1:/);
     expect(worker.ports).toBeUndefined();
-    expect(postgres.environment?.["POSTGRES_PASSWORD"]).toBe("${POSTGRES_PASSWORD:-embedd}");
-    expect(worker.environment?.["DATABASE_URL"]).toContain(":${POSTGRES_PASSWORD:-embedd}@postgres:");
+    expect(postgres.environment?.["POSTGRES_PASSWORD"]).toBe("${POSTGRES_PASSWORD:-app}");
+    for (const { environment } of [migrate, grant])
+      expect(environment?.["DATABASE_URL"]).toContain("//app:${POSTGRES_PASSWORD:-app}@postgres:");
+    const worded = "${EMBEDD_WORKER_PASSWORD:-embedd_worker}";
+    expect(postgres.environment?.["EMBEDD_WORKER_PASSWORD"]).toBe(worded);
+    expect(worker.environment?.["DATABASE_URL"]).toContain(`//embedd_worker:${worded}@postgres:`);
+  });
+
+  it.each(Object.entries(services))("%s has no more of the machine than it needs", (_, service) => {
+    expect(service).toMatchObject({
+      read_only: true,
+      cap_drop: ["ALL"],
+      security_opt: ["no-new-privileges:true"],
+      tmpfs: expect.arrayContaining(["/tmp"]) as string[],
+      mem_limit: expect.stringMatching(/^\d+[mg]$/) as string,
+      pids_limit: expect.any(Number) as number,
+    });
+  });
+
+  it("PostgreSQL does not run as root", () => {
+    expect(postgres.user).toBe("postgres");
+    expect(postgres.tmpfs).toContain("/run/postgresql");
+  });
+
+  it("only the worker has the API key, in a file", () => {
+    expect(Object.keys(secrets)).toEqual(["api_key"]);
+    expect(Object.entries(services).filter(([, service]) => service.secrets !== undefined)).toEqual([
+      ["worker", expect.objectContaining({ secrets: ["api_key"] })],
+    ]);
+    const variables = Object.values(services).flatMap(({ environment }) => Object.keys(environment ?? {}));
+    expect(variables.filter((name) => /KEY|TOKEN/.test(name))).toEqual(["EMBEDD_API_KEY_FILE"]);
   });
 
   it("use commands and options that exist", async () => {
-    const commands = [migrate.command, worker.command, worker.healthcheck?.test.slice(3)];
+    const commands = [migrate.command, grant.command, worker.command, worker.healthcheck?.test.slice(3)];
     for (const [name = "", ...options] of commands.map((command) => command ?? [])) {
       const { code, stdout } = await spawnCli([name, "--help"]).exited;
       expect(code).toBe(0);
       expect(stdout).toContain(`embedd ${name}`);
-      for (const option of options) expect(stdout).toContain(option);
+      for (const option of options.filter((word) => word.startsWith("-"))) expect(stdout).toContain(option);
     }
   });
 

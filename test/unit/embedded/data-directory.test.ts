@@ -129,7 +129,7 @@ it("a folder is never claimed by two processes, in any order", async () => {
 it("a folder is taken over from a dead process, and from an earlier process with the same pid", async () => {
   const folder = await newDirectory();
   const stale = (pid: number, startedAt: string): Promise<void> =>
-    writeFile(join(folder, `server-${startedAt}.json`), JSON.stringify({ pid, startedAt, port: 1 }));
+    writeFile(join(folder, `server-${startedAt}.json`), JSON.stringify({ pid, startedAt }), { mode: 0o600 });
   await stale(2 ** 22 + 1, "no-such-process");
   await stale(process.pid, "this-process-before-its-restart");
   await stale(process.ppid, "another-time");

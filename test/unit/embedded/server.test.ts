@@ -244,6 +244,7 @@ async function rawClient(): Promise<RawClient> {
   const startup = Buffer.from("\0\0\0\0\0\x03\0\0user\0postgres\0database\0postgres\0\0");
   startup.writeInt32BE(startup.length, 0);
   socket.write(startup);
+  socket.write(message("p", `${new URL(server.connectionString).password}\0`));
   await waitFor(() => received.includes("Z\0\0\0\x05"), { what: "the start" });
   return { socket, send: (bytes) => void socket.write(bytes), received: () => received };
 }

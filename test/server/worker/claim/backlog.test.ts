@@ -30,9 +30,12 @@ describeServer(`with ${ROWS} rows`, () => {
   let composite: Pipeline;
 
   beforeAll(async () => {
+    // After a vacuum, a new row may be in the room that others left, where nothing shows that it is new.
     await db.query(`
-      create table simple (id bigint generated always as identity primary key, body text, embedding vector(384), embedding_model text);
-      create table composite (tenant int, day date, name text, body text, embedding vector(384), embedding_model text, primary key (tenant, day, name));
+      create table simple (id bigint generated always as identity primary key, body text, embedding vector(384), embedding_model text)
+        with (autovacuum_enabled = off);
+      create table composite (tenant int, day date, name text, body text, embedding vector(384), embedding_model text, primary key (tenant, day, name))
+        with (autovacuum_enabled = off);
       insert into simple (body) select 'text ' || i from generate_series(1, ${ROWS}) i;
       insert into composite select i % 50, date '2024-01-01' + i % 365, 'n' || i, 'text ' || i from generate_series(1, ${ROWS}) i;
       select embedd.watch('simple', '{body}'), embedd.watch('composite', '{body}')`);

@@ -1,4 +1,4 @@
-import { cp, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { appendFile, cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -25,7 +25,8 @@ describe("a directory in the Hugging Face layout", () => {
     ]);
     const expected = await built.embed(MIXED_TEXTS);
     const vectors = await plain.embed(MIXED_TEXTS);
-    expect(plain).toMatchObject({ model: "all-MiniLM-L6-v2", dimensions: 384 });
+    expect(plain.model).toMatch(/^all-MiniLM-L6-v2@[0-9a-f]{8}$/);
+    expect(plain.dimensions).toBe(384);
     vectors.forEach((vector, i) => {
       expect(cosine(vector, expected[i] ?? [])).toBeGreaterThanOrEqual(0.99999);
       expect(Math.hypot(...vector)).toBeCloseTo(1, 5);
@@ -33,9 +34,38 @@ describe("a directory in the Hugging Face layout", () => {
     await Promise.all([built.close(), plain.close()]);
   });
 
+  it("has a name that tells other weights and another tokenizer apart, in any folder of that name", async () => {
+    const directory = await tinyDirectory("named");
+    const nameOf = async () => (await directoryManifest(directory)).name;
+    const first = await nameOf();
+    expect(first).toMatch(/^named@[0-9a-f]{8}$/);
+    const copy = join(root, "elsewhere", "named");
+    await cp(directory, copy, { recursive: true });
+    expect((await directoryManifest(copy)).name).toBe(first);
+    const weights = join(directory, "model.safetensors");
+    const bytes = await readFile(weights);
+    bytes.writeUInt8(bytes.readUInt8(bytes.length - 1) ^ 1, bytes.length - 1);
+    await writeFile(weights, bytes);
+    const second = await nameOf();
+    await appendFile(join(directory, "tokenizer.json"), "\n");
+    expect(new Set([first, second, await nameOf()]).size).toBe(3);
+    expect((await directoryManifest(directory, "mine")).name).toBe("mine");
+    const provider = await createLocalProvider({ modelPath: await tinyDirectory("set"), modelName: "mine" });
+    expect(provider.model).toBe("mine");
+    await provider.close();
+  });
+
+  it("has another name with other weights next to an ONNX file", async () => {
+    const directory = join(root, "in-parts");
+    await writePlainModel(directory);
+    const first = (await directoryManifest(directory)).name;
+    await writeFile(join(directory, "onnx", "model.onnx_data"), "weights");
+    expect((await directoryManifest(directory)).name).not.toBe(first);
+  });
+
   it("takes the tokens from sentence_bert_config.json, and refuses another pooling", async () => {
     const directory = await tinyDirectory("tiny");
-    expect(await directoryManifest(directory)).toMatchObject({ name: "tiny", maxTokens: 8, dimensions: 4 });
+    expect(await directoryManifest(directory)).toMatchObject({ maxTokens: 8, dimensions: 4 });
     await writeFile(join(directory, "sentence_bert_config.json"), JSON.stringify({ max_seq_length: 5 }));
     expect(await directoryManifest(directory)).toMatchObject({ maxTokens: 5 });
     const pooling = { pooling_mode_cls_token: true, pooling_mode_mean_tokens: false };
@@ -101,7 +131,7 @@ describe("a text that the model cannot embed", () => {
     const again = {
       kind: "row",
       code: "failed_input",
-      message: expect.stringContaining("narrow fails") as unknown,
+      message: expect.stringMatching(/^narrow@\w+ fails/) as unknown,
     };
     await expect(provider.embed(["words"])).rejects.toMatchObject(again);
     await provider.close();

@@ -140,10 +140,10 @@ describe("settings", () => {
 });
 
 it("fewer dimensions are refused for a model that cannot shorten its vectors", () => {
-  const resolve = (model: string) =>
+  const asked = (model: string) =>
     resolveSettings({ provider: "openai", apiKey: "a-key", model, dimensions: 512 }).askedDimensions;
-  expect(resolve("text-embedding-3-small")).toBe(512);
-  expect(() => resolve("text-embedding-ada-002")).toThrow("has 1536 dimensions");
+  expect(asked("text-embedding-3-small")).toBe(512);
+  expect(() => asked("text-embedding-ada-002")).toThrow("has 1536 dimensions");
 });
 
 describe("a user and password in the address", () => {

@@ -1,0 +1,183 @@
+import { execFile } from "node:child_process";
+import { chmod, chown, mkdtemp, open, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { KEY, createWatchedDocs, startScriptedApi } from "../../helpers/api-cli.js";
+import { spawnCli } from "../../helpers/cli.js";
+import type { CliExit } from "../../helpers/cli.js";
+import { useDatabase } from "../../helpers/database.js";
+
+const db = useDatabase();
+const STRANGER = "http://embedding.invalid:81/v1";
+const givenAway: [string, (file: string) => Promise<void>] = [
+  "it belongs to another user",
+  (file) => chown(file, 65_534, 65_534),
+];
+const isRoot = process.getuid?.() === 0;
+
+async function folderWith(lines: Record<string, string>): Promise<{ folder: string; file: string }> {
+  const folder = await mkdtemp(join(tmpdir(), "embedd-env-"));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const file = join(folder, ".env");
+  await writeFile(
+    file,
+    Object.entries(lines)
+      .map(([name, value]) => `${name}=${value}\n`)
+      .join(""),
+    { mode: 0o600 },
+  );
+  return { folder, file };
+}
+
+const run = (cwd: string, args: string[], env: Record<string, string> = {}): Promise<CliExit> =>
+  spawnCli(args, { cwd, env }).exited;
+
+describe("a .env file of the working directory", () => {
+  it("gives embedd its settings, and the environment wins", async () => {
+    const docs = await createWatchedDocs(db, 2);
+    const { folder } = await folderWith({ DATABASE_URL: docs.url, EMBEDD_LOG_LEVEL: "loud" });
+    expect(await run(folder, ["status"])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("EMBEDD_LOG_LEVEL") as string,
+    });
+    const { code, stdout } = await run(folder, ["status"], { EMBEDD_LOG_LEVEL: "info" });
+    expect(stdout).toContain("docs");
+    expect(code).toBe(0);
+  });
+
+  it("sets nothing but embedd's own variables", async () => {
+    const docs = await createWatchedDocs(db, 1);
+    const { folder } = await folderWith({
+      DATABASE_URL: docs.url,
+      PGOPTIONS: "-c statement_timeout=x",
+      NODE_DEBUG: "net",
+    });
+    const { code, stderr } = await run(folder, ["status"]);
+    expect(stderr).toBe("");
+    expect(code).toBe(0);
+  });
+
+  it.each<[string, (file: string) => Promise<void>]>([
+    ["every user may write to it", (file) => chmod(file, 0o602)],
+    // Only root can give a file away.
+    ...(isRoot ? [givenAway] : []),
+  ])("is not read, and embedd says so, if %s", async (why, spoil) => {
+    const { folder, file } = await folderWith({ EMBEDD_LOG_LEVEL: "loud" });
+    await spoil(file);
+    const docs = await createWatchedDocs(db, 1);
+    const { code, stderr } = await run(folder, ["status"], { DATABASE_URL: docs.url });
+    expect(stderr).toBe(`embedd: .env is ignored: ${why}\n`);
+    expect(code).toBe(0);
+  });
+
+  it.each(["a FIFO", "a folder", "a link to /dev/zero", "3 GB"])(
+    "does not stop embedd if it is %s",
+    async (what) => {
+      const { folder, file } = await folderWith({});
+      await putThere(file, what);
+      const docs = await createWatchedDocs(db, 1);
+      const { code, stderr } = await run(folder, ["status"], { DATABASE_URL: docs.url });
+      expect(stderr).toMatch(
+        /^embedd: \.env is ignored: it (is not a regular file|has more than 1048576 bytes)\n$/,
+      );
+      expect(code).toBe(0);
+    },
+  );
+
+  it.each<[string, Record<string, string>, Record<string, string>]>([
+    ["OPENAI_API_KEY", { EMBEDD_BASE_URL: STRANGER }, { OPENAI_API_KEY: KEY }],
+    ["EMBEDD_API_KEY", { EMBEDD_BASE_URL: STRANGER }, { EMBEDD_API_KEY: KEY }],
+    [
+      "EMBEDD_HEADERS",
+      { EMBEDD_BASE_URL: STRANGER },
+      { EMBEDD_HEADERS: `{"x-key": "${KEY}"}`, EMBEDD_API_KEY: "" },
+    ],
+    ["EMBEDD_API_KEY_FILE", { EMBEDD_BASE_URL: STRANGER, EMBEDD_API_KEY_FILE: "/etc/hostname" }, {}],
+  ])("does not choose the server that %s is sent to", async (secret, lines, env) => {
+    const docs = await createWatchedDocs(db, 1);
+    const { folder } = await folderWith({ EMBEDD_PROVIDER: "openai", ...lines });
+    const { code, stderr } = await run(folder, ["run", "--once"], { DATABASE_URL: docs.url, ...env });
+    expect(stderr).toContain(
+      `.env sets EMBEDD_BASE_URL, so the secret in ${secret} would be sent to a server`,
+    );
+    expect(stderr).toContain(`try: export EMBEDD_BASE_URL="$(sed -n 's/^EMBEDD_BASE_URL=//p' .env)"`);
+    expect(stderr).not.toContain(KEY);
+    expect(code).toBe(2);
+  });
+
+  it("does not choose the server that PGPASSWORD is sent to", async () => {
+    const { folder } = await folderWith({ DATABASE_URL: "postgres://postgres@database.invalid/app" });
+    const { code, stderr } = await run(folder, ["status"], { PGPASSWORD: "secret-of-the-user" });
+    expect(stderr).toContain(".env sets DATABASE_URL, so the secret in PGPASSWORD would be sent to a server");
+    expect(code).toBe(2);
+  });
+
+  it("is believed once its address is in the environment, as the hint types it", async () => {
+    const server = await startScriptedApi({ key: () => KEY });
+    const docs = await createWatchedDocs(db, 2);
+    const { folder } = await folderWith({ EMBEDD_PROVIDER: "openai", EMBEDD_BASE_URL: STRANGER });
+    const env = { DATABASE_URL: docs.url, OPENAI_API_KEY: KEY };
+    const { stderr } = await run(folder, ["run", "--once"], env);
+    const typed = /try: (.+)\n/.exec(stderr)?.[1] ?? "";
+    const { stdout } = await promisify(execFile)("sh", ["-c", `${typed}; printf %s "$EMBEDD_BASE_URL"`], {
+      cwd: folder,
+    });
+    expect(stdout).toBe(STRANGER);
+    const again = await run(folder, ["run", "--once"], { ...env, EMBEDD_BASE_URL: server.url });
+    expect(again.code).toBe(0);
+  });
+
+  it("may name a server of this machine, or bring the key along", async () => {
+    const server = await startScriptedApi({ key: () => KEY });
+    const docs = await createWatchedDocs(db, 2);
+    const local = await folderWith({ EMBEDD_PROVIDER: "openai", EMBEDD_BASE_URL: server.url });
+    const own = await run(local.folder, ["run", "--once"], { DATABASE_URL: docs.url, OPENAI_API_KEY: KEY });
+    expect(own.code).toBe(0);
+    const whole = await folderWith({
+      DATABASE_URL: docs.url,
+      EMBEDD_PROVIDER: "openai",
+      EMBEDD_BASE_URL: STRANGER,
+      OPENAI_API_KEY: KEY,
+    });
+    expect((await run(whole.folder, ["status"])).code).toBe(0);
+  });
+});
+
+describe("EMBEDD_API_KEY_FILE", () => {
+  it.each(["a FIFO", "a folder", "a link to /dev/zero", "3 GB"])(
+    "is refused at once if it is %s",
+    async (what) => {
+      const server = await startScriptedApi({ key: () => KEY });
+      const docs = await createWatchedDocs(db, 1);
+      const { folder, file } = await folderWith({});
+      const path = join(folder, "key");
+      await putThere(path, what);
+      await rm(file);
+      const { code, stderr } = await run(folder, ["run", "--once"], {
+        DATABASE_URL: docs.url,
+        EMBEDD_PROVIDER: "openai",
+        EMBEDD_BASE_URL: server.url,
+        EMBEDD_API_KEY_FILE: path,
+      });
+      expect(stderr).toMatch(
+        /EMBEDD_API_KEY_FILE: cannot read \S+\/key \(it (is not a regular file|has more than 1048576 bytes)\)/,
+      );
+      expect(code).toBe(2);
+    },
+  );
+});
+
+/** Puts something there that a program might read without an end. */
+async function putThere(path: string, what: string): Promise<void> {
+  await rm(path, { force: true });
+  if (what === "a FIFO") await promisify(execFile)("mkfifo", [path]);
+  else if (what === "a folder") await promisify(execFile)("mkdir", [path]);
+  else if (what === "a link to /dev/zero") await promisify(execFile)("ln", ["-s", "/dev/zero", path]);
+  else {
+    const file = await open(path, "w");
+    await file.truncate(3 * 2 ** 30);
+    await file.close();
+  }
+}
