@@ -57,8 +57,8 @@ export const CONFIG_MUTATIONS: readonly Mutation[] = [
   {
     breaks: "an unknown setting is ignored",
     file: CONFIG,
-    find: '(known.includes(name) || name.startsWith("EMBEDD_"))',
-    replace: "known.includes(name)",
+    find: "...unknown.map((name) => `${name}: unknown setting`), ",
+    replace: "",
     tests: CONFIG_TEST,
   },
   {
