@@ -1,4 +1,3 @@
-import type { Pool } from "pg";
 import { beforeEach, expect, it, onTestFinished } from "vitest";
 import { silentLogger } from "#embedd/logger.js";
 import { takeTurn } from "#embedd/database/turns.sql.js";
