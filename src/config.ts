@@ -1,6 +1,4 @@
 import type { z } from "zod";
-import { isOwn, readEnvFile } from "./env-file.js";
-import type { EnvFile } from "./env-file.js";
 import { configurationError } from "./errors.js";
 import { PRESETS } from "./providers/openai/presets.js";
 import type { PresetName } from "./providers/openai/presets.js";
@@ -53,9 +51,6 @@ export type Config = Readonly<{
 
 type Variables = Readonly<Record<string, string | undefined>>;
 
-/** embedd's variables in `.env` of the working directory. */
-export const loadEnvFile = (): EnvFile => readEnvFile(KNOWN);
-
 /**
  * Reads the environment. `overrides` hold the command line's flags, named after their variables, and win.
  * @param file what `.env` sets where the environment has no such variable
@@ -70,7 +65,9 @@ export function loadConfig(
   const fixed = { ...env, ...dropUndefined(overrides) };
   const given = Object.fromEntries(
     // An empty variable counts as unset, as in most shell scripts.
-    Object.entries({ ...file, ...fixed }).filter(([name, value]) => value !== "" && isOwn(name, KNOWN)),
+    Object.entries({ ...file, ...fixed }).filter(
+      ([name, value]) => value !== "" && (KNOWN.includes(name) || name.startsWith("EMBEDD_")),
+    ),
   );
   const parsed = settingsSchema.safeParse(given);
   const unknown = Object.keys(given).filter((name) => !KNOWN.includes(name));

@@ -1,9 +1,10 @@
 import { join } from "node:path";
 import type { Command } from "commander";
 import type { Client, Pool } from "pg";
-import { loadConfig, loadEnvFile } from "../config.js";
+import { loadConfig } from "../config.js";
 import type { Config } from "../config.js";
 import type { EmbeddedServer } from "../embedded/index.js";
+import { readEnvFile } from "../env-file.js";
 import { EmbeddError, configurationError } from "../errors.js";
 import { createLogger } from "../logger.js";
 import type { Logger } from "../logger.js";
@@ -60,7 +61,7 @@ export function readConfig(command: Command): Config {
     EMBEDD_MAX_TOKENS_PER_DAY: flags.maxTokensPerDay,
     EMBEDD_MAX_USD_PER_DAY: flags.maxUsdPerDay,
   };
-  const { values, ignored } = loadEnvFile();
+  const { values, ignored } = readEnvFile();
   if (ignored !== null) printError(`embedd: .env is ignored: ${ignored}\n`);
   const config = loadConfig(given, undefined, values);
   setShutdownMs(config.shutdownMs);

@@ -7,7 +7,6 @@ import { findMisfit } from "../admin/column-misfit.js";
 import { watchCommand } from "../admin/watch-command.js";
 import { readVectorType } from "../admin/watch.sql.js";
 import { DEFAULT_DIMENSIONS } from "../providers/known-dimensions.js";
-import type { ModelShape } from "../providers/model-shape.js";
 import { shapeOf } from "../providers/model-shape.js";
 import { unwatch, unwatchPipeline, watch } from "../admin/watch.js";
 import type { WatchOptions } from "../admin/watch.js";
@@ -18,7 +17,7 @@ import { configuredShape } from "./configured-shape.js";
 import { withOwnerClient } from "../database/pool.js";
 import { reportingWaits } from "./build-waits.js";
 import type { Context } from "./context.js";
-import { readConfig, withContext, withOwner } from "./context.js";
+import { withContext, withOwner } from "./context.js";
 import { stopSignal } from "./signals.js";
 import { counted } from "./text.js";
 import { print, printError } from "./print.js";
@@ -90,11 +89,10 @@ export function addWatch(program: Command): void {
         command.error("error: required option '--content <column...>' not specified");
     })
     .action(async (table: string, flags: WatchFlags, command: Command) => {
-      const shape = await configuredShape(readConfig(command));
-      await withContext(command, ({ databaseUrl, hintFor, pool }) =>
+      await withContext(command, (context) =>
         withOwnerClient(
-          databaseUrl,
-          (client) => watchTable(client, table, flags, { shape, hintFor, pool }),
+          context.databaseUrl,
+          (client) => watchTable(client, table, flags, context),
           stopSignal,
         ),
       );
@@ -105,13 +103,13 @@ async function watchTable(
   client: Client,
   table: string,
   flags: WatchFlags,
-  { shape: configured, hintFor, pool }: Pick<Context, "hintFor" | "pool"> & { shape: ModelShape | null },
+  { config, hintFor, pool }: Pick<Context, "config" | "hintFor" | "pool">,
 ): Promise<void> {
   const { createColumns, dimensions, content, template, ...rest } = flags;
   const before = await callSchema(() =>
     findDefinition(client, { relation: table, embedding: flags.embedding }),
   );
-  const shape = flags.model === undefined ? configured : shapeOf(flags.model);
+  const shape = flags.model === undefined ? await configuredShape(config) : shapeOf(flags.model);
   const existing = await callSchema(() =>
     readVectorType(client, { relation: table, embedding: flags.embedding }),
   );
