@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { z } from "zod";
 import { configurationError, messageOf } from "../../errors.js";
+import { shellWord } from "../../shell-word.js";
 import { readBertConfig } from "./bert-config.js";
 import { exists, readJson } from "./json-file.js";
 import { checkedName, folderName } from "./model-name.js";
@@ -152,7 +153,7 @@ async function tokenLimit(
 /** @param root the model's directory */
 export function unknownPooling(root: string): Error {
   const path = join(root, "1_Pooling");
-  const word = shellQuoted(path);
+  const word = shellWord(path);
   return configurationError(
     "model_config",
     `${path}/config.json is missing, so nobody knows how the model pools its token vectors; embedd supports only the ` +
@@ -160,8 +161,6 @@ export function unknownPooling(root: string): Error {
     `mkdir -p ${word} && echo '{"pooling_mode":"mean"}' > ${word}/config.json`,
   );
 }
-
-const shellQuoted = (path: string): string => `'${path.replaceAll("'", "'\\''")}'`;
 
 type Found = Extract<ModelSource, { kind: "safetensors" }> | { kind: "onnx"; path: string };
 
@@ -176,6 +175,6 @@ async function findSource(directory: string): Promise<Found> {
   throw configurationError(
     "model_missing",
     `${directory} has no model: expected onnx/model.onnx, model.onnx or model.safetensors`,
-    `ls '${directory}'`,
+    `ls ${shellWord(directory)}`,
   );
 }

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { readdir } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { configurationError, messageOf } from "../../errors.js";
+import { shellWord } from "../../shell-word.js";
 import { sha256Of } from "./checksum.js";
 import { exists } from "./json-file.js";
 
@@ -34,7 +35,7 @@ export async function checkedName(root: string, weightsPath: string, tokenizerPa
     throw configurationError(
       "model_missing",
       `cannot read the model's files: ${messageOf(error)}`,
-      `ls '${root}'`,
+      `ls ${shellWord(root)}`,
     );
   }
   return `${folderName(root)}@${hash.digest("hex").slice(0, 8)}`;

@@ -1,5 +1,6 @@
 import { open } from "node:fs/promises";
 import { configurationError } from "../../errors.js";
+import { shellWord } from "../../shell-word.js";
 
 /** The location of a tensor's values in a safetensors file. */
 export interface TensorEntry {
@@ -107,6 +108,6 @@ function weightsError(path: string, reason: string): Error {
   return configurationError(
     "model_weights",
     `${path} is not a usable safetensors file: ${reason}; download the model again`,
-    `ls -l '${path}'`,
+    `ls -l ${shellWord(path)}`,
   );
 }

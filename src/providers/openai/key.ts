@@ -1,6 +1,7 @@
 import { configurationError, EmbeddError, messageOf } from "../../errors.js";
 import { Secret } from "../../secret.js";
 import { readSmallFile } from "../../small-file.js";
+import { shellWord } from "../../shell-word.js";
 
 /** Provides the API key. */
 export interface KeySource {
@@ -41,7 +42,11 @@ export function fileKey(path: string): KeySource {
   } catch (error) {
     if (error instanceof EmbeddError) throw error;
     const why = (error as NodeJS.ErrnoException).code ?? messageOf(error);
-    throw configurationError("api_key", `${variable}: cannot read ${path} (${why})`, `ls -l '${path}'`);
+    throw configurationError(
+      "api_key",
+      `${variable}: cannot read ${path} (${why})`,
+      `ls -l ${shellWord(path)}`,
+    );
   }
   if (key === null) throw configurationError("api_key", `${variable}: ${path} is empty`);
   return {
