@@ -1,6 +1,6 @@
 import { Worker } from "node:worker_threads";
 import { ownFile } from "../own-file.js";
-import type { Request, Response, ThreadOptions } from "./thread-messages.js";
+import type { Request, Response, ThreadOptions, Work } from "./thread-messages.js";
 
 /** PGlite in a thread of its own. */
 export interface Database {
@@ -22,8 +22,6 @@ interface Call {
   resolve: (tarball: ArrayBuffer | undefined) => void;
   reject: (error: Error) => void;
 }
-
-type Work = Request extends infer R ? (R extends unknown ? Omit<R, "id"> : never) : never;
 
 /** Opens PGlite with pgvector. @throws Error if it cannot start */
 export async function openDatabase(options: ThreadOptions): Promise<Database> {
@@ -65,7 +63,7 @@ export async function openDatabase(options: ThreadOptions): Promise<Database> {
   function call(work: Work, onChunk?: Call["onChunk"]): Promise<ArrayBuffer | undefined> {
     const id = ++lastId;
     const answer = expect(id, onChunk);
-    worker.postMessage({ ...work, id });
+    worker.postMessage({ ...work, id } satisfies Request);
     return answer;
   }
 

@@ -8,9 +8,9 @@ export interface ThreadOptions {
   extraParams: string[];
 }
 
-export type Request = { id: number } & (
-  { type: "execute"; bytes: Uint8Array } | { type: "dump" } | { type: "close" }
-);
+export type Work = { type: "execute"; bytes: Uint8Array } | { type: "dump" } | { type: "close" };
+
+export type Request = { id: number } & Work;
 
 /** `id` 0: the start. */
 export type Response = { id: number } & (

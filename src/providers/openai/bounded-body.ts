@@ -1,7 +1,7 @@
 import { constants } from "node:buffer";
 import { Response } from "undici";
 import { MOST_DIMENSIONS, WrongAnswer } from "./answer.js";
-import { createJsonBounds } from "./json-bounds.js";
+import { TOO_LARGE, createJsonBounds } from "./json-bounds.js";
 import type { JsonLimits } from "./json-bounds.js";
 
 /** What an answer may hold. */
@@ -47,7 +47,7 @@ export function boundBody(response: Response, limits: AnswerLimits): Response {
   const bounded = new TransformStream<Uint8Array, Uint8Array>({
     transform(chunk, controller) {
       bytes += chunk.length;
-      const refused = bytes > maxBytes ? "an answer larger than the request can need" : refusal(chunk);
+      const refused = bytes > maxBytes ? TOO_LARGE : refusal(chunk);
       if (refused === null) controller.enqueue(chunk);
       else if (response.ok) controller.error(new WrongAnswer(`${refused}; check EMBEDD_BASE_URL`));
       else controller.terminate();

@@ -6,6 +6,8 @@ export interface JsonLimits {
   nodes: number;
 }
 
+export const TOO_LARGE = "an answer larger than the request can need";
+
 /** Answers need 4 levels. */
 const MAX_DEPTH = 64;
 
@@ -61,6 +63,6 @@ export function createJsonBounds({ elements, nodes }: JsonLimits): (chunk: Uint8
       } else if (byte === CLOSE_LIST || byte === CLOSE_OBJECT) level--;
     }
     [depth, commas, opened] = [level, separators, starts];
-    return commas > elements || opened > nodes ? "an answer larger than the request can need" : null;
+    return commas > elements || opened > nodes ? TOO_LARGE : null;
   };
 }
