@@ -4,6 +4,7 @@ import pg from "pg";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { openEmbedded } from "#embedd/embedded/index.js";
 import type { EmbeddedServer } from "#embedd/embedded/index.js";
+import { STARTUP, clientMessage, passwordMessage, sizedMessage } from "../helpers/client-messages.js";
 
 /** Bounds the whole test, on a slow machine as on a fast one. */
 const FUZZ_MS = 10_000;
@@ -14,16 +15,6 @@ beforeAll(async () => {
 });
 afterAll(() => server.stop());
 
-function message(type: string, length: number, body: Uint8Array): Buffer {
-  const head = Buffer.alloc(type.length + 4);
-  head.write(type, 0, "latin1");
-  head.writeInt32BE(length, type.length);
-  return Buffer.concat([head, body]);
-}
-
-const sized = (type: string, body: Uint8Array): Buffer => message(type, 4 + body.length, body);
-
-const startup = sized("", Buffer.from("\0\x03\0\0user\0postgres\0database\0postgres\0\0", "latin1"));
 const bodies = fc.oneof(
   fc.uint8Array({ maxLength: 60 }),
   fc
@@ -36,14 +27,16 @@ const lengths = fc.oneof(
 );
 const types = fc.constantFrom(...Array.from("QPBDECHSXdcfFpR\0\xff"));
 const anyMessage = fc.oneof(
-  { weight: 4, arbitrary: fc.tuple(types, bodies).map(([type, body]) => sized(type, body)) },
+  { weight: 4, arbitrary: fc.tuple(types, bodies).map(([type, body]) => sizedMessage(type, body)) },
   {
     weight: 1,
-    arbitrary: fc.tuple(types, lengths, bodies).map(([type, length, body]) => message(type, length, body)),
+    arbitrary: fc
+      .tuple(types, lengths, bodies)
+      .map(([type, length, body]) => clientMessage(type, length, body)),
   },
   {
     weight: 1,
-    arbitrary: fc.tuple(lengths, bodies).map(([length, body]) => message("", length, body)),
+    arbitrary: fc.tuple(lengths, bodies).map(([length, body]) => clientMessage("", length, body)),
   },
 );
 /** How far it follows the protocol before it stops to. */
@@ -74,8 +67,8 @@ async function expectAnswer(): Promise<void> {
   expect(rows).toEqual([{ n: 7 }]);
 }
 
-it("whatever arrives at the port of embedded PostgreSQL, a client that keeps the protocol is answered", async () => {
-  const password = sized("p", Buffer.from(`${new URL(server.connectionString).password}\0`));
+it("embedded PostgreSQL answers correct clients after any other traffic on its port", async () => {
+  const password = passwordMessage(server.connectionString);
   await fc.assert(
     fc.asyncProperty(
       depth,
@@ -83,7 +76,7 @@ it("whatever arrives at the port of embedded PostgreSQL, a client that keeps the
       cuts,
       fc.boolean(),
       async (until, messages, edges, abrupt) => {
-        const opening = { none: [], startup: [startup], password: [startup, password] }[until];
+        const opening = { none: [], startup: [STARTUP], password: [STARTUP, password] }[until];
         await attack(Buffer.concat([...opening, ...messages]), edges, abrupt);
         await expectAnswer();
       },

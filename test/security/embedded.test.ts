@@ -11,6 +11,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vites
 import { openEmbedded } from "#embedd/embedded/index.js";
 import type { EmbeddedServer } from "#embedd/embedded/index.js";
 import { makeFolder } from "#embedd/embedded/private-folder.js";
+import { STARTUP, clientMessage, passwordMessage } from "../helpers/client-messages.js";
 import { spawnCli } from "../helpers/cli.js";
 import { waitFor } from "../helpers/wait.js";
 
@@ -64,7 +65,7 @@ const asNobody = (...command: string[]): Promise<{ stdout: string }> =>
   run("runuser", ["-u", "nobody", "--", ...command], { cwd: "/", env: { PATH: process.env["PATH"] } });
 
 describe("another user of the machine", () => {
-  it("reaches no file of embedded PostgreSQL, whatever the umask", async () => {
+  it("may not open a file of embedded PostgreSQL, even with umask 0", async () => {
     expect((await stat(join(folder, "own"))).mode & 0o077).toBe(0);
     expect((await stat(join(folder, "own", "data"))).mode & 0o077).toBe(0);
     for (const name of await readdir(join(folder, "own"))) {
@@ -157,27 +158,18 @@ function send(...parts: Buffer[]): { socket: Socket; ended: Promise<void>; recei
   return { socket, ended, received: () => received };
 }
 
-function bytes(type: string, length: number, body = ""): Buffer {
-  const head = Buffer.alloc(type.length + 4);
-  head.write(type, 0, "latin1");
-  head.writeInt32BE(length, type.length);
-  return Buffer.concat([head, Buffer.from(body, "latin1")]);
-}
-
-const STARTUP = bytes("", 41, "\0\x03\0\0user\0postgres\0database\0postgres\0\0");
-const password = (): Buffer => {
-  const text = new URL(server.connectionString).password;
-  return bytes("p", 5 + text.length, `${text}\0`);
-};
+const password = (): Buffer => passwordMessage(server.connectionString);
 
 describe("a connection that does not keep the protocol", () => {
   it("is closed at a wrong length, before and after the password, and others are served", async () => {
     for (const length of [-(2 ** 31), -5, -1, 0, 3, 2 ** 31 - 1]) {
       for (const opening of [
-        [bytes("", length, "\0\x03\0\0")],
-        [STARTUP, bytes("p", length, "x")],
-        ...(length === 2 ** 31 - 1 || length < 4 ? [[STARTUP, password(), bytes("Q", length, "x")]] : []),
-        [STARTUP, password(), bytes("S", length === 3 ? 20_000 : length)],
+        [clientMessage("", length, "\0\x03\0\0")],
+        [STARTUP, clientMessage("p", length, "x")],
+        ...(length === 2 ** 31 - 1 || length < 4
+          ? [[STARTUP, password(), clientMessage("Q", length, "x")]]
+          : []),
+        [STARTUP, password(), clientMessage("S", length === 3 ? 20_000 : length)],
       ]) {
         await send(...opening).ended;
       }
@@ -187,12 +179,12 @@ describe("a connection that does not keep the protocol", () => {
 
   it("is closed for a message that there is not, or that comes too early", async () => {
     for (const opening of [
-      [STARTUP, bytes("Q", 13, "select 1\0")],
-      [STARTUP, password(), bytes("\xff", 4)],
+      [STARTUP, clientMessage("Q", 13, "select 1\0")],
+      [STARTUP, password(), clientMessage("\xff", 4)],
       [STARTUP, password(), password()],
-      [bytes("", 41, "\0\x03\0\x07user\0postgres\0database\0postgres\0\0")],
-      [bytes("", 9, "\0\x03\0\0u")],
-      [bytes("", 26, "\0\x03\0\0replication\0true\0\0")],
+      [clientMessage("", 41, "\0\x03\0\x07user\0postgres\0database\0postgres\0\0")],
+      [clientMessage("", 9, "\0\x03\0\0u")],
+      [clientMessage("", 26, "\0\x03\0\0replication\0true\0\0")],
     ]) {
       const { ended, received } = send(...opening);
       await ended;
@@ -210,7 +202,7 @@ describe("a connection that does not keep the protocol", () => {
   it("is closed if it does not say the password in time, however slowly it speaks", async () => {
     // The header of the password message, but for its last byte.
     const { socket, ended } = send(STARTUP);
-    const header = [...bytes("p", 9_000).subarray(0, 4)];
+    const header = [...clientMessage("p", 9_000).subarray(0, 4)];
     const drip = setInterval(() => {
       const [next] = header.splice(0, 1);
       if (next !== undefined) socket.write(Uint8Array.of(next));
@@ -224,7 +216,7 @@ describe("a connection that does not keep the protocol", () => {
 
   it("gets nothing for a wrong password", async () => {
     for (const text of ["", "postgres", "x".repeat(9_000)]) {
-      const { ended, received } = send(STARTUP, bytes("p", 5 + text.length, `${text}\0`));
+      const { ended, received } = send(STARTUP, clientMessage("p", 5 + text.length, `${text}\0`));
       await ended;
       expect(received()).toContain("28P01");
       expect(received()).not.toContain("Z\0\0\0\x05");

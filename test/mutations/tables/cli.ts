@@ -52,7 +52,7 @@ export const CLI: readonly Mutation[] = [
     tests: PIPELINE_TEST,
   },
   {
-    breaks: "doctor goes on about a table that is gone",
+    breaks: "doctor checks the columns of a table that is gone",
     file: DOCTOR_PIPELINE,
     find: "if (p.tableProblem !== null) {",
     replace: "if (p.tableProblem === undefined) {",
