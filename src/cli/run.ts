@@ -42,6 +42,7 @@ export function addRun(program: Command): void {
         throw configurationError("settings", "--wait needs --once", "embedd run --once --wait");
       const patient = !once || wait;
       const run = async (context: Context): Promise<void> => {
+        if (!once) announceStop(context);
         const provider = await unlessStopped(loadProvider(context, patient));
         try {
           await (once ? runOnce(context, provider, patient) : runUntilStopped(context, provider));
@@ -56,6 +57,15 @@ export function addRun(program: Command): void {
         if (!(error instanceof Interrupted) || once) throw error;
       }
     });
+}
+
+/** Says so at once, also if a signal comes while the model is loading or the worker is starting. */
+function announceStop({ log }: Context): void {
+  const announce = (): void => {
+    log.info({ signal: (stopSignal.reason as Interrupted).signalName }, "stopping");
+  };
+  if (stopSignal.aborted) announce();
+  else stopSignal.addEventListener("abort", announce, { once: true });
 }
 
 type LoadedProvider = Awaited<ReturnType<typeof createProvider>>;
@@ -172,8 +182,7 @@ async function runUntilStopped(context: Context, provider: LoadedProvider): Prom
   log.info({ worker: worker.id, model: provider.model, dimensions: worker.dimensions() }, "ready");
   const end = AbortSignal.any([stopSignal, gone.signal]);
   if (!end.aborted) await once(end, "abort");
-  const signal = stopSignal.aborted ? { signal: (stopSignal.reason as Interrupted).signalName } : {};
-  log.info(signal, "stopping");
+  if (!stopSignal.aborted) log.info({}, "stopping");
   await worker.stop({ deadlineMs: workerDeadlineMs(config) });
   clearInterval(report);
   log.info({}, "stopped");

@@ -201,6 +201,8 @@ export function runPipeline(batchContext: BatchContext, options: RunnerOptions):
 
   async function recover(error: unknown): Promise<void> {
     if (stopping.signal.aborted) return;
+    // The worker's start was abandoned; its stop follows.
+    if (batchContext.signal.aborted) return sleep(100, stopping.signal);
     const known = error instanceof EmbeddError ? error : undefined;
     const code = known?.code ?? (error as { code?: unknown }).code;
     const ms = known?.retryAfterMs ?? 100 + backoffMs(faults++, 200, known === undefined ? 2_000 : 60_000);

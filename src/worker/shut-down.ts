@@ -23,11 +23,15 @@ const COMPUTING_SHARE = 7 / 8;
 /** Closing connections takes some time, however short the deadline. */
 const MIN_CLOSE_MS = 1_000;
 
+/** What ends computing. */
+export const workerStops = (): EmbeddError =>
+  new EmbeddError("the worker stops", { kind: "provider", code: "stopping" });
+
 /** Stops everything on the stack before the deadline, even if the network is dead. */
 export async function shutDown(base: Base, deadlineMs: number): Promise<void> {
   const { log, pool, stack, abort, interrupts } = base;
   const stopComputing = setTimeout(() => {
-    abort.abort(new EmbeddError("the worker stops", { kind: "provider", code: "stopping" }));
+    abort.abort(workerStops());
   }, deadlineMs * COMPUTING_SHARE);
   let closed = false;
   const closing = stack.stopAll().finally(() => {

@@ -18,7 +18,7 @@ import { createPipelineSet } from "./pipeline-set.js";
 import type { FailingPipeline, PipelineSet } from "./pipeline-set.js";
 import { createSchemaWatch } from "./schema-watch.js";
 import { runnerStarter } from "./runner-starter.js";
-import { shutDown } from "./shut-down.js";
+import { shutDown, workerStops } from "./shut-down.js";
 import type { Base } from "./shut-down.js";
 import { startTimers } from "./timers.js";
 import { createStopStack } from "./stop-stack.js";
@@ -75,6 +75,7 @@ export async function createWorker(options: WorkerOptions): Promise<Worker> {
   const base = openBase(options);
   let parts: Parts;
   const onAbort = (): void => {
+    base.abort.abort(workerStops());
     for (const cut of base.interrupts) cut();
   };
   options.signal?.addEventListener("abort", onAbort);

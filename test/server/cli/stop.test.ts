@@ -212,10 +212,21 @@ describeServer("a signal ends within EMBEDD_SHUTDOWN_MS", () => {
     expect(command.stderr).toMatch(/stopped; run the same command to resume/);
   });
 
+  it("embedd run that is still starting, and says that it stops instead of blaming the database", async () => {
+    const docs = await createWatchedDocs(db, 3);
+    await hold(docs, "lock table embedd.pipelines");
+    const command = spawnCli(["run"], { env: environment(docs) });
+    await untilLocked(docs);
+    await expectStop(command, 0);
+    expect(command.stderr).toMatch(/"signal":"SIGTERM","msg":"stopping"/);
+    expect(command.stderr).not.toMatch(/failed/);
+  });
+
   it("at once at a second signal", async () => {
     const docs = await createWatchedDocs(db, 3);
     await hold(docs, "lock table embedd.leases");
     const command = spawnCli(["run"], { env: { ...environment(docs), EMBEDD_SHUTDOWN_MS: "60000" } });
+    await command.waitForLine(/"ready"/);
     await untilLocked(docs);
     command.child.kill("SIGTERM");
     await command.waitForLine(/"stopping"/);
