@@ -107,6 +107,7 @@ describe("an invalid argument is refused by its name", () => {
   const provider = hashProvider();
   const never = undefined as never;
   const worker = (options: object) => () => createWorker({ databaseUrl: db.url, provider, ...options });
+  const api = (options: object) => () => createProvider({ provider: "openai", apiKey: "k", ...options });
   const cases: [string, () => unknown, RegExp][] = [
     [
       "no address",
@@ -132,6 +133,14 @@ describe("an invalid argument is refused by its name", () => {
     ["two connections", worker({ maxConnections: 2 }), /maxConnections: must be a whole number from 3/],
     ["not a number", worker({ maxUsdPerDay: Number.NaN }), /maxUsdPerDay: must be a number/],
     ["two options at once", worker({ leaseMs: 0, batchMs: 0 }), /batchMs: .*; leaseMs: /],
+    [
+      "more texts per request than any server takes",
+      api({ requestInputs: 2_049 }),
+      /requestInputs: .* to 2048/,
+    ],
+    ["requests without a text", api({ requestInputs: 0 }), /requestInputs: must be a whole number from 1/],
+    ["requests without a token", api({ requestTokens: 0 }), /requestTokens: must be a whole number from 1/],
+    ["no request at a time", api({ concurrency: 0 }), /concurrency: must be a whole number from 1/],
     ["no content", () => watch(db.url, { table: "docs", content: [] }), /watch: content: /],
     [
       "content that is no list",

@@ -4,7 +4,7 @@ import { Secret } from "../../secret.js";
 import { fileKey, givenKey } from "./key.js";
 import type { KeySource } from "./key.js";
 import { knownModel, modelNames } from "./models.js";
-import { MAX_REQUEST_INPUTS, PRESETS } from "./presets.js";
+import { PRESETS } from "./presets.js";
 import type { Preset, PresetName } from "./presets.js";
 
 export interface ApiProviderOptions {
@@ -112,7 +112,7 @@ export function resolveSettings(options: ApiProviderOptions): ApiSettings {
     inputTokens: known?.inputTokens ?? null,
     longText: options.longText ?? DEFAULTS.longText,
     requestTokens: options.requestTokens ?? preset.requestTokens,
-    requestInputs: Math.min(options.requestInputs ?? preset.requestInputs, MAX_REQUEST_INPUTS),
+    requestInputs: options.requestInputs ?? preset.requestInputs,
     concurrency: options.concurrency ?? preset.concurrency,
     timeoutMs: options.timeoutMs ?? preset.timeoutMs,
     fullBatches: preset.fullBatches,

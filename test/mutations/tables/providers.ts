@@ -316,10 +316,10 @@ export const PROVIDERS: readonly Mutation[] = [
   },
   {
     breaks: "a request may have more texts than any host takes",
-    file: OPENAI + "settings.ts",
-    find: "Math.min(options.requestInputs ?? preset.requestInputs, MAX_REQUEST_INPUTS)",
-    replace: "options.requestInputs ?? preset.requestInputs",
-    tests: SETTINGS,
+    file: "src/providers/create-provider.ts",
+    find: "wholeNumber(1, MAX_REQUEST_INPUTS)",
+    replace: "wholeNumber(1, 1_000_000)",
+    tests: ["test/db/library.test.ts"],
   },
   {
     breaks: "any count of tokens that a server reports is believed",

@@ -83,6 +83,36 @@ describeServer("a sleeping worker that loses its presence alone", () => {
   });
 });
 
+describeServer("a fault while the worker has the gate", () => {
+  it("leaves no gate behind that the worker cannot release, for it would make every writer notify", async () => {
+    const gates = async (): Promise<number> =>
+      (
+        await db.query(
+          `select from pg_locks where locktype = 'advisory' and classid = $1 and mode = 'ExclusiveLock' and granted
+             and database = (select oid from pg_database where datname = current_database())`,
+          [GATE_CLASS],
+        )
+      ).rowCount ?? 0;
+    let faults = 0;
+    const ignore = (): void => undefined;
+    const log = { debug: ignore, info: ignore, warn: () => void faults++, error: ignore };
+    // Its last statement before it sleeps, when it has the gate.
+    await db.query(`create function refuse() returns trigger language plpgsql as $$ begin raise 'not today'; end $$;
+      create trigger refuse before update of caught_up_at on embedd.pipelines for each row execute function refuse()`);
+    onTestFinished(async () => {
+      await db.query(
+        "drop function refuse cascade; select embedd.set_paused('embedd.chunks', 'embedding', false)",
+      );
+    });
+    await startTestWorker(db, hashProvider(), { log, pollIntervalMs: 500 });
+    await waitFor(() => faults > 2, { what: "three faults" });
+    await db.query("alter table embedd.pipelines disable trigger refuse");
+    await waitFor(async () => (await gates()) === 1, { what: "the worker to sleep with the gate" });
+    await db.query("select embedd.set_paused('embedd.chunks', 'embedding', true)");
+    await waitFor(async () => (await gates()) === 0, { what: "the paused pipeline's gate to be free" });
+  });
+});
+
 describeServer("a role that ends idle sessions", () => {
   it("does not end a worker's", async () => {
     const set = (value: string) =>
