@@ -95,7 +95,14 @@ describeServer("a fault while the worker has the gate", () => {
       ).rowCount ?? 0;
     let faults = 0;
     const ignore = (): void => undefined;
-    const log = { debug: ignore, info: ignore, warn: () => void faults++, error: ignore };
+    const log = {
+      debug: ignore,
+      info: ignore,
+      warn: () => {
+        faults++;
+      },
+      error: ignore,
+    };
     // Its last statement before it sleeps, when it has the gate.
     await db.query(`create function refuse() returns trigger language plpgsql as $$ begin raise 'not today'; end $$;
       create trigger refuse before update of caught_up_at on embedd.pipelines for each row execute function refuse()`);
