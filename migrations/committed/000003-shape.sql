@@ -1,5 +1,5 @@
 --! Previous: sha1:a32fdab83fec72b21131855f5a15adbc1f1fba3d
---! Hash: sha1:6fce6bf1eb003bb1935df8339f303d2aa9717561
+--! Hash: sha1:ed16fc7ed675e976fff42dcf79913ef98e7eb724
 --! Message: shape
 
 set local search_path = pg_catalog, pg_temp;
@@ -864,18 +864,19 @@ comment on function embedd.find_flaw(embedd.pipelines) is
   'What embedd.repair cures without a question, because no vector is outdated; NULL if nothing is wrong.';
 
 -- The index of a switch's new column is the switch's business.
-create function embedd.repairable_problem(pipeline embedd.pipelines) returns text
+create function embedd.repairable_problem(pipeline embedd.pipelines, gap text) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp as $$
   select coalesce(
-    'vectors may belong to earlier texts: ' || coalesce(embedd.find_gap(pipeline), pipeline.gap)
+    'vectors may belong to earlier texts: ' || repairable_problem.gap
       || format('; embedd repair %s --existing refresh  # or keep', embedd.shell_word(own.name)),
     case when pipeline.shadow_of is null then embedd.find_flaw(pipeline) end
       || format('; embedd repair %s', embedd.shell_word(own.name)))
   from (select format('%I.%I', pipeline.relation_schema, pipeline.relation_name)) as own (name)
 $$;
-comment on function embedd.repairable_problem(embedd.pipelines) is
-  'What is wrong with a table that workers serve all the same, and what to type; NULL if nothing is.';
+comment on function embedd.repairable_problem(embedd.pipelines, text) is
+  'What is wrong with a table that workers serve all the same, and what to type; NULL if nothing is. gap: from embedd.find_gap, '
+  'or the pipeline''s own.';
 
 -- Escapes name characters by the server's own codes: Unicode only in UTF8. Other encodings get the characters that they
 -- have; bytes of SQL_ASCII have no meaning.

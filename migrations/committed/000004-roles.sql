@@ -1,5 +1,5 @@
---! Previous: sha1:6fce6bf1eb003bb1935df8339f303d2aa9717561
---! Hash: sha1:80d11ffc5858ea7d531019cde5419b76c68d8902
+--! Previous: sha1:ed16fc7ed675e976fff42dcf79913ef98e7eb724
+--! Hash: sha1:45a74868ef5312f42e603b2014ec9e14cf39ec3a
 --! Message: roles
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:80d11ffc5858ea7d531019cde5419b76c68d8902
---! Hash: sha1:93957583fdcf9df605f844016da64f6601b7a78e
+--! Previous: sha1:45a74868ef5312f42e603b2014ec9e14cf39ec3a
+--! Hash: sha1:e3a62754667dbc1ea83cba51bccd1d2b8304957a
 --! Message: watch
 
 set local search_path = pg_catalog, pg_temp;

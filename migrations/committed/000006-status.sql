@@ -1,5 +1,5 @@
---! Previous: sha1:93957583fdcf9df605f844016da64f6601b7a78e
---! Hash: sha1:f168a025e913dbfbd33d54851de5a09a6c7b2cb5
+--! Previous: sha1:e3a62754667dbc1ea83cba51bccd1d2b8304957a
+--! Hash: sha1:7da4b9013aa063b234c8f02e352cd9e55cebf8f6
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;
@@ -144,7 +144,7 @@ create view embedd.status as
     p.embedding_column,
     p.model,
     p.paused,
-    coalesce(p.error, counts.problem, embedd.repairable_problem(p)) as error,
+    coalesce(p.error, counts.problem, embedd.repairable_problem(p, coalesce(found.gap, p.gap))) as error,
     case when counts.pending is not null then greatest(counts.pending - failures.dead_pending, 0) end as pending,
     case when counts.pending - failures.dead_pending > 0 then now() - coalesce(p.caught_up_at, p.created_at) end
       as oldest_pending_age,
@@ -164,7 +164,7 @@ create view embedd.status as
       (counts.done_by_model ->> coalesce(p.model, p.served_model))::bigint,
       case when coalesce(p.model, p.served_model) is null then counts.done else 0 end) as stale,
     p.reembed,
-    coalesce(p.gap, embedd.find_gap(p)) as gap,
+    coalesce(p.gap, found.gap) as gap,
     p.refresh_started_at is not null as refreshing,
     case
       when p.refresh_started_at is null then null
@@ -181,6 +181,8 @@ create view embedd.status as
     embedd.may_count(p) as may_count
   from embedd.pipelines p
   cross join lateral embedd.count_rows(p) as counts
+  -- OFFSET keeps it from being called for each use.
+  cross join lateral (select embedd.find_gap(p) as gap offset 0) as found
   cross join lateral (
     select
       count(*) filter (where not f.dead) as failed,

@@ -1,5 +1,5 @@
---! Previous: sha1:f168a025e913dbfbd33d54851de5a09a6c7b2cb5
---! Hash: sha1:13cf1e096bac62f939e7f8234d440c6857682a63
+--! Previous: sha1:7da4b9013aa063b234c8f02e352cd9e55cebf8f6
+--! Hash: sha1:bff43d661d41971b11fdc9e27c3e405eab8c8ce3
 --! Message: switch model
 
 set local search_path = pg_catalog, pg_temp;

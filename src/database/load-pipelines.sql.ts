@@ -28,8 +28,8 @@ select
   n.nspname = 'embedd' and pg_relation_size(c.oid) = 0 as unused,
   p.error,
   p.gap,
-  embedd.find_gap(p) as "gapNow",
-  embedd.repairable_problem(p) as problem,
+  found.gap as "gapNow",
+  embedd.repairable_problem(p, coalesce(found.gap, p.gap)) as problem,
   p.reembed,
   p.refresh_started_at::text as "refreshStartedAt",
   p.index_method as "indexMethod",
@@ -83,7 +83,7 @@ select
     join pg_namespace tn on tn.oid = ty.typnamespace
   ) as keys,
   case
-    when embedd.table_problem(p) is not null then embedd.table_problem(p)
+    when found.problem is not null then found.problem
     when not has_schema_privilege(n.oid, 'USAGE') then format(
       'role %I may not use schema %I, where the table is now; embedd grant %s',
       current_user, n.nspname, embedd.shell_word(current_user::text))
@@ -101,6 +101,11 @@ cross join lateral (
   join pg_namespace vn on vn.oid = t.typnamespace
   where x.extname = 'vector' and t.typname = 'vector'
 ) v
+-- OFFSET keeps them from being called for each use.
+cross join lateral (
+  select embedd.find_gap(p) as gap, embedd.table_problem(p) as problem
+  offset 0
+) found
 order by p.id`;
 
 /**
