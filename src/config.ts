@@ -1,9 +1,13 @@
+import { isIPv4 } from "node:net";
 import type { z } from "zod";
+import { addressTarget, addressUrl, hostAndPort } from "./database-address.js";
 import { configurationError } from "./errors.js";
+import type { EmbeddError } from "./errors.js";
 import { PRESETS } from "./providers/openai/presets.js";
 import type { PresetName } from "./providers/openai/presets.js";
 import { Secret } from "./secret.js";
 import { settingsSchema } from "./settings.js";
+import { shellWord } from "./shell-word.js";
 
 const KNOWN = Object.keys(settingsSchema.shape);
 
@@ -134,33 +138,46 @@ export function loadConfig(
  * them, and so may one that the environment or a flag names.
  */
 function refuseLeak(value: z.output<typeof settingsSchema>, fixed: Variables): void {
-  const isOutside = (name: "DATABASE_URL" | "EMBEDD_BASE_URL"): boolean =>
-    (fixed[name] ?? "") === "" && value[name] !== undefined && !isLoopback(value[name]);
-  const secrets =
-    value.EMBEDD_PROVIDER !== "local" && isOutside("EMBEDD_BASE_URL")
-      ? ["EMBEDD_API_KEY", PRESETS[value.EMBEDD_PROVIDER].keyVariable ?? "", "EMBEDD_HEADERS"]
-      : [];
-  const sent =
+  const isSet = (name: string): boolean => (fixed[name] ?? "") !== "";
+  const { EMBEDD_BASE_URL: api, DATABASE_URL: database, EMBEDD_PROVIDER: provider } = value;
+  if (provider !== "local" && api !== undefined && !isSet("EMBEDD_BASE_URL")) {
+    const url = new URL(api);
+    const keys = ["EMBEDD_API_KEY", PRESETS[provider].keyVariable ?? "", "EMBEDD_HEADERS"];
     // The file that `.env` names may be any file of this user.
-    (secrets.length > 0 && value.EMBEDD_API_KEY_FILE !== undefined ? "EMBEDD_API_KEY_FILE" : undefined) ??
-    secrets.find((name) => (fixed[name] ?? "") !== "");
-  const address = sent === undefined ? "DATABASE_URL" : "EMBEDD_BASE_URL";
-  const secret =
-    sent ?? (isOutside("DATABASE_URL") && (fixed["PGPASSWORD"] ?? "") !== "" ? "PGPASSWORD" : null);
-  if (secret === null) return;
-  throw configurationError(
+    const secret = value.EMBEDD_API_KEY_FILE === undefined ? keys.find(isSet) : "EMBEDD_API_KEY_FILE";
+    if (secret !== undefined && !isLoopback(url.hostname))
+      throw leak("EMBEDD_BASE_URL", url, url.host, secret);
+  }
+  if (database === undefined || isSet("DATABASE_URL") || !isSet("PGPASSWORD")) return;
+  const target = addressTarget(database);
+  if (isLoopback(target.host) || target.host === fixed["PGHOST"]) return;
+  throw leak("DATABASE_URL", addressUrl(database), hostAndPort(target), "PGPASSWORD");
+}
+
+/** @param url of which the hint types all but the user's name and password, which are no part of the question */
+function leak(
+  name: "EMBEDD_BASE_URL" | "DATABASE_URL",
+  url: URL,
+  server: string,
+  secret: string,
+): EmbeddError {
+  if (name === "EMBEDD_BASE_URL") url.username = "";
+  url.password = "";
+  // Even if there is none, this would write the others in another way.
+  if (url.searchParams.has("password")) url.searchParams.delete("password");
+  return configurationError(
     "env_file",
-    `the file .env sets ${address}, so the secret in ${secret} would be sent to a server that this file chooses. ` +
-      `If you trust it, set ${address} in the environment`,
-    `export ${address}="$(sed -n 's/^${address}=//p' .env)"`,
+    `the file .env sets ${name}, so the secret in ${secret} would be sent to a server that this file chooses: ` +
+      `${server}. If you trust it, set ${name} in the environment`,
+    `export ${name}=${shellWord(url.toString())}`,
   );
 }
 
-function isLoopback(address: string): boolean {
-  const url = new URL(address);
-  const host = url.searchParams.get("host") ?? url.hostname;
-  return host === "" || host.startsWith("/") || /^(localhost|127\.[\d.]+|\[?::1\]?)$/.test(host);
-}
+/** @param host as `URL` or pg names it; a folder is that of a Unix socket */
+const isLoopback = (host: string): boolean =>
+  ["localhost", "::1", "[::1]"].includes(host) ||
+  (isIPv4(host) && host.startsWith("127.")) ||
+  host.startsWith("/");
 
 function apiKey(value: z.output<typeof settingsSchema>): Secret | undefined {
   const own = value.EMBEDD_PROVIDER === "local" ? null : PRESETS[value.EMBEDD_PROVIDER].keyVariable;

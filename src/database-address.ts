@@ -1,3 +1,5 @@
+import pg from "pg";
+
 const FORM = "postgres://user:password@host:5432/database";
 const ESCAPES = "%25 for %, %2F for /, %23 for #, %3F for ?, %40 for @, %20 for a space";
 
@@ -27,7 +29,12 @@ function findProblem(address: string): string | null {
   if (/:[^\]]*$/.test(host) && !URL.canParse(`postgres://${host}`))
     return "its port is not a number from 1 to 65535";
   if (!URL.canParse(address)) return "its host cannot be read";
-  return null;
+  try {
+    const { port } = addressTarget(address);
+    return port > 0 && port < 65_536 ? null : "its port is not a number from 1 to 65535";
+  } catch {
+    return unescaped;
+  }
 }
 
 function schemeProblem(address: string): string {
@@ -40,3 +47,33 @@ function schemeProblem(address: string): string {
   if (other !== undefined) return `it begins with ${other}://`;
   return "it does not begin with postgres://";
 }
+
+/** pg escapes an address that matches, before it reads it. */
+const NOT_ESCAPED = / |%[^a-f0-9]|%[a-f0-9][^a-f0-9]/i;
+
+/** An address as pg reads it. Read in any other way, it may name another server. */
+export function addressUrl(address: string): URL {
+  return new URL(NOT_ESCAPED.test(address) ? encodeURI(address).replace(/%25(\d\d)/g, "%$1") : address);
+}
+
+export interface AddressTarget {
+  user: string | undefined;
+  /** A name, an IP address without brackets, or the folder of a Unix socket. */
+  host: string;
+  port: number;
+  database: string | undefined;
+}
+
+/** Where pg connects with an address; PGHOST, PGPORT, PGUSER and PGDATABASE fill in what it leaves out. */
+export function addressTarget(address: string): AddressTarget {
+  const url = addressUrl(address);
+  // pg would read the files that other parameters name.
+  for (const name of new Set(url.searchParams.keys()))
+    if (!["host", "port", "user"].includes(name)) url.searchParams.delete(name);
+  const { user, host, port, database } = new pg.Client({ connectionString: url.toString() });
+  return { user, host, port, database };
+}
+
+/** `host:port`, as in an address. */
+export const hostAndPort = ({ host, port }: { host: string; port: number | string }): string =>
+  `${host.includes(":") ? `[${host}]` : host}:${port}`;

@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import pg from "pg";
 import { z } from "zod";
 import { checkArguments, databaseAddress } from "../check-arguments.js";
+import { addressUrl } from "../database-address.js";
 import { configurationError } from "../errors.js";
 import type { EmbeddError } from "../errors.js";
 import { shellWord } from "../shell-word.js";
@@ -159,7 +160,7 @@ function settings(connectionString: string, pgSettings: Record<string, string>) 
 /** graphile-migrate wants the database's name in the address. */
 async function withDatabase(client: pg.Client, connectionString: string): Promise<string> {
   const { rows } = await client.query<{ name: string }>("select current_database() as name");
-  const url = new URL(explicitSslMode(connectionString));
+  const url = addressUrl(explicitSslMode(connectionString));
   if (url.pathname.length <= 1) url.pathname = `/${encodeURIComponent(rows[0]?.name ?? "")}`;
   return url.toString();
 }

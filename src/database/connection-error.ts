@@ -1,5 +1,6 @@
 import { userInfo } from "node:os";
 import pg from "pg";
+import { addressTarget, hostAndPort } from "../database-address.js";
 import type { ErrorCode, ErrorKind } from "../error-codes.js";
 import { EmbeddError, messageOf } from "../errors.js";
 import { shellWord } from "../shell-word.js";
@@ -66,7 +67,7 @@ export function explainConnectionError(error: unknown, databaseUrl: string): unk
 function explain(error: unknown, to: Target): Explanation | null {
   const message = messageOf(error);
   const code = codeOf(error);
-  const where = `${to.host}:${to.port}`;
+  const where = hostAndPort(to);
   const server = `-h ${shellWord(to.host)} -p ${to.port}`;
   const ready = `pg_isready ${server}`;
   if (error instanceof pg.DatabaseError) {
@@ -153,28 +154,15 @@ export function addressAt(databaseUrl: string, host: string): string {
 }
 
 function exportUrl({ user, host, port, database }: Target, query: string): string {
-  const [u, d] = [user, database].map((part) => encodeURIComponent(part).replaceAll("'", "%27"));
-  return `export DATABASE_URL='postgres://${u ?? ""}@${host}:${port}/${d ?? ""}${query}'`;
+  const [u = "", d = ""] = [user, database].map((part) => encodeURIComponent(part).replaceAll("'", "%27"));
+  const at = host.startsWith("/") ? `${encodeURIComponent(host)}:${port}` : hostAndPort({ host, port });
+  return `export DATABASE_URL='postgres://${u}@${at}/${d}${query}'`;
 }
 
 /** The parts of an address that a user can type again. */
 export function targetOf(databaseUrl: string): Target {
-  const url = URL.canParse(databaseUrl) ? new URL(databaseUrl) : null;
-  const user = decoded(url?.username) || userInfo().username;
-  return {
-    user,
-    host: url?.hostname || url?.searchParams.get("host") || "localhost",
-    port: url?.port || "5432",
-    database: decoded(url?.pathname.slice(1)) || user,
-  };
-}
-
-function decoded(text: string | undefined): string {
-  try {
-    return decodeURIComponent(text ?? "");
-  } catch {
-    return text ?? "";
-  }
+  const { user = userInfo().username, host, port, database = user } = addressTarget(databaseUrl);
+  return { user, host, port: String(port), database };
 }
 
 function codeOf(error: unknown): string | undefined {

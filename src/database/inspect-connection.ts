@@ -1,4 +1,5 @@
 import { setTimeout } from "node:timers/promises";
+import { addressUrl } from "../database-address.js";
 import pg from "pg";
 import { configurationError } from "../errors.js";
 import { atMost } from "../sleep.js";
@@ -72,8 +73,10 @@ export async function refusePooler(client: pg.ClientBase, connectionString: stri
 /** The address without its password, at PostgreSQL's default port. */
 export function directUrl(databaseUrl: string): string {
   if (!URL.canParse(databaseUrl)) return "postgres://postgres@localhost:5432/postgres";
-  const url = new URL(databaseUrl);
+  const url = addressUrl(databaseUrl);
   url.password = "";
   url.port = "5432";
+  // pg takes both from there as well.
+  for (const name of ["password", "port"]) if (url.searchParams.has(name)) url.searchParams.delete(name);
   return url.toString();
 }

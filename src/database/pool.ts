@@ -1,5 +1,6 @@
 import pg from "pg";
 import type { ClientConfig, Pool } from "pg";
+import { addressUrl } from "../database-address.js";
 import { atMost } from "../sleep.js";
 import { refuseForeignSchema } from "./foreign-schema.sql.js";
 import { interrupt } from "./interrupt.js";
@@ -19,11 +20,10 @@ const VERIFIED = new Set(["prefer", "require", "verify-ca"]);
 
 /** The address with its sslmode named by what it means to pg. */
 export function explicitSslMode(connectionString: string): string {
-  if (!URL.canParse(connectionString)) return connectionString;
-  const url = new URL(connectionString);
+  const url = addressUrl(connectionString);
   const { searchParams } = url;
-  if (!VERIFIED.has(searchParams.get("sslmode") ?? "") || searchParams.get("uselibpqcompat") === "true")
-    return connectionString;
+  const last = (name: string): string => searchParams.getAll(name).at(-1) ?? "";
+  if (!VERIFIED.has(last("sslmode")) || last("uselibpqcompat") === "true") return connectionString;
   searchParams.set("sslmode", "verify-full");
   return url.toString();
 }

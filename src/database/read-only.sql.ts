@@ -1,7 +1,8 @@
 import pg from "pg";
 import type { ClientBase, Pool } from "pg";
 import { EmbeddError } from "../errors.js";
-import { addressAt, targetOf } from "./connection-error.js";
+import { addressTarget, hostAndPort } from "../database-address.js";
+import { addressAt } from "./connection-error.js";
 import { isReadOnly } from "./session-error.js";
 
 /** Why a session may not write. */
@@ -99,6 +100,5 @@ function cureOf(source: string, database: string, role: string): string {
 }
 
 function serverOf(databaseUrl: string): string {
-  const { host, port } = targetOf(databaseUrl);
-  return `${host}:${port}`;
+  return hostAndPort(addressTarget(databaseUrl));
 }

@@ -76,6 +76,63 @@ describe("settings", () => {
   });
 });
 
+describe("a server that .env alone names", () => {
+  const OPENAI = { EMBEDD_PROVIDER: "openai", OPENAI_API_KEY: "a-key" };
+  const OUTSIDE = "192.0.2.1";
+
+  it.each([
+    `http://${OUTSIDE}/v1`,
+    `http://${OUTSIDE}/v1?host=localhost`,
+    `http://${OUTSIDE}/v1?host=`,
+    `http://localhost@${OUTSIDE}/v1`,
+    `http://localhost.${OUTSIDE}.invalid/v1`,
+  ])("gets no key: %s", (address) => {
+    const error = catchError(() => loadConfig({}, OPENAI, { EMBEDD_BASE_URL: address }));
+    expect(error).toMatchObject({ code: "env_file" });
+    expect(error.message).toContain(OUTSIDE);
+  });
+
+  it.each([
+    `postgres://u@${OUTSIDE}/d`,
+    `postgres://u@localhost/d?host=${OUTSIDE}`,
+    `postgres://u@localhost/d?host=localhost&host=${OUTSIDE}`,
+    `postgres://u@localhost/d?host=&host=${OUTSIDE}`,
+    // pg reads an address with a space in another way.
+    `postgres://u@localhost/d?host=${OUTSIDE}&h%6fst=localhost& x=1`,
+    `postgres://u@localhost/d?host=localhost&h%6fst=${OUTSIDE}& x=1&host=${OUTSIDE}`,
+    `postgres://u@${OUTSIDE}/d?host=`,
+  ])("gets no password: %s", (address) => {
+    const error = catchError(() => loadConfig({}, { PGPASSWORD: "secret" }, { DATABASE_URL: address }));
+    expect(error).toMatchObject({ code: "env_file" });
+    expect(error.message).toContain(`${OUTSIDE}:5432`);
+  });
+
+  it.each([
+    "postgres://u@localhost/d",
+    "postgres://u@127.0.0.1:15432/d",
+    "postgres://u@[::1]/d",
+    "postgres:///d?host=/var/run/postgresql",
+    `postgres://u@${OUTSIDE}/d?host=localhost`,
+    `postgres://u@localhost/d?host=${OUTSIDE}&host=localhost`,
+  ])("gets it on this machine: %s", (address) => {
+    expect(loadConfig({}, { PGPASSWORD: "secret" }, { DATABASE_URL: address }).databaseUrl).toBeDefined();
+  });
+
+  it.each([
+    [`http://${OUTSIDE}/v1`, `http://${OUTSIDE}/v1`],
+    [`http://me:hunter2@${OUTSIDE}/v1?a=it's&b=$(x)`, `'http://${OUTSIDE}/v1?a=it%27s&b=$(x)'`],
+  ])("is in the hint without user and password: %s", (address, word) => {
+    const { hint } = catchError(() => loadConfig({}, OPENAI, { EMBEDD_BASE_URL: address }));
+    expect(hint).toBe(`export EMBEDD_BASE_URL=${word}`);
+  });
+
+  it("is in the hint without the database's password", () => {
+    const address = `postgres://u:@${OUTSIDE}/d?sslmode=require&password=`;
+    const { hint } = catchError(() => loadConfig({}, { PGPASSWORD: "s" }, { DATABASE_URL: address }));
+    expect(hint).toBe(`export DATABASE_URL='postgres://u@${OUTSIDE}/d?sslmode=require'`);
+  });
+});
+
 function catchError(work: () => unknown): EmbeddError {
   try {
     work();

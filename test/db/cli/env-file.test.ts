@@ -102,7 +102,7 @@ describe("a .env file of the working directory", () => {
     expect(stderr).toContain(
       `.env sets EMBEDD_BASE_URL, so the secret in ${secret} would be sent to a server`,
     );
-    expect(stderr).toContain(`try: export EMBEDD_BASE_URL="$(sed -n 's/^EMBEDD_BASE_URL=//p' .env)"`);
+    expect(stderr).toContain(`try: export EMBEDD_BASE_URL=${STRANGER}\n`);
     expect(stderr).not.toContain(KEY);
     expect(code).toBe(2);
   });
