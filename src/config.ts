@@ -14,6 +14,8 @@ const KNOWN = Object.keys(settingsSchema.shape);
 export type Config = Readonly<{
   /** It may hold a password. */
   databaseUrl: Secret | undefined;
+  /** False: `.env` alone names a server on another machine, so no password of this user, as in .pgpass, may go there. */
+  databaseTrusted: boolean;
   dataDir: string;
   provider: "local" | PresetName;
   /** The first that is set of EMBEDD_API_KEY, EMBEDD_API_KEY_FILE (then undefined here) and the provider's own variable. */
@@ -94,6 +96,7 @@ export function loadConfig(
   return Object.freeze({
     databaseUrl:
       value.DATABASE_URL === undefined ? undefined : new Secret(value.DATABASE_URL, "DATABASE_URL"),
+    databaseTrusted: isDatabaseTrusted(value.DATABASE_URL, fixed),
     dataDir: value.EMBEDD_DATA_DIR,
     provider: value.EMBEDD_PROVIDER,
     apiKey: apiKey(value),
@@ -148,10 +151,14 @@ function refuseLeak(value: z.output<typeof settingsSchema>, fixed: Variables): v
     if (secret !== undefined && !isLoopback(url.hostname))
       throw leak("EMBEDD_BASE_URL", url, url.host, secret);
   }
-  if (database === undefined || isSet("DATABASE_URL") || !isSet("PGPASSWORD")) return;
-  const target = addressTarget(database);
-  if (isLoopback(target.host) || target.host === fixed["PGHOST"]) return;
-  throw leak("DATABASE_URL", addressUrl(database), hostAndPort(target), "PGPASSWORD");
+  if (database !== undefined && isSet("PGPASSWORD") && !isDatabaseTrusted(database, fixed))
+    throw leak("DATABASE_URL", addressUrl(database), hostAndPort(addressTarget(database)), "PGPASSWORD");
+}
+
+function isDatabaseTrusted(address: string | undefined, fixed: Variables): boolean {
+  if (address === undefined || (fixed["DATABASE_URL"] ?? "") !== "") return true;
+  const { host } = addressTarget(address);
+  return isLoopback(host) || host === fixed["PGHOST"];
 }
 
 /** @param url of which the hint types all but the user's name and password, which are no part of the question */

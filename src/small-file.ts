@@ -1,4 +1,4 @@
-import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 
 /** No key, setting or description of a model is longer. */
 const MOST_BYTES = 1_048_576;
@@ -22,12 +22,26 @@ export function readSmallFile(path: string, mostBytes = MOST_BYTES): SmallFile {
   try {
     const found = fstatSync(file);
     if (!found.isFile()) throw new Error("it is not a regular file");
-    if (found.size > mostBytes) throw new Error(`it has more than ${mostBytes} bytes`);
+    const bytes = found.size > mostBytes ? null : readAtMost(file, mostBytes);
+    if (bytes === null) throw new Error(`it has more than ${mostBytes} bytes`);
     const owner = process.getuid === undefined ? null : found.uid;
-    return { text: readFileSync(file, "utf8"), owner, mode: found.mode & 0o777 };
+    return { text: bytes.toString("utf8"), owner, mode: found.mode & 0o777 };
   } finally {
     closeSync(file);
   }
+}
+
+/** A file may grow, and those of /proc do not say how long they are. @returns null if it is longer */
+function readAtMost(file: number, mostBytes: number): Buffer | null {
+  const chunks: Buffer[] = [];
+  for (let read = 0; read <= mostBytes;) {
+    const chunk = Buffer.alloc(65_536);
+    const length = readSync(file, chunk);
+    if (length === 0) return Buffer.concat(chunks);
+    chunks.push(chunk.subarray(0, length));
+    read += length;
+  }
+  return null;
 }
 
 /** Why a file of these properties may say what somebody else wants; null: only this user or root can have written it. */

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import type { Command } from "commander";
+import pg from "pg";
 import type { Client, Pool } from "pg";
 import { loadConfig } from "../config.js";
 import type { Config } from "../config.js";
@@ -17,6 +18,7 @@ import { atMost } from "../sleep.js";
 import { setShutdownMs, stopSignal, unlessStopped } from "./signals.js";
 import { forEmbedded, forShell } from "./text.js";
 import { printError } from "./print.js";
+import { visibleInLine } from "../visible.js";
 
 export interface GlobalFlags {
   databaseUrl?: string;
@@ -62,9 +64,11 @@ export function readConfig(command: Command): Config {
     EMBEDD_MAX_USD_PER_DAY: flags.maxUsdPerDay,
   };
   const { values, ignored } = readEnvFile();
-  if (ignored !== null) printError(`embedd: .env is ignored: ${ignored}\n`);
+  if (ignored !== null) printError(`embedd: .env is ignored: ${visibleInLine(ignored)}\n`);
   const config = loadConfig(given, undefined, values);
   setShutdownMs(config.shutdownMs);
+  // Without a password at all, pg would look for one in .pgpass.
+  if (!config.databaseTrusted) pg.defaults.password = "";
   return config;
 }
 

@@ -2,7 +2,7 @@ import { userInfo } from "node:os";
 import pg from "pg";
 import { addressTarget, hostAndPort } from "../database-address.js";
 import type { ErrorCode, ErrorKind } from "../error-codes.js";
-import { EmbeddError, messageOf } from "../errors.js";
+import { configurationError, EmbeddError, messageOf } from "../errors.js";
 import { shellWord } from "../shell-word.js";
 import { READ_ONLY } from "./session-error.js";
 
@@ -126,13 +126,6 @@ function explain(error: unknown, to: Target): Explanation | null {
         "uselibpqcompat=true&sslmode=require encrypts without verifying, as psql does",
       hint: exportUrl(to, "?sslmode=verify-full&sslrootcert=ca.pem"),
     };
-  if (code === "ENOENT" && (error as NodeJS.ErrnoException).syscall === "open")
-    return {
-      kind: "configuration",
-      code: "tls",
-      message: `a file that DATABASE_URL names cannot be read: ${message}`,
-      hint: exportUrl(to, "?sslmode=verify-full&sslrootcert=ca.pem"),
-    };
   if ((code !== undefined && NO_SERVER.has(code)) || TIMED_OUT.test(message) || CUT_OFF.test(message))
     return {
       kind: "database",
@@ -141,6 +134,15 @@ function explain(error: unknown, to: Target): Explanation | null {
       hint: ready,
     };
   return null;
+}
+
+/** A certificate or key that an address names and pg would read. */
+export function unreadableFile(error: unknown, databaseUrl: string): EmbeddError {
+  return configurationError(
+    "tls",
+    `a file that DATABASE_URL names cannot be read: ${messageOf(error)}`,
+    exportUrl(targetOf(databaseUrl), "?sslmode=verify-full&sslrootcert=ca.pem"),
+  );
 }
 
 /** What to type in a shell to become another role in the same database. */

@@ -2,6 +2,8 @@ import pg from "pg";
 import type { ClientConfig, Pool } from "pg";
 import { addressUrl } from "../database-address.js";
 import { atMost } from "../sleep.js";
+import { readSmallFile } from "../small-file.js";
+import { unreadableFile } from "./connection-error.js";
 import { refuseForeignSchema } from "./foreign-schema.sql.js";
 import { interrupt } from "./interrupt.js";
 import { isReadOnly } from "./session-error.js";
@@ -28,8 +30,25 @@ export function explicitSslMode(connectionString: string): string {
   return url.toString();
 }
 
-/** TCP keepalives detect a silent host within 15 s, here and, by the session settings, on the server. */
+/** pg reads the files that an address names, of any kind and size. A FIFO would stop this process. */
+function checkFiles(connectionString: string): void {
+  const { searchParams } = addressUrl(connectionString);
+  for (const name of ["sslcert", "sslkey", "sslrootcert"]) {
+    const path = searchParams.getAll(name).at(-1);
+    try {
+      if (path) readSmallFile(path);
+    } catch (error) {
+      throw unreadableFile(error, connectionString);
+    }
+  }
+}
+
+/**
+ * TCP keepalives detect a silent host within 15 s, here and, by the session settings, on the server.
+ * @throws EmbeddError `configuration`/`tls` if the address names a file that cannot be read
+ */
 export function clientConfig({ connectionString, applicationName }: ConnectOptions): ClientConfig {
+  checkFiles(connectionString);
   return {
     connectionString: explicitSslMode(connectionString),
     application_name: applicationName,

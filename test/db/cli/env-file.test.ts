@@ -1,6 +1,9 @@
 import { execFile } from "node:child_process";
 import { chmod, chown, mkdtemp, open, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { once } from "node:events";
+import { createServer } from "node:net";
+import type { AddressInfo } from "node:net";
+import { networkInterfaces, tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, it, onTestFinished } from "vitest";
@@ -72,7 +75,7 @@ describe("a .env file of the working directory", () => {
     expect(code).toBe(0);
   });
 
-  it.each(["a FIFO", "a folder", "a link to /dev/zero", "3 GB"])(
+  it.each(["a FIFO", "a folder", "a link to /dev/zero", "3 GB", "a file of unknown size"])(
     "does not stop embedd if it is %s",
     async (what) => {
       const { folder, file } = await folderWith({});
@@ -114,6 +117,39 @@ describe("a .env file of the working directory", () => {
     expect(code).toBe(2);
   });
 
+  it("does not choose the server that a password of .pgpass is sent to", async () => {
+    // Another address of this machine than its loopback stands for another machine.
+    const outside = Object.values(networkInterfaces())
+      .flat()
+      .find((address) => address?.family === "IPv4" && !address.internal)?.address;
+    if (outside === undefined) return;
+    const received: Buffer[] = [];
+    const server = createServer((socket) => {
+      socket.once("data", () => {
+        socket.write(Buffer.from([0x52, 0, 0, 0, 8, 0, 0, 0, 3]));
+        socket.on("data", (bytes) => {
+          received.push(bytes);
+          socket.destroy();
+        });
+      });
+      socket.on("error", () => undefined);
+    }).listen(0, outside);
+    await once(server, "listening");
+    onTestFinished(() => void server.close());
+    const { port } = server.address() as AddressInfo;
+    const { folder } = await folderWith({ DATABASE_URL: `postgres://u@${outside}:${port}/d` });
+    const passwords = join(folder, "passwords");
+    await writeFile(passwords, "*:*:*:*:secret-of-the-user\n", { mode: 0o600 });
+    const { code, stderr } = await run(folder, ["status"], { PGPASSFILE: passwords });
+    expect(Buffer.concat(received).toString()).not.toContain("secret-of-the-user");
+    expect(stderr).not.toContain("Warning");
+    expect(code).toBe(4);
+    // Named by the environment, it gets the password.
+    const url = `postgres://u@${outside}:${port}/d`;
+    await run(folder, ["status"], { PGPASSFILE: passwords, DATABASE_URL: url });
+    expect(Buffer.concat(received).toString()).toContain("secret-of-the-user");
+  });
+
   it("is believed once its address is in the environment, as the hint types it", async () => {
     const server = await startScriptedApi({ key: () => KEY });
     const docs = await createWatchedDocs(db, 2);
@@ -145,6 +181,26 @@ describe("a .env file of the working directory", () => {
   });
 });
 
+describe("a certificate that DATABASE_URL names", () => {
+  it.each(["a FIFO", "a link to /dev/zero", "a file of unknown size"])(
+    "is refused at once if it is %s",
+    async (what) => {
+      const { folder, file } = await folderWith({});
+      const path = join(folder, "certificate");
+      await rm(file);
+      await putThere(path, what);
+      for (const name of ["sslcert", "sslkey", "sslrootcert"]) {
+        const DATABASE_URL = `postgres://u@localhost:1/d?${name}=${path}`;
+        const { code, stderr } = await run(folder, ["status"], { DATABASE_URL });
+        expect(stderr).toMatch(
+          /a file that DATABASE_URL names cannot be read: it (is not a regular|has more than)/,
+        );
+        expect(code).toBe(4);
+      }
+    },
+  );
+});
+
 describe("EMBEDD_API_KEY_FILE", () => {
   it.each(["a FIFO", "a folder", "a link to /dev/zero", "3 GB"])(
     "is refused at once if it is %s",
@@ -174,6 +230,9 @@ async function putThere(path: string, what: string): Promise<void> {
   await rm(path, { force: true });
   if (what === "a FIFO") await promisify(execFile)("mkfifo", [path]);
   else if (what === "a folder") await promisify(execFile)("mkdir", [path]);
+  // A regular file of 0 bytes, which has no end.
+  else if (what === "a file of unknown size")
+    await promisify(execFile)("ln", ["-s", "/proc/self/pagemap", path]);
   else if (what === "a link to /dev/zero") await promisify(execFile)("ln", ["-s", "/dev/zero", path]);
   else {
     const file = await open(path, "w");
