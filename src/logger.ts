@@ -1,5 +1,5 @@
 import { pino } from "pino";
-import { visible, visibleInJson } from "./visible.js";
+import { visible, visibleInJson, visibleInLine } from "./visible.js";
 
 /** The logger that embedd needs; a pino logger fits. Details never hold text from users' rows. */
 export type Logger = Record<"debug" | "info" | "warn" | "error", (details: object, message: string) => void>;
@@ -20,7 +20,13 @@ export function createLogger({ level, format }: LogOptions): Logger {
   return pino({
     level,
     base: null,
-    hooks: { streamWrite: visibleInJson },
+    hooks: {
+      streamWrite: visibleInJson,
+      // pino-pretty prints the message as it is.
+      logMethod([details, message, ...more], method) {
+        method.call(this, details, typeof message === "string" ? visibleInLine(message) : message, ...more);
+      },
+    },
     transport: {
       target: "pino-pretty",
       options: { destination: 2, sync: true, ignore: "pid,hostname", translateTime: "SYS:HH:MM:ss.l" },

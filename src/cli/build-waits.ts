@@ -3,6 +3,7 @@ import { readBlockers } from "../database/blockers.sql.js";
 import { backendPid } from "../database/inspect-connection.js";
 import { stopSignal } from "./signals.js";
 import { printError } from "./print.js";
+import { visibleInLine } from "../visible.js";
 
 const LOOK_MS = 2_000;
 
@@ -21,7 +22,7 @@ export async function reportingWaits<T>(
   const look = async (): Promise<void> => {
     const blockers = await readBlockers(pool, pid).catch(() => null);
     if (blockers !== null && blockers !== reported)
-      printError(`waiting for ${blockers}; the index is built when that transaction ends\n`);
+      printError(`waiting for ${visibleInLine(blockers)}; the index is built when that transaction ends\n`);
     reported = blockers;
   };
   const onStop = (): void => {

@@ -3,6 +3,7 @@ import { isSchemaMissing } from "../database/call-schema.js";
 import type { ErrorCode } from "../error-codes.js";
 import { EmbeddError, messageOf } from "../errors.js";
 import { forShell } from "./text.js";
+import { visibleInLine } from "../visible.js";
 import { printError } from "./print.js";
 
 /** The exit codes, for scripts. `embedd --help`, README and docs/reference.md print them from here. */
@@ -38,19 +39,24 @@ const UNREACHABLE = new Set<ErrorCode>([
   "tls",
 ]);
 
+/** Codes whose messages have several lines, all of embedd. Any other line break is part of a name or of another's error. */
+const LISTS = new Set<ErrorCode>(["model_config", "settings"]);
+
 /** Prints an error and what to type; returns the exit code. */
 export function reportError(error: unknown): number {
   if (error instanceof EmbeddError) {
     printError(
-      `embedd: ${error.message}\n${error.hint === undefined ? "" : `  try: ${forShell(error.hint).replaceAll("\n", "\n  or:  ")}\n`}`,
+      `embedd: ${LISTS.has(error.code) ? error.message : visibleInLine(error.message)}\n${error.hint === undefined ? "" : `  try: ${forShell(error.hint).replaceAll("\n", "\n  or:  ")}\n`}`,
     );
     if (UNREACHABLE.has(error.code)) return EXIT.unreachable;
     return error.kind === "configuration" ? EXIT.usage : EXIT.fault;
   }
   if (error instanceof pg.DatabaseError && isSchemaMissing(error)) {
-    printError(`embedd: this database has no embedd schema (${error.message})\n  try: embedd migrate\n`);
+    printError(
+      `embedd: this database has no embedd schema (${visibleInLine(error.message)})\n  try: embedd migrate\n`,
+    );
     return EXIT.usage;
   }
-  printError(`embedd: ${messageOf(error)}\n`);
+  printError(`embedd: ${visibleInLine(messageOf(error))}\n`);
   return EXIT.fault;
 }

@@ -4,6 +4,7 @@ import { setPaused } from "../admin/pause.sql.js";
 import { withContext } from "./context.js";
 import { counted } from "./text.js";
 import { print } from "./print.js";
+import { visibleInLine } from "../visible.js";
 
 export function addPause(program: Command): void {
   addSwitch(program, "pause", "stop embedding a table on all workers; its rows stay pending", true);
@@ -22,7 +23,7 @@ function addSwitch(program: Command, name: string, description: string, paused: 
     .action(async (table: string, { embedding }: { embedding?: string }, command: Command) => {
       await withContext(command, async ({ pool }) => {
         const count = await callSchema(() => setPaused(pool, table, embedding, paused));
-        print(`${name}d ${table}: ${counted(count, "pipeline")}\n`);
+        print(`${name}d ${visibleInLine(table)}: ${counted(count, "pipeline")}\n`);
       });
     });
 }

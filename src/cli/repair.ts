@@ -9,6 +9,7 @@ import { withOwner } from "./context.js";
 import { EXIT } from "./exit.js";
 import { counted } from "./text.js";
 import { print, printError } from "./print.js";
+import { visibleInLine } from "../visible.js";
 
 export function addRepair(program: Command): void {
   program
@@ -35,9 +36,9 @@ export function addRepair(program: Command): void {
           const ids = await reportingWaits({ pool, client, finish }, (onIndex) =>
             repair(client, { relation: table, ...flags }, onIndex),
           );
-          print(`repaired ${table} (${counted(ids.length, "pipeline")})\n`);
+          print(`repaired ${visibleInLine(table)} (${counted(ids.length, "pipeline")})\n`);
           const left = await problemsLeft(client, ids);
-          for (const problem of left) printError(`still wrong: ${problem}\n`);
+          for (const problem of left) printError(`still wrong: ${visibleInLine(problem)}\n`);
           if (left.length > 0) process.exitCode = EXIT.no;
         };
         await withOwner(command, work);

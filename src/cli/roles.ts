@@ -4,6 +4,7 @@ import { shellWord } from "../shell-word.js";
 import { withOwner } from "./context.js";
 import { EXIT } from "./exit.js";
 import { print, printError } from "./print.js";
+import { visibleInLine } from "../visible.js";
 
 export function addGrant(program: Command): void {
   program
@@ -19,14 +20,14 @@ export function addGrant(program: Command): void {
         const what = owner ? "watch its tables" : "run the worker";
         if (!revoke) {
           await give(client, role);
-          print(`${role} can now ${what}\n`);
+          print(`${visibleInLine(role)} can now ${what}\n`);
           return;
         }
         const kept = await revokeWorker(client, role);
-        print(`${role} can no longer ${what}\n`);
+        print(`${visibleInLine(role)} can no longer ${what}\n`);
         if (kept.length === 0) return;
-        printError(`${role} keeps what you may not revoke:\n`);
-        for (const privilege of kept) printError(`  ${privilege}\n`);
+        printError(`${visibleInLine(role)} keeps what you may not revoke:\n`);
+        for (const privilege of kept) printError(`  ${visibleInLine(privilege)}\n`);
         printError(`try: embedd grant ${shellWord(role)} --revoke  # as the tables' owner or a superuser\n`);
         process.exitCode = EXIT.no;
       });

@@ -24,6 +24,7 @@ import { switchReporter } from "./switch-progress.js";
 import { formatSwitches, readProgress } from "./switch-status.js";
 import { printResult } from "./text.js";
 import { print, printError } from "./print.js";
+import { visibleInLine } from "../visible.js";
 
 interface SwitchFlags {
   embedding: string;
@@ -111,9 +112,9 @@ async function run(context: Context, table: string, flags: SwitchFlags): Promise
       process.exitCode = EXIT.fault;
     } else if (error instanceof EmbeddError && error.code === "same_model") {
       // For example when the command was killed right after the swap, and is run again.
-      print(`nothing to switch: ${error.message}\n`);
+      print(`nothing to switch: ${visibleInLine(error.message)}\n`);
     } else if (error instanceof EmbeddError && error.code === "dead_rows") {
-      printError(`embedd: ${error.message}\n  try: ${error.hint ?? ""}\n`);
+      printError(`embedd: ${visibleInLine(error.message)}\n  try: ${error.hint ?? ""}\n`);
       process.exitCode = EXIT.no;
     } else throw error;
   }
@@ -154,7 +155,7 @@ async function abort(
     async (client) => {
       await refusePooler(client, databaseUrl);
       const { relation, fromModel } = await abortSwitch(client, { relation: table, embedding });
-      print(`${relation} stays with ${fromModel}\n`);
+      print(`${visibleInLine(relation)} stays with ${visibleInLine(fromModel ?? "")}\n`);
     },
     stopSignal,
   );

@@ -21,6 +21,7 @@ import { withContext, withOwner } from "./context.js";
 import { stopSignal } from "./signals.js";
 import { counted } from "./text.js";
 import { print, printError } from "./print.js";
+import { visibleInLine } from "../visible.js";
 
 interface WatchFlags {
   content?: string[];
@@ -123,7 +124,9 @@ async function watchTable(
     createColumns: createColumns === true ? (dimensions ?? existing?.dimensions ?? usual) : undefined,
   };
   const onWait = (holders: string) => {
-    printError(`waiting up to 10 s for the lock of ${table}, held by ${holders}\n`);
+    printError(
+      `waiting up to 10 s for the lock of ${visibleInLine(table)}, held by ${visibleInLine(holders)}\n`,
+    );
   };
   const finish =
     before === null
@@ -143,7 +146,7 @@ async function watchTable(
   const misfit = shape === null ? null : await findMisfit(client, options, shape);
   if (misfit !== null) {
     printError(
-      `warning: ${misfit.message}: no worker with the settings of this shell fills it\n` +
+      `warning: ${visibleInLine(misfit.message)}: no worker with the settings of this shell fills it\n` +
         `  try: set EMBEDD_PROVIDER and EMBEDD_MODEL to the model that your workers use\n` +
         `  or:  ${hintFor(`embedd unwatch ${shellWord(table)} --embedding ${shellWord(options.embedding)} && ${misfit.hint ?? ""}`)}\n`,
     );
@@ -186,10 +189,10 @@ export function addUnwatch(program: Command): void {
       await withOwner(command, async (client) => {
         if (pipeline !== undefined) {
           const relation = await unwatchPipeline(client, pipeline, flags);
-          print(`no longer watching ${relation} (pipeline ${pipeline})\n`);
+          print(`no longer watching ${visibleInLine(relation)} (pipeline ${pipeline})\n`);
         } else if (table !== undefined) {
           const count = await unwatch(client, table, flags);
-          print(`no longer watching ${table} (${counted(count, "pipeline")})\n`);
+          print(`no longer watching ${visibleInLine(table)} (${counted(count, "pipeline")})\n`);
         }
       });
     });

@@ -55,6 +55,38 @@ it("no name, key, text or error of others reaches the terminal as a command to i
   expect(JSON.parse(found)).toMatchObject([{ key: "good", content: { body: `good ${ESCAPES}` } }]);
 });
 
+it("no name begins a line of its own", async () => {
+  const docs = await db.createMigratedDatabase();
+  const forged = "docs\nFORGED: all is well";
+  const env = { DATABASE_URL: docs.url };
+  for (const args of [
+    ["watch", forged, "--content", "body"],
+    ["unwatch", forged],
+    ["pause", forged],
+    ["repair", forged],
+    ["reembed", forged],
+    ["grant", forged],
+    ["grant", forged, "--revoke"],
+    ["search", "text", "--table", forged],
+  ]) {
+    const { stdout, stderr, code } = await spawnCli(args, { env }).exited;
+    expect({ args, lines: (stdout + stderr).match(/^FORGED.*/gm) }).toEqual({ args, lines: null });
+    expect(code).not.toBe(0);
+  }
+});
+
+it("no message of the log begins a line of its own", async () => {
+  const log = `
+    import { createLogger } from ${JSON.stringify(import.meta.resolve("#embedd/logger.js"))};
+    createLogger({ level: "info", format: process.argv[1] }).info({ role: "a\\nFORGED" }, "role a\\nFORGED is a superuser");`;
+  for (const format of ["pretty", "json"]) {
+    const node = promisify(execFile)(process.execPath, ["--input-type=module", "--eval", log, format]);
+    const { stderr } = await node;
+    expect(stderr).toContain("role a\\nFORGED is a superuser");
+    expect(stderr).not.toMatch(/^\s*FORGED/m);
+  }
+});
+
 it("names with control characters can be typed as a hint shows them", async () => {
   const docs = await db.createMigratedDatabase();
   await docs.query(
