@@ -89,6 +89,8 @@ function lacksRight(error: unknown, connectionString: string): EmbeddError | nul
 
 async function migrateOn(connectionString: string): Promise<string[]> {
   const client = new pg.Client(clientConfig({ connectionString, applicationName: "embedd migrate" }));
+  // Its queries fail too. Without a listener, the event would end the process.
+  client.on("error", () => undefined);
   try {
     await client.connect();
     await client.query(fixedSearchPath);
