@@ -21,6 +21,8 @@ export default defineConfig({
     pool: "forks",
     // One more than two processors: many tests wait for a server, a time or a process.
     maxWorkers: 3,
+    // A worker process takes one file after the other: starting one for each costs a second of processor time.
+    isolate: false,
     allowOnly: false,
     // No measure of speed: longer than `waitFor`, which says what it waited for.
     testTimeout: 240_000,

@@ -143,7 +143,7 @@ limit 3`,
 
 async function askMore(pool: Pool, provider: Provider): Promise<void> {
   if (!process.stdin.isTTY) {
-    print('\nask your own question: npm run demo -- "how do I close a pool?"\n');
+    print('\nask your own question: npm run demo -- "how do I set a default value for an option?"\n');
     return;
   }
   const terminal = createInterface({ input: process.stdin, output: process.stdout });

@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { loadCommands } from "./commands.js";
 import { EXIT, reportError } from "./exit.js";
 import { createProgram } from "./program.js";
 import { endProcess, handleStopSignals } from "./signals.js";
@@ -7,8 +8,8 @@ import { endProcess, handleStopSignals } from "./signals.js";
 process.title = "embedd";
 
 handleStopSignals();
-const program = createProgram();
 try {
+  const program = createProgram(await loadCommands(process.argv.slice(2)));
   await program.parseAsync();
   process.exitCode ??= EXIT.ok;
 } catch (error) {

@@ -1,13 +1,14 @@
 import { Help } from "commander";
 import type { Command } from "commander";
+import { loadCommands } from "#embedd/cli/commands.js";
 import { createProgram } from "#embedd/cli/program.js";
 import { escapeMarkdown } from "./markers.js";
 
 const help = new Help();
 
 /** Every command: usage, description, arguments, options, and the text that its `--help` adds. */
-export function renderCommands(): string {
-  const program = createProgram();
+export async function renderCommands(): Promise<string> {
+  const program = createProgram(await loadCommands([]));
   const global = program.options.filter(({ long }) => long !== "--version");
   return [
     "Every command takes these options:",

@@ -14,7 +14,7 @@ const onOneLine = (text: string): string => text.replace(/\s+/g, " ");
 
 it("docs/reference.md has the commands, settings, codes and versions of the source", async () => {
   await expectGenerated({
-    commands: renderCommands(),
+    commands: await renderCommands(),
     settings: renderSettings(),
     presets: renderPresets(),
     "exit codes": renderExitCodes(),
@@ -26,7 +26,7 @@ it("docs/reference.md has the commands, settings, codes and versions of the sour
 describe("exit codes", () => {
   it("are in the command's help", () => {
     let help = "";
-    createProgram()
+    createProgram([])
       .configureOutput({ writeOut: (text) => (help += text) })
       .outputHelp();
     expect(onOneLine(help)).toContain(exitCodesLine());
