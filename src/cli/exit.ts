@@ -40,13 +40,13 @@ const UNREACHABLE = new Set<ErrorCode>([
 ]);
 
 /** Codes whose messages have several lines, all of embedd. Any other line break is part of a name or of another's error. */
-const LISTS = new Set<ErrorCode>(["model_config", "settings"]);
+const SEVERAL_LINES = new Set<ErrorCode>(["model_config", "native_library", "settings"]);
 
 /** Prints an error and what to type; returns the exit code. */
 export function reportError(error: unknown): number {
   if (error instanceof EmbeddError) {
     printError(
-      `embedd: ${LISTS.has(error.code) ? error.message : visibleInLine(error.message)}\n${error.hint === undefined ? "" : `  try: ${forShell(error.hint).replaceAll("\n", "\n  or:  ")}\n`}`,
+      `embedd: ${SEVERAL_LINES.has(error.code) ? error.message : visibleInLine(error.message)}\n${error.hint === undefined ? "" : `  try: ${forShell(error.hint).replaceAll("\n", "\n  or:  ")}\n`}`,
     );
     if (UNREACHABLE.has(error.code)) return EXIT.unreachable;
     return error.kind === "configuration" ? EXIT.usage : EXIT.fault;
