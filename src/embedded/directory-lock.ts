@@ -21,7 +21,7 @@ export interface DirectoryLock {
   release(): Promise<void>;
 }
 
-const lockFile = z.object({
+const lockFile = z.strictObject({
   pid: z.int().positive(),
   /** Distinguishes processes that share a pid, as after a container's restart. */
   startedAt: z.string().optional(),
@@ -32,7 +32,8 @@ type LockFile = z.infer<typeof lockFile>;
 
 /** A lock file has a few hundred bytes. */
 const MOST_BYTES = 10_000;
-const FILE = /^server-.*\.json$/;
+/** A folder may hold files of a project too, such as server-config.json. */
+const FILE = /^server-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.json$/;
 
 /** Lock files that this process holds; its own pid cannot tell whether a file is still in use. */
 const ours = new Set<string>();

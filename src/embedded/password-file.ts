@@ -9,7 +9,7 @@ export interface Access {
 }
 
 /** The password file in the folder around the database, in the format of PGPASSFILE. */
-export const passwordFile = (folder: string): string => join(folder, "pgpass");
+export const passwordFile = (folder: string): string => join(folder, "embedd.pgpass");
 
 /** Writes a file that only this user can read, all at once. */
 export async function writePrivate(path: string, text: string): Promise<void> {

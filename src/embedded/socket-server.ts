@@ -85,7 +85,7 @@ export async function listen(session: SharedSession, options: SocketServerOption
       if (!hasPassword(message, password)) {
         refuse(
           "28P01",
-          "password authentication failed; embedded PostgreSQL's password is in pgpass in its folder",
+          "password authentication failed; embedded PostgreSQL's password is in embedd.pgpass in its folder",
         );
         return;
       }

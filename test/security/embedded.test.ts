@@ -74,7 +74,7 @@ describe("another user of the machine", () => {
   });
 
   itAsRoot(`reads neither data nor password${NEEDS_ROOT}`, async () => {
-    for (const name of ["data/PG_VERSION", "pgpass"]) {
+    for (const name of ["data/PG_VERSION", "embedd.pgpass"]) {
       await expect(asNobody("cat", join(folder, "own", name))).rejects.toThrow("Permission denied");
     }
   });
@@ -114,13 +114,13 @@ describe("another user of the machine", () => {
       (path: string) => writeFile(path, '{"pid": "x"}', { mode: 0o600 }),
     ]) {
       const around = await newFolder();
-      const path = join(around, "server-planted.json");
+      const path = join(around, "server-01234567-89ab-cdef-0123-456789abcdef.json");
       // Of a living process: ours.
       const pid = process.ppid;
       await plant(path, JSON.stringify({ pid, port: port(), access: { port: port(), password: "x" } }));
       await expect(openEmbedded({ dataDir: join(around, "data") })).rejects.toMatchObject({
         code: "embedded_start",
-        message: expect.stringMatching(/cannot be trusted: .*server-planted\.json/) as string,
+        message: expect.stringMatching(/cannot be trusted: .*server-01234567.*\.json/) as string,
         hint: `rm -f ${path}`,
       });
     }

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { readdir } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { configurationError, messageOf } from "../../errors.js";
 import { shellWord } from "../../shell-word.js";
@@ -19,18 +19,22 @@ export function folderName(root: string): string {
 /**
  * The name for a folder's vectors: `folder@1a2b3c4d`, with a checksum of the weights and the tokenizer, because folders
  * of one name may hold different models.
- * @param weightsPath in ONNX, the weights may be in files next to it, whose names begin with its own
+ * @param weightsPath in ONNX, the weights may be in files next to it, such as `model.onnx_data`
  * @throws EmbeddError `configuration`/`model_missing` if a file cannot be read
  */
 export async function checkedName(root: string, weightsPath: string, tokenizerPath: string): Promise<string> {
   const folder = dirname(weightsPath);
   const hash = createHash("sha256");
   try {
-    const names = (await readdir(folder)).filter((name) => name.startsWith(basename(weightsPath))).sort();
+    const names = (await readdir(folder)).filter((name) => isWeights(name, basename(weightsPath))).sort();
     const paths = names.map((name) => join(folder, name));
     // Loading the tokenizer says that it is missing.
     if (await exists(tokenizerPath)) paths.push(tokenizerPath);
-    for (const path of paths) hash.update(await sha256Of(path));
+    for (const path of paths) {
+      // A FIFO or a device would keep it reading without end.
+      if (!(await stat(path)).isFile()) throw new Error(`${path} is not a regular file`);
+      hash.update(await sha256Of(path));
+    }
   } catch (error) {
     throw configurationError(
       "model_missing",
@@ -39,4 +43,9 @@ export async function checkedName(root: string, weightsPath: string, tokenizerPa
     );
   }
   return `${folderName(root)}@${hash.digest("hex").slice(0, 8)}`;
+}
+
+/** Whether a file is the model or has weights of it, rather than a checksum or a copy that somebody left there. */
+function isWeights(name: string, model: string): boolean {
+  return name.startsWith(model) && /^([._]data(_\d+)?)?$/.test(name.slice(model.length));
 }

@@ -255,7 +255,7 @@ describe("embedd run --embedded", () => {
       if (before === undefined) delete process.env["PGPASSFILE"];
       else process.env["PGPASSFILE"] = before;
     });
-    process.env["PGPASSFILE"] = join(folder, ".embedd", "pgpass");
+    process.env["PGPASSFILE"] = join(folder, ".embedd", "embedd.pgpass");
     const client = new Client(url);
     await client.connect();
     await client.query(

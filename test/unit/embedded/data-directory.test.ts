@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
-import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -129,7 +130,9 @@ it("a folder is never claimed by two processes, in any order", async () => {
 it("a folder is taken over from a dead process, and from an earlier process with the same pid", async () => {
   const folder = await newDirectory();
   const stale = (pid: number, startedAt: string): Promise<void> =>
-    writeFile(join(folder, `server-${startedAt}.json`), JSON.stringify({ pid, startedAt }), { mode: 0o600 });
+    writeFile(join(folder, `server-${randomUUID()}.json`), JSON.stringify({ pid, startedAt }), {
+      mode: 0o600,
+    });
   await stale(2 ** 22 + 1, "no-such-process");
   await stale(process.pid, "this-process-before-its-restart");
   await stale(process.ppid, "another-time");
@@ -137,6 +140,21 @@ it("a folder is taken over from a dead process, and from an earlier process with
   expect(lock).toBeDefined();
   expect(await readdir(folder)).toHaveLength(1);
   await lock?.release();
+});
+
+it("a project's own files in the folder are kept, whatever their names resemble", async () => {
+  const folder = await newDirectory();
+  const files = {
+    "server-config.json": '{"pid":4194305,"mine":"state"}',
+    "server-1.json": "{}",
+    pgpass: "notes",
+  };
+  for (const [name, text] of Object.entries(files)) await writeFile(join(folder, name), text);
+  const server = await openEmbedded({ dataDir: join(folder, "data") });
+  await server.stop();
+  for (const [name, text] of Object.entries(files))
+    expect(await readFile(join(folder, name), "utf8"), name).toBe(text);
+  expect((await readdir(folder)).sort()).toEqual(["data", ...Object.keys(files)].sort());
 });
 
 it("a start on a port in use names the port", async () => {

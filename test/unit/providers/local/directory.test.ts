@@ -1,4 +1,5 @@
-import { appendFile, cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { execFileSync } from "node:child_process";
+import { appendFile, cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -61,6 +62,21 @@ describe("a directory in the Hugging Face layout", () => {
     const first = (await directoryManifest(directory)).name;
     await writeFile(join(directory, "onnx", "model.onnx_data"), "weights");
     expect((await directoryManifest(directory)).name).not.toBe(first);
+  });
+
+  it("keeps its name whatever else lies next to an ONNX file, and hangs on none of it", async () => {
+    const directory = join(root, "in-parts-too");
+    await writePlainModel(directory);
+    const first = (await directoryManifest(directory)).name;
+    await writeFile(join(directory, "onnx", "model.onnx.sha256"), "a checksum");
+    await mkdir(join(directory, "onnx", "model.onnx.bak"));
+    await symlink("/nowhere", join(directory, "onnx", "model.onnx.old"));
+    expect((await directoryManifest(directory)).name).toBe(first);
+    execFileSync("mkfifo", [join(directory, "onnx", "model.onnx_data")]);
+    await expect(directoryManifest(directory)).rejects.toMatchObject({
+      code: "model_missing",
+      message: expect.stringMatching(/model\.onnx_data is not a regular file/) as unknown,
+    });
   });
 
   it("takes the tokens from sentence_bert_config.json, and refuses another pooling", async () => {
