@@ -92,11 +92,12 @@ export function loadConfig(
     );
   }
   const value = parsed.data;
-  refuseLeak(value, fixed);
+  const databaseTrusted = isDatabaseTrusted(value.DATABASE_URL, fixed);
+  refuseLeak(value, fixed, databaseTrusted);
   return Object.freeze({
     databaseUrl:
       value.DATABASE_URL === undefined ? undefined : new Secret(value.DATABASE_URL, "DATABASE_URL"),
-    databaseTrusted: isDatabaseTrusted(value.DATABASE_URL, fixed),
+    databaseTrusted,
     dataDir: value.EMBEDD_DATA_DIR,
     provider: value.EMBEDD_PROVIDER,
     apiKey: apiKey(value),
@@ -140,7 +141,11 @@ export function loadConfig(
  * Whoever wrote `.env` must not get the secrets of who starts embedd in that folder. A server on this machine may have
  * them, and so may one that the environment or a flag names.
  */
-function refuseLeak(value: z.output<typeof settingsSchema>, fixed: Variables): void {
+function refuseLeak(
+  value: z.output<typeof settingsSchema>,
+  fixed: Variables,
+  databaseTrusted: boolean,
+): void {
   const isSet = (name: string): boolean => (fixed[name] ?? "") !== "";
   const { EMBEDD_BASE_URL: api, DATABASE_URL: database, EMBEDD_PROVIDER: provider } = value;
   if (provider !== "local" && api !== undefined && !isSet("EMBEDD_BASE_URL")) {
@@ -151,7 +156,7 @@ function refuseLeak(value: z.output<typeof settingsSchema>, fixed: Variables): v
     if (secret !== undefined && !isLoopback(url.hostname))
       throw leak("EMBEDD_BASE_URL", url, url.host, secret);
   }
-  if (database !== undefined && isSet("PGPASSWORD") && !isDatabaseTrusted(database, fixed))
+  if (database !== undefined && isSet("PGPASSWORD") && !databaseTrusted)
     throw leak("DATABASE_URL", addressUrl(database), hostAndPort(addressTarget(database)), "PGPASSWORD");
 }
 

@@ -1,7 +1,13 @@
 import { z } from "zod";
 import { databaseAddress } from "./check-arguments.js";
 import { DEFAULTS, MIN_CONNECTIONS } from "./defaults.js";
-import { MAX_REQUEST_INPUTS, PRESETS, PRESET_NAMES } from "./providers/openai/presets.js";
+import {
+  MAX_CONCURRENCY,
+  MAX_REQUEST_INPUTS,
+  MAX_REQUEST_TOKENS,
+  PRESETS,
+  PRESET_NAMES,
+} from "./providers/openai/presets.js";
 import type { Preset } from "./providers/openai/presets.js";
 import { Secret } from "./secret.js";
 
@@ -123,7 +129,7 @@ export const SETTING_GROUPS = {
       unset: "the column's, if the model supports it",
       description: "Dimensions to request from a model that embedd does not know.",
     }),
-    EMBEDD_REQUEST_TOKENS: whole(1, 100_000_000).optional().meta({
+    EMBEDD_REQUEST_TOKENS: whole(1, MAX_REQUEST_TOKENS).optional().meta({
       preset: "requestTokens",
       description: "Maximum tokens per request.",
     }),
@@ -131,7 +137,7 @@ export const SETTING_GROUPS = {
       preset: "requestInputs",
       description: "Maximum texts per request.",
     }),
-    EMBEDD_CONCURRENCY: whole(1, 1_000).optional().meta({
+    EMBEDD_CONCURRENCY: whole(1, MAX_CONCURRENCY).optional().meta({
       preset: "concurrency",
       description: "Maximum requests in flight. Rate-limit headers of the server may lower it.",
     }),

@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 
-type AddCommand = (program: Command) => void;
+/** Adds a command with its options. */
+export type AddCommand = (program: Command) => void;
 
 /** In the order of `embedd --help`. A command's module is loaded on demand, because its libraries load slowly. */
 const COMMANDS: Readonly<Record<string, () => Promise<AddCommand>>> = {

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import { DEFAULTS } from "../defaults.js";
 import { LOG_LEVELS, PROVIDER_NAMES } from "../settings.js";
+import type { AddCommand } from "./commands.js";
 import { EXIT, exitCodesLine } from "./exit.js";
 import { print, printError } from "./print.js";
 
@@ -15,7 +16,7 @@ const HELP_COLUMNS = 80;
  * The command line: the global options, and the given commands with theirs. Parsing runs a command.
  * @param commands from `loadCommands`
  */
-export function createProgram(commands: readonly ((program: Command) => void)[]): Command {
+export function createProgram(commands: readonly AddCommand[]): Command {
   const program = new Command("embedd")
     .description("The embedding daemon for PostgreSQL: rows that embed themselves.")
     .version(version)

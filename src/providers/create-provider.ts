@@ -3,7 +3,7 @@ import { checkArguments, wholeNumber } from "../check-arguments.js";
 import { ownFile } from "../own-file.js";
 import type * as LocalProvider from "./local/index.js";
 import type { ApiProviderOptions } from "./openai/index.js";
-import { MAX_REQUEST_INPUTS, PRESET_NAMES } from "./openai/presets.js";
+import { MAX_CONCURRENCY, MAX_REQUEST_INPUTS, MAX_REQUEST_TOKENS, PRESET_NAMES } from "./openai/presets.js";
 import type { PresetName } from "./openai/presets.js";
 import { configurationError } from "../errors.js";
 import type { EmbedOptions, Provider } from "./provider.js";
@@ -28,9 +28,9 @@ const schema = z.object({
   threads: wholeNumber(1, 1_024).optional(),
   tokenBudget: wholeNumber(1, 1_000_000).optional(),
   dimensions: wholeNumber(1, 16_000).optional(),
-  requestTokens: wholeNumber(1, 100_000_000).optional(),
+  requestTokens: wholeNumber(1, MAX_REQUEST_TOKENS).optional(),
   requestInputs: wholeNumber(1, MAX_REQUEST_INPUTS).optional(),
-  concurrency: wholeNumber(1, 1_000).optional(),
+  concurrency: wholeNumber(1, MAX_CONCURRENCY).optional(),
   timeoutMs: wholeNumber(1, 86_400_000).optional(),
 });
 

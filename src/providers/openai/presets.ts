@@ -25,6 +25,9 @@ export interface Preset {
 export const MAX_REQUEST_INPUTS = 2_048;
 /** Source: the same page. */
 const OPENAI_LIMITS = { requestTokens: 300_000, requestInputs: MAX_REQUEST_INPUTS };
+/** Bounds of settings that no host comes near. */
+export const MAX_REQUEST_TOKENS = 100_000_000;
+export const MAX_CONCURRENCY = 1_000;
 
 export const PRESETS = {
   openai: {
