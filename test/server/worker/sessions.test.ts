@@ -32,6 +32,17 @@ async function isEmbedded(source: string): Promise<boolean> {
   );
 }
 
+/** The processes that sleep with a gate of this database. */
+async function gateHolders(): Promise<number[]> {
+  const { rows } = await db.query<{ pid: number }>(
+    `select pid from pg_locks
+     where locktype = 'advisory' and classid = $1 and mode = 'ExclusiveLock' and granted
+       and database = (select oid from pg_database where datname = current_database())`,
+    [GATE_CLASS],
+  );
+  return rows.map(({ pid }) => pid);
+}
+
 describeServer("while the database is read-only", () => {
   it.each([
     ["the pool's sessions", "^embedd worker$", false],
@@ -67,16 +78,7 @@ describeServer("a sleeping worker that loses its presence alone", () => {
   it("looks again, because writers stay silent once the gate is lost", async () => {
     const worker = await startTestWorker(db, hashProvider());
     await worker.idle();
-    const asleep = async () => {
-      const { rows } = await db.query<{ pid: number }>(
-        `select pid from pg_locks
-         where locktype = 'advisory' and classid = $1 and mode = 'ExclusiveLock' and granted
-           and database = (select oid from pg_database where datname = current_database())`,
-        [GATE_CLASS],
-      );
-      return rows[0]?.pid;
-    };
-    const pid = await waitFor(asleep, { what: "the worker to hold the gate" });
+    const pid = await waitFor(async () => (await gateHolders())[0], { what: "the worker to hold the gate" });
     await db.query("select pg_terminate_backend($1)", [pid]);
     await db.query("insert into embedd.chunks (source, content) values ('presence', 'presence')");
     await waitFor(() => isEmbedded("presence"), { what: "the vector" });
@@ -85,14 +87,6 @@ describeServer("a sleeping worker that loses its presence alone", () => {
 
 describeServer("a fault while the worker has the gate", () => {
   it("leaves no gate behind that the worker cannot release, for it would make every writer notify", async () => {
-    const gates = async (): Promise<number> =>
-      (
-        await db.query(
-          `select from pg_locks where locktype = 'advisory' and classid = $1 and mode = 'ExclusiveLock' and granted
-             and database = (select oid from pg_database where datname = current_database())`,
-          [GATE_CLASS],
-        )
-      ).rowCount ?? 0;
     let faults = 0;
     const ignore = (): void => undefined;
     const log = {
@@ -114,9 +108,13 @@ describeServer("a fault while the worker has the gate", () => {
     await startTestWorker(db, hashProvider(), { log, pollIntervalMs: 500 });
     await waitFor(() => faults > 2, { what: "three faults" });
     await db.query("alter table embedd.pipelines disable trigger refuse");
-    await waitFor(async () => (await gates()) === 1, { what: "the worker to sleep with the gate" });
+    await waitFor(async () => (await gateHolders()).length === 1, {
+      what: "the worker to sleep with the gate",
+    });
     await db.query("select embedd.set_paused('embedd.chunks', 'embedding', true)");
-    await waitFor(async () => (await gates()) === 0, { what: "the paused pipeline's gate to be free" });
+    await waitFor(async () => (await gateHolders()).length === 0, {
+      what: "the paused pipeline's gate to be free",
+    });
   });
 });
 

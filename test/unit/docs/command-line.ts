@@ -1,27 +1,18 @@
 import { execFile } from "node:child_process";
-import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { Command, CommanderError } from "commander";
+import { loadCommands } from "#embedd/cli/commands.js";
 
-const CLI = new URL("../../../dist/cli/", import.meta.url);
+const MAIN = fileURLToPath(new URL("../../../dist/cli/main.js", import.meta.url));
 
 /** A program with all definitions of the command line, whose commands do nothing. */
 export type CreateProgram = () => Command;
 
-/** Built from the functions `add…` of `dist/cli` and the global options of `embedd --help`. */
+/** Built from all commands and the global options of `embedd --help`. */
 export async function loadProgram(): Promise<CreateProgram> {
-  const adders: ((program: Command) => void)[] = [];
-  for (const file of readdirSync(CLI)) {
-    if (!file.endsWith(".js") || file === "main.js") continue;
-    const exports = (await import(new URL(file, CLI).href)) as Record<string, unknown>;
-    for (const [name, value] of Object.entries(exports)) {
-      if (/^add[A-Z]/.test(name) && typeof value === "function")
-        adders.push(value as (program: Command) => void);
-    }
-  }
-  const main = fileURLToPath(new URL("main.js", CLI));
-  const { stdout } = await promisify(execFile)(process.execPath, [main, "--help"]);
+  const commands = await loadCommands([]);
+  const { stdout } = await promisify(execFile)(process.execPath, [MAIN, "--help"]);
   const globals = [...stdout.matchAll(/^ {2}(?:-\w, )?(--[\w-]+(?: <[\w-]+>)?) {2,}/gm)].map(
     (match) => match[1] ?? "",
   );
@@ -30,7 +21,7 @@ export async function loadProgram(): Promise<CreateProgram> {
       .exitOverride()
       .configureOutput({ writeOut: () => undefined, writeErr: () => undefined });
     for (const flags of globals) if (flags !== "--help") program.option(flags);
-    for (const add of adders) add(program);
+    for (const add of commands) add(program);
     for (const command of program.commands) command.action(() => undefined);
     return program;
   };

@@ -142,7 +142,7 @@ it("a folder is taken over from a dead process, and from an earlier process with
   await lock?.release();
 });
 
-it("a project's own files in the folder are kept, whatever their names resemble", async () => {
+it("a start and a stop keep a project's files, even those with names like embedd's", async () => {
   const folder = await newDirectory();
   const files = {
     "server-config.json": '{"pid":4194305,"mine":"state"}',

@@ -64,7 +64,7 @@ describe("a directory in the Hugging Face layout", () => {
     expect((await directoryManifest(directory)).name).not.toBe(first);
   });
 
-  it("keeps its name whatever else lies next to an ONNX file, and hangs on none of it", async () => {
+  it("keeps its name when other files appear next to its ONNX file, and refuses a FIFO", async () => {
     const directory = join(root, "in-parts-too");
     await writePlainModel(directory);
     const first = (await directoryManifest(directory)).name;
