@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { onTestFinished } from "vitest";
+import { inject, onTestFinished } from "vitest";
 import { waitFor } from "./wait.js";
 
 export interface CliExit {
@@ -22,7 +22,7 @@ export interface CliProcess {
 }
 
 export interface CliOptions {
-  /** Added to the test's own environment, without its DATABASE_URL and EMBEDD_ variables, and to long timers. */
+  /** Added to the test's own environment, without its DATABASE_URL and EMBEDD_ variables, to long timers, and to a small model. */
   env?: Record<string, string>;
   cwd?: string;
   input?: string;
@@ -39,11 +39,19 @@ const WITHOUT_TIMERS = {
   EMBEDD_RETRY_DELAY_MS: "3600000",
 };
 
+/** For commands whose vectors or tokens a test looks at. The small model starts in a third of the time. */
+export const BUILT_IN_MODEL = { EMBEDD_MODEL_PATH: "", EMBEDD_MODEL_NAME: "" };
+
+const smallModel = (): Record<string, string> => ({
+  EMBEDD_MODEL_PATH: inject("smallModel"),
+  EMBEDD_MODEL_NAME: "all-MiniLM-L6-v2",
+});
+
 function environment(extra: Record<string, string>): NodeJS.ProcessEnv {
   const inherited = Object.entries(process.env).filter(
     ([name]) => name !== "DATABASE_URL" && !name.startsWith("EMBEDD_") && !name.startsWith("VITEST"),
   );
-  return { ...Object.fromEntries(inherited), ...WITHOUT_TIMERS, NO_COLOR: "1", ...extra };
+  return { ...Object.fromEntries(inherited), ...WITHOUT_TIMERS, ...smallModel(), NO_COLOR: "1", ...extra };
 }
 
 /** Starts the built command, `embedd …`, from inside a test; it is killed when the test ends. */

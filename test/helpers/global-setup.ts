@@ -16,6 +16,7 @@ import {
   serverObjects,
   withAdmin,
 } from "./server-databases.js";
+import { writeSmallModel } from "./small-model.js";
 
 /** What every test file clones its database from. */
 export type DatabaseTemplate =
@@ -25,6 +26,8 @@ export type DatabaseTemplate =
 declare module "vitest" {
   export interface ProvidedContext {
     databaseTemplate: DatabaseTemplate;
+    /** The folder of a model that starts fast. */
+    smallModel: string;
   }
 }
 
@@ -108,9 +111,23 @@ async function setUpEmbedded(project: TestProject): Promise<Teardown> {
   return () => rm(folder, { recursive: true, force: true });
 }
 
-export default async function setUp(project: TestProject): Promise<Teardown> {
+async function setUpDatabase(project: TestProject): Promise<Teardown> {
   // Most unit tests need none, and a mutation's tests are run alone.
   if (process.env["TEST_WITHOUT_DATABASE"] === "yes") return () => Promise.resolve();
   const serverUrl = process.env["TEST_DATABASE_URL"];
   return serverUrl ? setUpServer(project, serverUrl) : setUpEmbedded(project);
+}
+
+export default async function setUp(project: TestProject): Promise<Teardown> {
+  const smallModel = await mkdtemp(join(tmpdir(), "embedd-small-model-"));
+  const removeModel = (): Promise<void> => rm(smallModel, { recursive: true, force: true });
+  try {
+    await writeSmallModel(smallModel);
+    project.provide("smallModel", smallModel);
+    const tearDown = await setUpDatabase(project);
+    return () => tearDown().finally(removeModel);
+  } catch (error) {
+    await removeModel();
+    throw error;
+  }
 }

@@ -9,9 +9,8 @@ const db = useDatabase();
 /** A table `docs`, and a stranger who may create tables in its schema. Nothing but embedd.chunks is watched. */
 async function withStranger(): Promise<{ database: Database; asStranger: (sql: string) => Promise<void> }> {
   const { role } = await createRole(db);
-  const database = await db.createDatabase();
+  const database = await db.createMigratedDatabase();
   onTestFinished(() => database.drop());
-  await succeeds(database, "migrate");
   await database.query(`
     grant create on schema public to ${role};
     create table docs (id int primary key, title text, body text, embedding vector(384), embedding_model text)`);

@@ -8,9 +8,8 @@ const db = useDatabase();
 
 async function granted(): Promise<{ database: Database; role: string }> {
   const { role } = await createRole(db);
-  const database = await db.createDatabase();
+  const database = await db.createMigratedDatabase();
   onTestFinished(() => database.drop());
-  await embedd(database, "migrate");
   await database.query(`
     create schema app;
     create table app.docs (id int primary key, title text, body text, embedding vector(2), embedding_model text);

@@ -99,9 +99,8 @@ describeServer("a role that may create functions in the search path", () => {
 
   it("runs none of them when embedd is called from SQL", async () => {
     const { role } = await createRole(db);
-    const database = await db.createDatabase();
+    const database = await db.createMigratedDatabase();
     onTestFinished(() => database.drop());
-    await spawnCli(["migrate"], { env: { DATABASE_URL: database.url } }).exited;
     await database.query(`grant create on schema public to ${role}`);
     await database.query(`set role ${role}; ${planted(role)} reset role`);
     await database.query(`

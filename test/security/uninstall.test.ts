@@ -37,9 +37,8 @@ const BUILT: [string, string][] = [
 
 describeServer("uninstall", () => {
   it("refuses to drop what others built, names it, and drops it with --cascade", async () => {
-    const database = await db.createDatabase();
+    const database = await db.createMigratedDatabase();
     onTestFinished(() => database.drop());
-    await embedd(database, "migrate");
     await database.query(`
       create table docs (id int primary key, body text, embedding vector(2), embedding_model text);
       select embedd.watch('docs', '{body}')`);
@@ -55,9 +54,8 @@ describeServer("uninstall", () => {
   });
 
   it.each(BUILT)("names nothing but %s", async (sql, name) => {
-    const database = await db.createDatabase();
+    const database = await db.createMigratedDatabase();
     onTestFinished(() => database.drop());
-    await embedd(database, "migrate");
     await database.query(`${sql}; create publication everything for all tables`);
     const { out } = await embedd(database, "uninstall");
     expect(/embedd did not make them: (.*)/.exec(out)?.[1]).toBe(name);

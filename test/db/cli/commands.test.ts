@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { describeServer, useDatabase } from "../../helpers/database.js";
-import { spawnCli } from "../../helpers/cli.js";
+import { BUILT_IN_MODEL, spawnCli } from "../../helpers/cli.js";
 import { waitFor } from "../../helpers/wait.js";
 
 const db = useDatabase();
@@ -78,7 +78,7 @@ describe("embedd", () => {
 describe("a table of the user", () => {
   it("is watched, embedded, counted, searched and unwatched", async () => {
     const { url, query } = await db.createDatabase();
-    const env = { DATABASE_URL: url };
+    const env = { DATABASE_URL: url, ...BUILT_IN_MODEL };
     expect(await embedd(["migrate"], env)).toMatchObject({
       code: 0,
       stdout: expect.stringContaining("000001") as string,
@@ -161,8 +161,7 @@ describe("failed rows", () => {
 
 describeServer("embedd run", () => {
   it("embeds until SIGTERM, then exits with 0 within 10 s and leaves no lease", async () => {
-    const { url, query } = await db.createDatabase();
-    await embedd(["migrate"], { DATABASE_URL: url });
+    const { url, query } = await db.createMigratedDatabase();
     const worker = spawnCli(["run"], { env: { DATABASE_URL: url, EMBEDD_LOG_FORMAT: "json" } });
     await worker.waitForLine(/"dimensions":\[384\].*"ready"/);
     expect(await embedd(["status", "--require-worker"], { DATABASE_URL: url })).toMatchObject({
@@ -190,8 +189,7 @@ describeServer("embedd run", () => {
   });
 
   it("refuses a column whose dimensions the model does not make, and status shows why", async () => {
-    const { url, query } = await db.createDatabase();
-    await embedd(["migrate"], { DATABASE_URL: url });
+    const { url, query } = await db.createMigratedDatabase();
     await query(
       "create table narrow (id int primary key, body text, embedding vector(3), embedding_model text)",
     );

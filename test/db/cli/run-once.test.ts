@@ -17,9 +17,8 @@ it("run --once prints its warnings before the progress bar, and no estimate befo
 });
 
 it("run --once says in a sentence that nothing is pending, and which rows are not its business", async () => {
-  const { url, query } = await db.createDatabase();
+  const { url, query } = await db.createMigratedDatabase();
   const embedd = (...args: string[]) => spawnCli(args, { env: { DATABASE_URL: url } }).exited;
-  await embedd("migrate");
   const idle = await embedd("run", "--once");
   expect(idle).toMatchObject({ code: 0, stdout: "nothing to do: 0 rows are pending for this worker\n" });
   expect(idle.stderr).not.toMatch(/█|0\/0/);
@@ -37,9 +36,8 @@ it("run --once says in a sentence that nothing is pending, and which rows are no
 });
 
 it("a table that is not served is told in a sentence, and the one command that helps works", async () => {
-  const { url, query } = await db.createDatabase();
+  const { url, query } = await db.createMigratedDatabase();
   const embedd = (...args: string[]) => spawnCli(args, { env: { DATABASE_URL: url } }).exited;
-  await embedd("migrate");
   await query(`create table narrow (id int primary key, body text, embedding vector(3), embedding_model text);
     insert into narrow values (1, 'text'); select embedd.watch('narrow', '{body}')`);
   const what = "column embedding of public.narrow is vector(3), but all-MiniLM-L6-v2 makes 384 dimensions";
@@ -59,9 +57,8 @@ it("a table that is not served is told in a sentence, and the one command that h
 });
 
 it("a row that fails is not counted as embedded", async () => {
-  const { url, query } = await db.createDatabase();
+  const { url, query } = await db.createMigratedDatabase();
   const embedd = (...args: string[]) => spawnCli(args, { env: { DATABASE_URL: url } }).exited;
-  await embedd("migrate");
   await query(`create table picky (id int primary key, body text, embedding vector(384), embedding_model text);
     create function refuse_two() returns trigger language plpgsql as
       'begin if new.id = 2 then raise exception ''no''; end if; return new; end';

@@ -1,4 +1,4 @@
-import { expect, it, onTestFinished } from "vitest";
+import { afterEach, expect, it, onTestFinished } from "vitest";
 import { readStatus } from "#embedd/admin/status.sql.js";
 import { describeServer, useDatabase } from "../../helpers/database.js";
 import { spawnCli } from "../../helpers/cli.js";
@@ -16,6 +16,11 @@ import { startTestWorker } from "../../helpers/worker.js";
 import { join } from "node:path";
 
 const db = useDatabase();
+
+// The workers look at all pipelines of the database, again and again.
+afterEach(async () => {
+  await db.query("delete from embedd.pipelines");
+});
 
 const embedd = async (...args: string[]) => {
   const exit = await spawnCli(args, { env: { DATABASE_URL: db.url } }).exited;
@@ -195,12 +200,11 @@ describeServer("a table whose changes went unnoticed", () => {
   });
 
   it("is reported while no worker runs, and so is a swapped one", async () => {
-    const { query, url } = await db.createDatabase();
+    const { query, url } = await db.createMigratedDatabase();
     const status = async () => {
       const { code, stdout } = await spawnCli(["status"], { env: { DATABASE_URL: url } }).exited;
       return `${code} ${stdout}`;
     };
-    await spawnCli(["migrate"], { env: { DATABASE_URL: url } }).exited;
     await query(`create table docs (id int primary key, body text, embedding vector(384), embedding_model text);
       insert into docs values (1, 'one', array_fill(0.5, array[384])::vector, 'hash');
       select embedd.watch('docs', '{body}', existing => 'keep')`);
@@ -221,12 +225,11 @@ describeServer("a table whose changes went unnoticed", () => {
   });
 
   it("says so if only a partition's triggers were disabled, and gets its index back on later partitions", async () => {
-    const { query, url } = await db.createDatabase();
+    const { query, url } = await db.createMigratedDatabase();
     const run = async (...args: string[]) => {
       const { code, stdout, stderr } = await spawnCli(args, { env: { DATABASE_URL: url } }).exited;
       return `${code} ${stdout}${stderr}`;
     };
-    await run("migrate");
     await query(`
       create table docs (tenant int, id int, body text, embedding vector(384), embedding_model text,
         primary key (tenant, id)) partition by list (tenant);
@@ -495,9 +498,7 @@ describeServer("a table that", () => {
     await db.query(`create table silent (id int primary key, body text, embedding vector(384), embedding_model text);
       select embedd.watch('silent', '{body}')`);
     onTestFinished(async () => {
-      await db.query(
-        "select embedd.unwatch('silent'); drop table silent; drop function if exists unordered()",
-      );
+      await db.query("drop table silent; drop function if exists unordered()");
     });
     expect(await embedd("status", "--table", "silent")).toMatchObject({ code: 0 });
     await db.query(ddl);

@@ -200,9 +200,8 @@ describeServer("rows in flight", () => {
 
 describeServer("embedd.chunks", () => {
   it("is listed once something has used it", async () => {
-    const database = await db.createDatabase();
+    const database = await db.createMigratedDatabase();
     const env = { DATABASE_URL: database.url };
-    expect((await spawnCli(["migrate"], { env }).exited).code).toBe(0);
     const status = async () => (await spawnCli(["status"], { env }).exited).stdout;
     expect(await status()).toMatch(/no table is watched/);
     expect(await status()).not.toContain("embedd.chunks");

@@ -1,6 +1,6 @@
 import { expect, it, onTestFinished } from "vitest";
 import { describeServer, useDatabase } from "../../helpers/database.js";
-import { spawnCli } from "../../helpers/cli.js";
+import { BUILT_IN_MODEL, spawnCli } from "../../helpers/cli.js";
 import { startPgbouncer } from "../../helpers/programs.js";
 
 const db = useDatabase();
@@ -8,7 +8,8 @@ const doctor = (url = db.url) => spawnCli(["doctor"], { env: { DATABASE_URL: url
 
 describeServer("embedd doctor", () => {
   it("reports no problem in a healthy database", async () => {
-    const { code, stdout } = await doctor();
+    const env = { DATABASE_URL: db.url, ...BUILT_IN_MODEL };
+    const { code, stdout } = await spawnCli(["doctor"], { env }).exited;
     expect(stdout).not.toContain("FAIL");
     expect(stdout).toMatch(/ok .*checksum/);
     expect(stdout).toMatch(/^ok {4}inference threads: \d+ \(.*(processors|quota)/m);
@@ -30,8 +31,7 @@ describeServer("embedd doctor", () => {
       /makes 384 dimensions/,
     ],
   ])("reports %s, and what to type", async (_, damage, complaint) => {
-    const { url, query } = await db.createDatabase();
-    await spawnCli(["migrate"], { env: { DATABASE_URL: url } }).exited;
+    const { url, query } = await db.createMigratedDatabase();
     await query(
       "create table docs (id int primary key, body text, embedding vector(384), embedding_model text)",
     );

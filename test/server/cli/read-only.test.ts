@@ -11,9 +11,7 @@ import { hashProvider } from "../../helpers/providers.js";
 const db = useDatabase();
 
 async function createReadOnly(): Promise<Database> {
-  const docs = await db.createDatabase();
-  const env = { DATABASE_URL: docs.url };
-  await spawnCli(["migrate"], { env }).exited;
+  const docs = await db.createMigratedDatabase();
   await docs.query(
     `create table docs (id int primary key, body text, embedding vector(384), embedding_model text);
      insert into docs values (1, 'one', array_fill(0.5, array[384])::vector, 'all-MiniLM-L6-v2');

@@ -10,9 +10,8 @@ const db = useDatabase();
 
 describeServer("a worker whose schema is dropped", () => {
   it("says what to type and ends with exit code 2 after embedd uninstall", async () => {
-    const { url } = await db.createDatabase();
+    const { url } = await db.createMigratedDatabase();
     const env = { DATABASE_URL: url };
-    expect(await spawnCli(["migrate"], { env }).exited).toMatchObject({ code: 0 });
     const worker = spawnCli(["run"], { env });
     await worker.waitForLine(/ready/);
     expect(await spawnCli(["uninstall"], { env }).exited).toMatchObject({ code: 0 });
@@ -25,9 +24,8 @@ describeServer("a worker whose schema is dropped", () => {
   });
 
   it("continues if the schema returns in time, as after a restore", async () => {
-    const { url, query } = await db.createDatabase();
+    const { url, query } = await db.createMigratedDatabase();
     const env = { DATABASE_URL: url };
-    expect(await spawnCli(["migrate"], { env }).exited).toMatchObject({ code: 0 });
     const worker = spawnCli(["run"], { env });
     await worker.waitForLine(/ready/);
     await query("alter schema embedd rename to elsewhere");

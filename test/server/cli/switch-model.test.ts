@@ -102,8 +102,7 @@ describeServer("switch-model refuses, changing nothing:", () => {
     ["a call without a table", "select 1", [], /name the table to switch/],
   ];
   it.each(cases)("%s", async (_, change, args, message) => {
-    const { url, query } = await db.createDatabase();
-    expect(await spawnCli(["migrate"], { env: { DATABASE_URL: url } }).exited).toMatchObject({ code: 0 });
+    const { url, query } = await db.createMigratedDatabase();
     await query(
       `create table docs (id int primary key, body text, embedding vector(16), embedding_model text); ${change};
        select embedd.watch('docs', '{body}'); update embedd.pipelines set served_model = 'old'`,

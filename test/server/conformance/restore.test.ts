@@ -87,9 +87,7 @@ describeServer("a dump of a whole watched database, restored elsewhere,", () => 
 
 describeServer("a dump of a whole database whose tables had columns dropped", () => {
   it("is served without a complaint, although its columns have other numbers", async () => {
-    const source = await db.createDatabase();
-    const embedd = (url: string, ...args: string[]) => spawnCli(args, { env: { DATABASE_URL: url } }).exited;
-    await embedd(source.url, "migrate");
+    const source = await db.createMigratedDatabase();
     await source.query(`create table docs (a int, b int, id int primary key, c int, body text, title text,
         embedding vector(384), embedding_model text);
       alter table docs drop a, drop b, drop c;
@@ -117,8 +115,7 @@ describeServer("a dump of a whole database whose tables had columns dropped", ()
 describeServer("a dump of one watched table", () => {
   /** A watched table with a vector, dumped with its triggers and its index. */
   async function dumpWatched(): Promise<string> {
-    const source = await db.createDatabase();
-    await embedd(source.url, "migrate");
+    const source = await db.createMigratedDatabase();
     await source.query(`create table docs (id int primary key, body text, vec vector(384), vec_model text);
       select embedd.watch('docs', '{body}', 'vec');
       update embedd.pipelines set served_model = 'hash' where relation = 'docs'::regclass;
@@ -141,8 +138,7 @@ describeServer("a dump of one watched table", () => {
 
   it("restored next to other pipelines of embedd fails no writer, is reported, and can be watched", async () => {
     const file = await dumpWatched();
-    const copy = await db.createDatabase();
-    await embedd(copy.url, "migrate");
+    const copy = await db.createMigratedDatabase();
     await copy.query(`create table other (id int primary key, body text, embedding vector(384), embedding_model text);
       select embedd.watch('other', '{body}')`);
     // Only a number tells the indexes of two databases apart.
@@ -190,8 +186,7 @@ describeServer("a dump of one watched table", () => {
 
   it("restored first keeps its index, and a table that is watched later gets one of another name", async () => {
     const file = await dumpWatched();
-    const copy = await db.createDatabase();
-    await embedd(copy.url, "migrate");
+    const copy = await db.createMigratedDatabase();
     await restore(copy.url, file);
     await copy.query(
       "create table other (id int primary key, body text, embedding vector(384), embedding_model text)",
@@ -208,8 +203,7 @@ describeServer("a dump of one watched table", () => {
 
   it("can be unwatched where it was restored, which drops embedd's triggers and index", async () => {
     const file = await dumpWatched();
-    const copy = await db.createDatabase();
-    await embedd(copy.url, "migrate");
+    const copy = await db.createMigratedDatabase();
     await restore(copy.url, file);
     expect(await embedd(copy.url, "unwatch", "docs")).toMatchObject({ code: 0 });
     expect(

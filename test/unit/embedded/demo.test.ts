@@ -1,6 +1,6 @@
 import { readdir } from "node:fs/promises";
 import { expect, it } from "vitest";
-import { spawnCli } from "../../helpers/cli.js";
+import { BUILT_IN_MODEL, spawnCli } from "../../helpers/cli.js";
 import { temporaryFolder } from "../../helpers/programs.js";
 
 /** What the demo printed under a question. */
@@ -16,7 +16,8 @@ function answersTo(question: string, stdout: string): { distance: number; source
 it("embedd demo embeds real text in an empty folder, answers questions about it, and leaves nothing there", async () => {
   const folder = await temporaryFolder();
   const question = "how do I set a default value for an option?";
-  const { code, stdout, stderr } = await spawnCli(["demo", question], { cwd: folder }).exited;
+  const { code, stdout, stderr } = await spawnCli(["demo", question], { cwd: folder, env: BUILT_IN_MODEL })
+    .exited;
   expect(code, stderr).toBe(0);
 
   const [, rows = ""] = /^inserted (\d+) chunks from \d+ files/m.exec(stdout) ?? [];
