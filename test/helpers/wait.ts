@@ -8,7 +8,7 @@ export interface WaitOptions {
   timeoutMs?: number;
   /** Ends the sentence "waited … for". */
   what: string;
-  /** @default 20 */
+  /** Twice the time of a check at least, so that waiting leaves the machine to what it waits for. @default 20 */
   intervalMs?: number;
 }
 
@@ -22,9 +22,10 @@ export async function waitFor<T>(
 ): Promise<T> {
   const deadline = Date.now() + timeoutMs;
   for (;;) {
+    const started = performance.now();
     const answer = await check();
     if (answer !== undefined && answer !== false) return answer;
     if (Date.now() >= deadline) throw new Error(`waited ${timeoutMs} ms for ${what}`);
-    await sleep(intervalMs);
+    await sleep(Math.max(intervalMs, 2 * (performance.now() - started)));
   }
 }
