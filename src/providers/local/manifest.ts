@@ -109,7 +109,7 @@ export async function directoryManifest(root: string, name?: string): Promise<Mo
   const { directory, ...described } = await readSentenceTransformer(root);
   const source = await findSource(directory);
   const configPath = join(directory, "config.json");
-  if (source.kind === "safetensors") readBertConfig(configPath);
+  const graph = source.kind === "safetensors" ? readBertConfig(configPath) : null;
   const config = readJson(configPath, huggingFaceConfig);
   const dimensions = config.hidden_size ?? config.dim;
   if (dimensions === undefined) throw configurationError("model_config", `${configPath} has no hidden_size`);
@@ -118,13 +118,16 @@ export async function directoryManifest(root: string, name?: string): Promise<Mo
   if (source.kind === "safetensors" && pooling === null) throw unknownPooling(root);
   const tokenizerPath = join(directory, "tokenizer.json");
   const weightsPath = source.kind === "onnx" ? source.path : source.weightsPath;
+  const { lowerCase, prompts } = described;
+  const maxTokens = await tokenLimit(directory, config, described.maxTokens ?? known?.maxTokens ?? null);
+  const settings = { maxTokens, lowerCase, pooling, query: prompts.query, document: prompts.document, graph };
   return {
-    name: name ?? (await checkedName(root, weightsPath, tokenizerPath)),
+    name: name ?? (await checkedName(root, { weightsPath, tokenizerPath, settings })),
     dimensions,
-    maxTokens: await tokenLimit(directory, config, described.maxTokens ?? known?.maxTokens ?? null),
+    maxTokens,
     tokenizerPath,
-    lowerCase: described.lowerCase,
-    prompts: described.prompts,
+    lowerCase,
+    prompts,
     source: source.kind === "onnx" ? { ...source, pooling, root } : source,
   };
 }

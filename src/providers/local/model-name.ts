@@ -17,14 +17,18 @@ export function folderName(root: string): string {
 }
 
 /**
- * The name for a folder's vectors: `folder@1a2b3c4d`, with a checksum of the weights and the tokenizer, because folders
- * of one name may hold different models.
+ * The name for a folder's vectors: `folder@1a2b3c4d`, with a checksum of all that decides about them, because folders of
+ * one name may hold different models.
  * @param weightsPath in ONNX, the weights may be in files next to it, such as `model.onnx_data`
+ * @param settings how texts are cut, how their tokens are pooled, and what the graph is built from
  * @throws EmbeddError `configuration`/`model_missing` if a file cannot be read
  */
-export async function checkedName(root: string, weightsPath: string, tokenizerPath: string): Promise<string> {
+export async function checkedName(
+  root: string,
+  { weightsPath, tokenizerPath, settings }: { weightsPath: string; tokenizerPath: string; settings: object },
+): Promise<string> {
   const folder = dirname(weightsPath);
-  const hash = createHash("sha256");
+  const hash = createHash("sha256").update(JSON.stringify(settings));
   try {
     const names = (await readdir(folder)).filter((name) => isWeights(name, basename(weightsPath))).sort();
     const paths = names.map((name) => join(folder, name));

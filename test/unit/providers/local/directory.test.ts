@@ -56,6 +56,18 @@ describe("a directory in the Hugging Face layout", () => {
     await provider.close();
   });
 
+  it.each([
+    ["where texts are cut", "sentence_bert_config.json", { max_seq_length: 5 }],
+    ["lower-cased texts", "sentence_bert_config.json", { do_lower_case: true }],
+    ["a prompt", "config_sentence_transformers.json", { prompts: { query: "query: " } }],
+    ["the heads of its attention", "config.json", { ...TINY_CONFIG, num_attention_heads: 1 }],
+  ])("has another name with other settings: %s", async (what, file, settings) => {
+    const directory = await tinyDirectory(`settings ${what}`);
+    const first = (await directoryManifest(directory)).name;
+    await writeFile(join(directory, file), JSON.stringify(settings));
+    expect((await directoryManifest(directory)).name).not.toBe(first);
+  });
+
   it("has another name with other weights next to an ONNX file", async () => {
     const directory = join(root, "in-parts");
     await writePlainModel(directory);
