@@ -71,7 +71,7 @@ export function loadConfig(
   const fixed = { ...env, ...dropUndefined(overrides) };
   const given = Object.fromEntries(
     // An empty variable counts as unset, as in most shell scripts.
-    Object.entries({ ...file, ...fixed }).filter(
+    Object.entries({ ...withoutOther(file, fixed), ...fixed }).filter(
       ([name, value]) => value !== "" && (KNOWN.includes(name) || name.startsWith("EMBEDD_")),
     ),
   );
@@ -135,6 +135,13 @@ export function loadConfig(
     logLevel: value.EMBEDD_LOG_LEVEL,
     logFormat: value.EMBEDD_LOG_FORMAT ?? (process.stderr.isTTY ? "pretty" : "json"),
   });
+}
+
+/** The key is given in one of two ways. That of the environment overrides either of `.env`. */
+function withoutOther(file: Variables, fixed: Variables): Variables {
+  const keys = ["EMBEDD_API_KEY", "EMBEDD_API_KEY_FILE"];
+  if (keys.every((name) => (fixed[name] ?? "") === "")) return file;
+  return Object.fromEntries(Object.entries(file).filter(([name]) => !keys.includes(name)));
 }
 
 /**

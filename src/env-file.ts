@@ -1,3 +1,4 @@
+import { statSync } from "node:fs";
 import { parse } from "dotenv";
 import { messageOf } from "./errors.js";
 import { distrust, readSmallFile } from "./small-file.js";
@@ -9,9 +10,10 @@ export interface EnvFile {
   ignored: string | null;
 }
 
-/** Reads `.env` of the working directory. */
+/** Reads `.env` of the working directory. A folder of that name, such as a virtual environment of Python, is none. */
 export function readEnvFile(path = ".env"): EnvFile {
   try {
+    if (statSync(path).isDirectory()) return { values: {}, ignored: null };
     const file = readSmallFile(path);
     const ignored = distrust(file);
     return { values: ignored === null ? parse(file.text) : {}, ignored };

@@ -131,6 +131,14 @@ describe("a server that .env alone names", () => {
     const { hint } = catchError(() => loadConfig({}, { PGPASSWORD: "s" }, { DATABASE_URL: address }));
     expect(hint).toBe(`export DATABASE_URL='postgres://u@${OUTSIDE}/d?sslmode=require'`);
   });
+
+  it.each([
+    [{ EMBEDD_API_KEY: "from the environment" }, { EMBEDD_API_KEY_FILE: "/from/.env" }],
+    [{ EMBEDD_API_KEY_FILE: "/from/the/environment" }, { EMBEDD_API_KEY: "from .env" }],
+  ])("takes the key of the environment, however .env gives another: %j", (env, file) => {
+    const { apiKey, apiKeyFile } = loadConfig({}, { EMBEDD_PROVIDER: "openai", ...env }, file);
+    expect([apiKey?.reveal(), apiKeyFile].filter(Boolean)).toEqual(Object.values(env));
+  });
 });
 
 function catchError(work: () => unknown): EmbeddError {
