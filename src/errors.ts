@@ -33,10 +33,14 @@ export function configurationError(code: ErrorCode, message: string, hint?: stri
   return new EmbeddError(message, { kind: "configuration", code, ...(hint && { hint }) });
 }
 
-/** The message of anything that was thrown, on one line for a log or a terminal. */
+/** The message of anything that was thrown, on one line for a log or a terminal. Of an object without one, its name and code. */
 export function messageOf(error: unknown): string {
-  if (error instanceof AggregateError && error.message === "") {
+  if (error instanceof AggregateError && error.message === "" && error.errors.length > 0) {
     return error.errors.map(messageOf).join("; ");
   }
-  return error instanceof Error ? error.message : String(error);
+  if (typeof error !== "object" || error === null) return String(error);
+  const { name, message, code, errno } = error as Record<string, unknown>;
+  if (typeof message === "string" && message !== "") return message;
+  const number = [code, errno].find((value) => typeof value === "string" || typeof value === "number");
+  return `${typeof name === "string" ? name : "an error without a message"}${number === undefined ? "" : ` ${String(number)}`}`;
 }

@@ -23,7 +23,7 @@ interface Call {
   reject: (error: Error) => void;
 }
 
-/** Opens PGlite with pgvector. @throws Error if it cannot start */
+/** Opens PGlite with pgvector. @throws Error if it cannot start, with the `code` of the file system if it is the cause */
 export async function openDatabase(options: ThreadOptions): Promise<Database> {
   const program = ownFile(import.meta.url, "./pglite-thread.js", "the thread of embedded PostgreSQL");
   // Without the process's flags: a thread refuses some of them, such as those of `node --eval`.
@@ -50,7 +50,7 @@ export async function openDatabase(options: ThreadOptions): Promise<Database> {
     }
     calls.delete(response.id);
     if (response.type === "done") call?.resolve(response.tarball);
-    else call?.reject(new Error(response.message));
+    else call?.reject(Object.assign(new Error(response.message), { code: response.code }));
   });
 
   function expect(id: number, onChunk: Call["onChunk"] = () => undefined): Promise<ArrayBuffer | undefined> {

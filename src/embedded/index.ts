@@ -4,9 +4,9 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { configurationError, EmbeddError, messageOf } from "../errors.js";
-import { shellWord } from "../shell-word.js";
+import { configurationError } from "../errors.js";
 import { atMost } from "../sleep.js";
+import { cannotStart, cannotWrite } from "./cannot-start.js";
 import { openDatabase } from "./database.js";
 import { findServer, lockFolder } from "./directory-lock.js";
 import type { DirectoryLock } from "./directory-lock.js";
@@ -16,6 +16,7 @@ import { closeToOthers, makeFolder } from "./private-folder.js";
 import { createSharedSession } from "./session.js";
 import { listen } from "./socket-server.js";
 import type { SocketServer } from "./socket-server.js";
+import { unfinishedOf } from "./thread-messages.js";
 
 export interface EmbeddedOptions {
   /** The data directory; its parent holds the lock and password files of the serving process. @default in memory */
@@ -114,7 +115,9 @@ async function serve(
 
 /** Serves a database in memory. Its password file has a folder of its own. */
 async function serveMemory(options: EmbeddedOptions): Promise<EmbeddedServer> {
-  const folder = await mkdtemp(join(tmpdir(), "embedd-"));
+  const folder = await mkdtemp(join(tmpdir(), "embedd-")).catch((error: unknown) => {
+    throw cannotWrite(error, tmpdir());
+  });
   const remove = (): Promise<void> => rm(folder, { recursive: true, force: true });
   try {
     const server = await serve(options, folder, undefined);
@@ -151,13 +154,7 @@ export async function openEmbedded(options: EmbeddedOptions = {}): Promise<Embed
   try {
     return await serveDirectory({ ...options, dataDir }, dataDir);
   } catch (error) {
-    if (error instanceof EmbeddError) throw error;
-    throw new EmbeddError(`embedded PostgreSQL cannot start in ${dataDir}: ${messageOf(error)}`, {
-      kind: "configuration",
-      code: "embedded_start",
-      hint: `mv ${shellWord(dataDir)} ${shellWord(`${dataDir}.broken`)}`,
-      cause: error,
-    });
+    throw await cannotStart(error, dataDir);
   }
 }
 
@@ -172,6 +169,8 @@ async function serveDirectory(options: EmbeddedOptions, dataDir: string): Promis
         if (existsSync(dataDir)) await closeToOthers(dataDir);
         return await serve(options, folder, lock);
       } catch (error) {
+        // On a full disk, nothing else could be written.
+        await rm(unfinishedOf(dataDir), { recursive: true, force: true });
         await lock.release();
         throw error;
       }

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { rename, writeFile } from "node:fs/promises";
+import { rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
 /** Where a server listens, and what it asks its clients for. */
@@ -14,8 +14,13 @@ export const passwordFile = (folder: string): string => join(folder, "embedd.pgp
 /** Writes a file that only this user can read, all at once. */
 export async function writePrivate(path: string, text: string): Promise<void> {
   const draft = `${path}.${randomUUID()}.tmp`;
-  await writeFile(draft, text, { flag: "wx", mode: 0o600 });
-  await rename(draft, path);
+  try {
+    await writeFile(draft, text, { flag: "wx", mode: 0o600 });
+    await rename(draft, path);
+  } catch (error) {
+    await rm(draft, { force: true }).catch(() => undefined);
+    throw error;
+  }
 }
 
 export function writePasswordFile(path: string, { port, password }: Access): Promise<void> {

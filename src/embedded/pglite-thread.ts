@@ -9,10 +9,13 @@ import { parentPort, workerData } from "node:worker_threads";
 import { PGlite } from "@electric-sql/pglite";
 import type { PGliteOptions } from "@electric-sql/pglite";
 import { vector } from "@electric-sql/pglite-pgvector";
-import { messageOf } from "../errors.js";
+import { failureOf, lastWordsIn, refusalOf } from "./thread-error.js";
+import { unfinishedOf } from "./thread-messages.js";
 import type { Request, Response, ThreadOptions } from "./thread-messages.js";
 
 const { dataDir, tarball, extraParams } = workerData as ThreadOptions;
+/** What PostgreSQL has said before it gave up. */
+let lastWords: string | undefined;
 
 function respond(response: Response, transfer: ArrayBuffer[] = []): void {
   parentPort?.postMessage(response, transfer);
@@ -22,6 +25,10 @@ async function openPGlite(options: PGliteOptions): Promise<PGlite> {
   const db = new PGlite({
     ...options,
     extensions: { vector },
+    onStderr: (line) => {
+      lastWords = lastWordsIn(line) ?? lastWords;
+      return true;
+    },
     startParams: [...PGlite.defaultStartParams, ...extraParams],
   });
   refusePrograms(db);
@@ -45,8 +52,7 @@ function refusePrograms(db: PGlite): void {
 
 async function openDirectory(path: string): Promise<PGlite> {
   if (!existsSync(join(path, "PG_VERSION"))) {
-    // Created under another name, so that a crash midway leaves nothing that looks like a database.
-    const unfinished = `${path}.unfinished`;
+    const unfinished = unfinishedOf(path);
     await rm(unfinished, { recursive: true, force: true });
     await mkdir(unfinished, { mode: 0o700 });
     const db = await openPGlite({ dataDir: unfinished });
@@ -77,15 +83,28 @@ async function answer(id: number, work: Promise<ArrayBuffer | undefined>): Promi
     if (result === undefined) respond({ id, type: "done" });
     else respond({ id, type: "done", tarball: result }, [result]);
   } catch (error) {
-    respond({ id, type: "failed", message: messageOf(error) });
+    respond({ id, type: "failed", ...failureOf(error, lastWords) });
   }
 }
 
-async function start(): Promise<undefined> {
-  const db = await (dataDir === undefined
-    ? openPGlite(tarball === undefined ? {} : { loadDataDir: new Blob([tarball]) })
-    : openDirectory(dataDir));
-  parentPort?.on("message", (request: Request) => void answer(request.id, handle(db, request)));
+async function start(): Promise<void> {
+  try {
+    const db = await (dataDir === undefined
+      ? openPGlite(tarball === undefined ? {} : { loadDataDir: new Blob([tarball]) })
+      : openDirectory(dataDir));
+    parentPort?.on("message", (request: Request) => {
+      lastWords = undefined;
+      void answer(request.id, handle(db, request));
+    });
+    respond({ id: 0, type: "done" });
+  } catch (error) {
+    const failure = failureOf(error, lastWords);
+    if (dataDir !== undefined) {
+      const unfinished = unfinishedOf(dataDir);
+      failure.code ??= await refusalOf(existsSync(unfinished) ? unfinished : dataDir);
+    }
+    respond({ id: 0, type: "failed", ...failure });
+  }
 }
 
-await answer(0, start());
+await start();

@@ -1,6 +1,9 @@
-import { chmod, mkdir, stat } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { chmod, mkdir, readlink, stat } from "node:fs/promises";
+import { dirname, resolve } from "node:path";
 import { configurationError } from "../errors.js";
 import { shellWord } from "../shell-word.js";
+import { ANOTHER_FOLDER } from "./cannot-start.js";
 
 const PRIVATE = 0o700;
 const WRITABLE_BY_OTHERS = 0o022;
@@ -13,7 +16,7 @@ const STICKY = 0o1000;
  * @throws EmbeddError `embedded_start` if the folder is another user's, who could exchange what is in it
  */
 export async function makeFolder(folder: string): Promise<void> {
-  await mkdir(folder, { recursive: true, mode: PRIVATE });
+  await makeFolders(folder);
   const us = process.getuid?.();
   if (us === undefined) return;
   const { uid, mode } = await stat(folder);
@@ -22,6 +25,25 @@ export async function makeFolder(folder: string): Promise<void> {
   if (uid === us && (mode & WRITABLE_BY_OTHERS) !== 0 && (mode & STICKY) === 0) {
     await chmod(folder, mode & 0o7777 & ~WRITABLE_BY_OTHERS);
   }
+}
+
+/** mkdir's own `recursive` loops without an end where the system makes no folders, as in /proc. */
+async function makeFolders(path: string): Promise<void> {
+  if (existsSync(path)) return;
+  const target = await readlink(path).catch(() => undefined);
+  if (target !== undefined) {
+    const missing = resolve(dirname(path), target);
+    throw configurationError(
+      "embedded_start",
+      `${shellWord(path)} is a symbolic link to ${shellWord(missing)}, which does not exist`,
+      `mkdir -p ${shellWord(missing)}`,
+    );
+  }
+  await makeFolders(dirname(path));
+  await mkdir(path, { mode: PRIVATE }).catch((error: unknown) => {
+    // Another process has made it meanwhile.
+    if (!existsSync(path)) throw error;
+  });
 }
 
 /**
@@ -41,6 +63,6 @@ function refuse(path: string): never {
   throw configurationError(
     "embedded_start",
     `${shellWord(path)} belongs to another user, who could read and change the database in it`,
-    'export EMBEDD_DATA_DIR="$HOME/.embedd"  # or another folder of your own',
+    ANOTHER_FOLDER,
   );
 }

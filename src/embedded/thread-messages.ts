@@ -1,4 +1,5 @@
 /** What the thread that runs PGlite is asked for, and what it answers. */
+import type { Failure } from "./thread-error.js";
 
 export interface ThreadOptions {
   /** @default in memory */
@@ -16,5 +17,8 @@ export type Request = { id: number } & Work;
 export type Response = { id: number } & (
   | { type: "chunk"; bytes: Uint8Array }
   | { type: "done"; tarball?: ArrayBuffer }
-  | { type: "failed"; message: string }
+  | ({ type: "failed" } & Failure)
 );
+
+/** A new database, until it is complete: a crash midway leaves nothing that looks like a database. */
+export const unfinishedOf = (dataDir: string): string => `${dataDir}.unfinished`;

@@ -339,7 +339,7 @@ export const NOT_TYPED: Readonly<Record<string, string>> = {
   database_unreachable: SERVER,
   dead_rows: WORKER,
   dimensions: ACCOUNT,
-  embedded_start: FILES,
+  embedded_start: "needs no server: test/unit/embedded/cannot-start.test.ts types its cures",
   env_file: "needs a .env file; test/db/cli/env-file.test.ts types it",
   failed_input: TEXT,
   forbidden: ACCOUNT,

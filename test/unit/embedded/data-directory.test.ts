@@ -167,9 +167,3 @@ it("a start on a port in use names the port", async () => {
     message: `port ${port} on 127.0.0.1 is already in use`,
   });
 });
-
-it("a start refuses a folder that is not a database", async () => {
-  const dataDir = await newDirectory();
-  await writeFile(join(dataDir, "PG_VERSION"), "9\n");
-  await expect(openEmbedded({ dataDir: `${dataDir}/` })).rejects.toMatchObject({ code: "embedded_start" });
-});
