@@ -7,6 +7,7 @@ import { shellWord } from "../shell-word.js";
 import { distrust, readSmallFile } from "../small-file.js";
 import { writePrivate } from "./password-file.js";
 import type { Access } from "./password-file.js";
+import { removeAtExit } from "./remove-at-exit.js";
 
 /**
  * Only one process at a time may open a data directory. Each candidate writes its own lock file next to the
@@ -18,6 +19,8 @@ import type { Access } from "./password-file.js";
 export interface DirectoryLock {
   /** Publishes how the database is reached, to commands of the same user. */
   publish(access: Access): Promise<void>;
+  /** Says that the database cannot be reached any more, so that others wait for the release. */
+  withdraw(): Promise<void>;
   release(): Promise<void>;
 }
 
@@ -25,7 +28,7 @@ const lockFile = z.strictObject({
   pid: z.int().positive(),
   /** Distinguishes processes that share a pid, as after a container's restart. */
   startedAt: z.string().optional(),
-  /** Absent while the database is being opened. */
+  /** Absent while the database is opened or stopped. */
   access: z.object({ port: z.int().min(1).max(65_535), password: z.string().regex(/^\w+$/) }).optional(),
 });
 type LockFile = z.infer<typeof lockFile>;
@@ -86,7 +89,7 @@ function read(path: string): LockFile | undefined {
 }
 
 /**
- * How to reach the server of the living process that holds the folder, or `"starting"` before it has one. Removes stale
+ * How to reach the server of the living process that holds the folder, or `"starting"` while it has none. Removes stale
  * files.
  * @throws EmbeddError `embedded_start` for a file that another user wrote or could have written
  */
@@ -107,13 +110,16 @@ export async function findServer(folder: string, except?: string): Promise<Acces
 export async function lockFolder(folder: string): Promise<DirectoryLock | undefined> {
   const path = join(folder, `server-${randomUUID()}.json`);
   const startedAt = await startTimeOf(process.pid);
+  const claim = (access?: Access): Promise<void> =>
+    write(path, { pid: process.pid, startedAt, ...(access && { access }) });
+  const remove = removeAtExit(path);
   const release = async (): Promise<void> => {
-    await rm(path, { force: true });
+    await remove();
     ours.delete(path);
   };
   ours.add(path);
   try {
-    await write(path, { pid: process.pid, startedAt });
+    await claim();
     if ((await findServer(folder, path)) !== undefined) {
       await release();
       return undefined;
@@ -122,5 +128,5 @@ export async function lockFolder(folder: string): Promise<DirectoryLock | undefi
     await release();
     throw error;
   }
-  return { publish: (access) => write(path, { pid: process.pid, startedAt, access }), release };
+  return { publish: claim, withdraw: () => claim(), release };
 }

@@ -13,6 +13,7 @@ import type { DirectoryLock } from "./directory-lock.js";
 import { addressToShow, addressWithPassword, passwordFile, writePasswordFile } from "./password-file.js";
 import type { Access } from "./password-file.js";
 import { closeToOthers, makeFolder } from "./private-folder.js";
+import { removeAtExit } from "./remove-at-exit.js";
 import { createSharedSession } from "./session.js";
 import { listen } from "./socket-server.js";
 import type { SocketServer } from "./socket-server.js";
@@ -73,6 +74,8 @@ async function serve(
     idleInTransactionMs: IDLE_IN_TRANSACTION_MS,
   });
   let server: SocketServer | undefined;
+  const path = passwordFile(folder);
+  const removePassword = removeAtExit(path);
   try {
     await session.execute('listen "embedd"');
     const password = randomBytes(16).toString("hex");
@@ -83,11 +86,13 @@ async function serve(
       startupMs: STARTUP_MS,
     });
     const access = { port: server.port, password };
-    const path = passwordFile(folder);
     await writePasswordFile(path, access);
     await lock?.publish(access);
     let stopping: Promise<void> | undefined;
     const stop = async (): Promise<void> => {
+      // The claim stays until the database is closed: two processes must never have it open. A full disk takes no file.
+      await lock?.withdraw().catch(() => undefined);
+      await removePassword();
       await server?.stop();
       // The sockets' close events have queued the rollbacks.
       await atMost(
@@ -95,7 +100,6 @@ async function serve(
         session.idle().then(() => db.close()),
       );
       await db.terminate();
-      await rm(path, { force: true });
       await lock?.release();
     };
     return {
@@ -106,6 +110,7 @@ async function serve(
       stop: () => (stopping ??= stop()),
     };
   } catch (error) {
+    await removePassword();
     await server?.stop();
     await atMost(STOP_MS, db.close());
     await db.terminate();
@@ -118,7 +123,7 @@ async function serveMemory(options: EmbeddedOptions): Promise<EmbeddedServer> {
   const folder = await mkdtemp(join(tmpdir(), "embedd-")).catch((error: unknown) => {
     throw cannotWrite(error, tmpdir());
   });
-  const remove = (): Promise<void> => rm(folder, { recursive: true, force: true });
+  const remove = removeAtExit(folder);
   try {
     const server = await serve(options, folder, undefined);
     return { ...server, stop: () => server.stop().finally(remove) };

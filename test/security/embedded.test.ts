@@ -242,7 +242,7 @@ it("a program, or a file of the machine, is out of reach of SQL, and asking for 
   await expect(one.query(`copy (select 1) to '${outside}'`)).rejects.toThrow("No such file");
 });
 
-it("a command with embedded PostgreSQL ends at SIGTERM during a statement without an end, and keeps what was committed", async () => {
+it("a command with embedded PostgreSQL ends at SIGTERM during a statement without an end, and keeps what was committed, and no password", async () => {
   const dataDir = await newFolder();
   const flags = ["run", "--embedded", "--data-dir", dataDir];
   const env = { EMBEDD_PROVIDER: "local" };
@@ -260,12 +260,23 @@ it("a command with embedded PostgreSQL ends at SIGTERM during a statement withou
   later.write(STARTUP);
   await once(later, "data");
   cli.child.kill("SIGTERM");
-  await cli.exited;
+  expect(await cli.exited).toMatchObject({ code: 0 });
+  expect(await readdir(dataDir)).toEqual(["data"]);
   const again = await openEmbedded({ dataDir: join(dataDir, "data") });
   onTestFinished(() => again.stop());
   expect(again.owned).toBe(true);
   const after = await client(again.connectionString);
   expect((await after.query("select n from kept")).rows).toEqual([{ n: 7 }]);
+});
+
+it("a demo that is interrupted leaves no password", async () => {
+  const TMPDIR = await newFolder();
+  const cli = spawnCli(["demo"], { env: { EMBEDD_PROVIDER: "local", TMPDIR } });
+  await cli.waitForLine(/connect from another terminal/);
+  expect(await readdir(TMPDIR)).not.toEqual([]);
+  cli.child.kill("SIGINT");
+  await cli.exited;
+  expect(await readdir(TMPDIR)).toEqual([]);
 });
 
 it("no process list shows the password of a command that uses embedded PostgreSQL", async () => {

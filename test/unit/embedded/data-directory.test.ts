@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -24,6 +24,17 @@ async function query(connectionString: string, sql: string): Promise<unknown[]> 
   const { rows } = await client.query<Record<string, unknown>>(sql);
   await client.end();
   return rows.map((row) => Object.values(row)[0]);
+}
+
+function refusesConnections(connectionString: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(Number(new URL(connectionString).port), "127.0.0.1");
+    socket.once("error", () => resolve(true));
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(false);
+    });
+  });
 }
 
 async function open(dataDir: string): Promise<EmbeddedServer> {
@@ -106,6 +117,21 @@ it("a data directory opens after kill -9 during writes, with everything that was
   const [count] = await query(again.connectionString, "select count(*)::int from written");
   expect(count).toBeGreaterThanOrEqual(committed);
   await query(again.connectionString, "insert into written values (100000)");
+});
+
+it("a start while the server stops waits for it, and then serves the directory itself", async () => {
+  const dataDir = join(await newDirectory(), "data");
+  const first = await open(dataDir);
+  const client = new pg.Client(first.connectionString);
+  client.on("error", () => undefined);
+  await client.connect();
+  const endless = expect(client.query("select pg_sleep(1000)")).rejects.toThrow();
+  const stopping = first.stop();
+  await waitFor(() => refusesConnections(first.connectionString), { what: "the stop" });
+  const second = await open(dataDir);
+  expect(second.owned).toBe(true);
+  expect(await query(second.connectionString, "select 1")).toEqual([1]);
+  await Promise.all([endless, stopping]);
 });
 
 it("a data directory is opened by only one of several processes that start at the same time", async () => {
