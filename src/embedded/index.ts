@@ -1,5 +1,4 @@
 import { randomBytes } from "node:crypto";
-import { existsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
@@ -171,7 +170,7 @@ async function serveDirectory(options: EmbeddedOptions, dataDir: string): Promis
     const lock = await lockFolder(folder);
     if (lock) {
       try {
-        if (existsSync(dataDir)) await closeToOthers(dataDir);
+        await closeToOthers(dataDir);
         return await serve(options, folder, lock);
       } catch (error) {
         // On a full disk, nothing else could be written.

@@ -1,6 +1,17 @@
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmod, chown, mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from "node:fs/promises";
+import {
+  chmod,
+  chown,
+  mkdir,
+  mkdtemp,
+  readdir,
+  rename,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { connect } from "node:net";
 import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
@@ -102,6 +113,34 @@ describe("another user of the machine", () => {
     }
   });
 
+  itAsRoot(
+    `cannot exchange the database in a folder that root has opened to everybody${NEEDS_ROOT}`,
+    async () => {
+      const around = await newFolder();
+      await chmod(around, 0o755);
+      const shared = join(around, "shared");
+      await mkdir(shared);
+      const program = `
+      import { makeFolder } from "#embedd/embedded/private-folder.js";
+      await makeFolder(process.argv[1]).then(() => console.log("used"), ({ code, message, hint }) => console.log(code, message, hint));
+    `;
+      const useAsNobody = async (): Promise<string> => {
+        const args = ["--input-type=module", "-e", program, "--", shared];
+        return (await run(process.execPath, args, { uid: NOBODY, gid: NOBODY })).stdout;
+      };
+      await chmod(shared, 0o777);
+      const cure = `chmod +t ${shared}`;
+      expect(await useAsNobody()).toContain(
+        `embedded_start ${shared} is open to every user, who could exchange the database in it sudo ${cure}  #`,
+      );
+      await run("sh", ["-c", cure]);
+      expect(await useAsNobody()).toBe("used\n");
+      // As the root of a mounted volume.
+      await chmod(shared, 0o775);
+      expect(await useAsNobody()).toBe("used\n");
+    },
+  );
+
   it("cannot send a command to a server of his own by a planted claim file", async () => {
     for (const plant of [
       (path: string, text: string) => writeFile(path, text).then(() => chmod(path, 0o666)),
@@ -144,6 +183,41 @@ describe("another user of the machine", () => {
     await makeFolder(around);
     expect((await stat(around)).mode & 0o777).toBe(0o755);
   });
+});
+
+it("what has the database's name and is none is refused and left as it is", async () => {
+  const around = await newFolder();
+  const own = join(around, "own");
+  await mkdir(own);
+  await writeFile(join(own, "table.csv"), "");
+  await chmod(own, 0o755);
+  const dataDir = join(around, "data");
+  const here = { dataDir };
+  await symlink("own", dataDir);
+  const hint = `mv ${dataDir} ${dataDir}.link`;
+  await expect(openEmbedded(here)).rejects.toMatchObject({
+    code: "embedded_start",
+    message: expect.stringContaining(`${dataDir} is a symbolic link.`) as string,
+    hint: expect.stringContaining(`${hint}\n`) as string,
+  });
+  expect((await stat(own)).mode & 0o777).toBe(0o755);
+  await run("sh", ["-c", hint]);
+  await rename(own, dataDir);
+  await expect(openEmbedded(here)).rejects.toMatchObject({
+    code: "embedded_start",
+    message: `${dataDir} holds files that are not a database`,
+  });
+  expect((await stat(dataDir)).mode & 0o777).toBe(0o755);
+  const file = join(dataDir, "table.csv");
+  const mode = (await stat(file)).mode;
+  for (const inTheWay of [file, join(file, "data")]) {
+    await expect(openEmbedded({ dataDir: inTheWay })).rejects.toMatchObject({
+      code: "embedded_start",
+      message: `${file} is not a folder`,
+    });
+  }
+  expect((await stat(file)).mode).toBe(mode);
+  expect(await readdir(dataDir)).toEqual(["table.csv"]);
 });
 
 /** A connection that has sent these bytes; `ended` resolves when the server has closed it. */
