@@ -162,9 +162,10 @@ export async function withContext<T>(
       context.databaseUrl,
     );
     if (context.embedded === null || !(explained instanceof EmbeddError)) throw explained;
-    const { kind, code, message, hint } = explained;
-    if (kind !== "configuration" || hint === undefined) throw explained;
-    throw configurationError(code, message, context.hintFor(hint));
+    const { lost } = context.embedded;
+    const { kind, code, message, hint } = lost.aborted ? (lost.reason as EmbeddError) : explained;
+    if (hint === undefined) throw explained;
+    throw new EmbeddError(message, { kind, code, hint: context.hintFor(hint), cause: explained });
   } finally {
     await context.close();
   }

@@ -34,6 +34,7 @@ export function exitCodesLine(): string {
 const UNREACHABLE = new Set<ErrorCode>([
   "database_unavailable",
   "database_unreachable",
+  "embedded_stopped",
   "login",
   "no_such_database",
   "tls",

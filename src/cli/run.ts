@@ -129,6 +129,17 @@ async function startPatiently(
   }
 }
 
+/** Aborted when the process that serves embedded PostgreSQL has ended. */
+function goneWith({ embedded }: Context): AbortController {
+  const gone = new AbortController();
+  const follow = (): void => {
+    gone.abort(embedded?.lost.reason);
+  };
+  if (embedded?.lost.aborted === true) follow();
+  embedded?.lost.addEventListener("abort", follow, { once: true });
+  return gone;
+}
+
 /** Starts a worker with the settings of the command line. `gone` is aborted if embedd's schema is dropped for good. */
 export function startWorker(
   { config, databaseUrl, log }: Context,
@@ -167,7 +178,7 @@ async function runUntilStopped(context: Context, provider: LoadedProvider): Prom
   const { log, config } = context;
   let rows = 0;
   let failed = 0;
-  const gone = new AbortController();
+  const gone = goneWith(context);
   const count = (w: number, f: number): void => {
     rows += w;
     failed += f;
@@ -201,7 +212,7 @@ async function runOnce(context: Context, provider: LoadedProvider, wait: boolean
   );
   const progress = backlogProgress(total);
   try {
-    const gone = new AbortController();
+    const gone = goneWith(context);
     let embedded = 0;
     const count = (written: number, failed: number): void => {
       embedded += written;

@@ -17,6 +17,7 @@ import { createSharedSession } from "./session.js";
 import { listen } from "./socket-server.js";
 import type { SocketServer } from "./socket-server.js";
 import { unfinishedOf } from "./thread-messages.js";
+import { watchServer } from "./watch-server.js";
 
 export interface EmbeddedOptions {
   /** The data directory; its parent holds the lock and password files of the serving process. @default in memory */
@@ -33,8 +34,10 @@ export interface EmbeddedServer {
   connectionString: string;
   /** The same for psql, with the path of a file that holds the password. */
   shownAddress: string;
-  /** False: another process serves this directory, and `stop` does nothing. */
+  /** False: another process serves this directory, and `stop` only ends this handle. */
   owned: boolean;
+  /** Aborted, with an `EmbeddError`, when the other process that serves the directory has ended. */
+  lost: AbortSignal;
   /** The data directory as a tarball for `loadDataDir`. Rejects unless `owned`. */
   dump(): Promise<Blob>;
   /** Disconnects clients, flushes to disk, and unlocks the directory. A statement that does not end is cut off. Idempotent. */
@@ -105,6 +108,7 @@ async function serve(
       connectionString: addressWithPassword(access),
       shownAddress: addressToShow(access, path),
       owned: true,
+      lost: new AbortController().signal,
       dump: () => db.dump(),
       stop: () => (stopping ??= stop()),
     };
@@ -133,13 +137,18 @@ async function serveMemory(options: EmbeddedOptions): Promise<EmbeddedServer> {
 }
 
 /** A handle on the database that another process serves. */
-function connectTo(access: Access, folder: string): EmbeddedServer {
+function connectTo(access: Access, folder: string, dataDir: string): EmbeddedServer {
+  const { lost, end } = watchServer(folder, dataDir, access);
   return {
     connectionString: addressWithPassword(access),
     shownAddress: addressToShow(access, passwordFile(folder)),
     owned: false,
+    lost,
     dump: () => Promise.reject(new Error("another process has this database open")),
-    stop: () => Promise.resolve(),
+    stop: () => {
+      end();
+      return Promise.resolve();
+    },
   };
 }
 
@@ -180,7 +189,7 @@ async function serveDirectory(options: EmbeddedOptions, dataDir: string): Promis
       }
     }
     const access = await findServer(folder);
-    if (typeof access === "object") return connectTo(access, folder);
+    if (typeof access === "object") return connectTo(access, folder, dataDir);
     if (Date.now() > deadline) {
       throw configurationError(
         "embedded_start",

@@ -340,6 +340,7 @@ export const NOT_TYPED: Readonly<Record<string, string>> = {
   dead_rows: WORKER,
   dimensions: ACCOUNT,
   embedded_start: "needs no server: test/unit/embedded/cannot-start.test.ts types its cures",
+  embedded_stopped: "needs no server: test/unit/embedded/data-directory.test.ts types its cure",
   env_file: "needs a .env file; test/db/cli/env-file.test.ts types it",
   failed_input: TEXT,
   forbidden: ACCOUNT,

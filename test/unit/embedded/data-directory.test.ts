@@ -10,6 +10,7 @@ import { expect, it, onTestFinished } from "vitest";
 import { lockFolder } from "#embedd/embedded/directory-lock.js";
 import { openEmbedded } from "#embedd/embedded/index.js";
 import type { EmbeddedServer } from "#embedd/embedded/index.js";
+import { spawnCli } from "../../helpers/cli.js";
 import { waitFor } from "../../helpers/wait.js";
 
 async function newDirectory(): Promise<string> {
@@ -132,6 +133,24 @@ it("a start while the server stops waits for it, and then serves the directory i
   expect(second.owned).toBe(true);
   expect(await query(second.connectionString, "select 1")).toEqual([1]);
   await Promise.all([endless, stopping]);
+});
+
+it("a worker on another process's server ends with it and says so, and its cure serves the directory again", async () => {
+  const folder = await newDirectory();
+  const flags = ["run", "--embedded", "--data-dir", folder];
+  const env = { EMBEDD_PROVIDER: "local" };
+  const serving = spawnCli(flags, { env });
+  await serving.waitForLine(/ready/);
+  const sharing = spawnCli(flags, { env });
+  await sharing.waitForLine(/ready/);
+  serving.child.kill("SIGTERM");
+  const { code, stderr } = await sharing.exited;
+  expect(stderr).toContain(
+    `embedd: the process that served ${folder}/data has ended, and so has its embedded PostgreSQL\n` +
+      `  try: embedd ${flags.join(" ")}\n`,
+  );
+  expect(code).toBe(4);
+  await spawnCli(flags, { env }).waitForLine(/ready/);
 });
 
 it("a data directory is opened by only one of several processes that start at the same time", async () => {
