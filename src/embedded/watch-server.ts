@@ -39,7 +39,8 @@ export function watchServer(
   return { lost: lost.signal, end };
 }
 
-function refusesConnections(port: number): Promise<boolean> {
+/** Whether nothing listens on this port of the machine. */
+export function refusesConnections(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(port, "127.0.0.1");
     socket.once("error", (error: NodeJS.ErrnoException) => resolve(error.code === "ECONNREFUSED"));

@@ -1,17 +1,16 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { bertTensors, safetensorsFile } from "./bert-weights.js";
 
 const SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"];
 const CHARACTERS = Array.from("abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'\"-_()");
 const VOCABULARY = [...SPECIAL, ...CHARACTERS, ...CHARACTERS.map((character) => `##${character}`)];
 
-const DIMENSIONS = 384;
-const WIDE = 8;
 const CONFIG = {
   model_type: "bert",
   hidden_act: "gelu",
-  hidden_size: DIMENSIONS,
-  intermediate_size: WIDE,
+  hidden_size: 384,
+  intermediate_size: 8,
   num_attention_heads: 12,
   num_hidden_layers: 1,
   max_position_embeddings: 512,
@@ -60,44 +59,14 @@ export async function writeSmallModel(folder: string): Promise<void> {
   ]);
 }
 
-/** A safetensors file of float32 tensors. */
+/** Any weights will do. */
 function weights(): Buffer {
-  const shapes = tensorShapes();
-  const header: Record<string, object> = {};
-  let end = 0;
-  for (const [name, shape] of shapes) {
-    const begin = end;
-    end += 4 * shape.reduce((product, size) => product * size);
-    header[name] = { dtype: "F32", shape, data_offsets: [begin, end] };
-  }
-  const json = Buffer.from(JSON.stringify(header));
-  const prefix = Buffer.alloc(8);
-  prefix.writeBigUInt64LE(BigInt(json.length));
-  const values = Float32Array.from({ length: end / 4 }, (_, i) => Math.sin(i * 12.9898) * 0.1);
-  return Buffer.concat([prefix, json, Buffer.from(values.buffer)]);
-}
-
-function tensorShapes(): [string, number[]][] {
-  const dense = (name: string, inSize: number, outSize: number): [string, number[]][] => [
-    [`${name}.weight`, [outSize, inSize]],
-    [`${name}.bias`, [outSize]],
-  ];
-  const norm = (block: string): [string, number[]][] => [
-    [`${block}.LayerNorm.weight`, [DIMENSIONS]],
-    [`${block}.LayerNorm.bias`, [DIMENSIONS]],
-  ];
-  const layer = "encoder.layer.0";
-  return [
-    ["embeddings.word_embeddings.weight", [VOCABULARY.length, DIMENSIONS]],
-    ["embeddings.position_embeddings.weight", [CONFIG.max_position_embeddings, DIMENSIONS]],
-    ["embeddings.token_type_embeddings.weight", [CONFIG.type_vocab_size, DIMENSIONS]],
-    ...norm("embeddings"),
-    ...["self.query", "self.key", "self.value", "output.dense"].flatMap((part) =>
-      dense(`${layer}.attention.${part}`, DIMENSIONS, DIMENSIONS),
-    ),
-    ...norm(`${layer}.attention.output`),
-    ...dense(`${layer}.intermediate.dense`, DIMENSIONS, WIDE),
-    ...dense(`${layer}.output.dense`, WIDE, DIMENSIONS),
-    ...norm(`${layer}.output`),
-  ];
+  let position = 0;
+  return safetensorsFile(
+    bertTensors(CONFIG).map(([name, shape]) => {
+      const length = shape.reduce((product, size) => product * size);
+      const values = Float32Array.from({ length }, () => Math.sin(position++ * 12.9898) * 0.1);
+      return { name, shape, values };
+    }),
+  );
 }

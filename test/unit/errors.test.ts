@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { messageOf } from "#embedd/errors.js";
 
-it("whatever is thrown has a message", () => {
+it("anything that is thrown has a message", () => {
   for (const [thrown, message] of [
     [new Error("no"), "no"],
     [new RangeError(""), "RangeError"],

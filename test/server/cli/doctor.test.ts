@@ -4,12 +4,12 @@ import { BUILT_IN_MODEL, spawnCli } from "../../helpers/cli.js";
 import { startPgbouncer } from "../../helpers/programs.js";
 
 const db = useDatabase();
-const doctor = (url = db.url) => spawnCli(["doctor"], { env: { DATABASE_URL: url } }).exited;
+const doctor = (url: string, env: Record<string, string> = {}) =>
+  spawnCli(["doctor"], { env: { DATABASE_URL: url, ...env } }).exited;
 
 describeServer("embedd doctor", () => {
   it("reports no problem in a healthy database", async () => {
-    const env = { DATABASE_URL: db.url, ...BUILT_IN_MODEL };
-    const { code, stdout } = await spawnCli(["doctor"], { env }).exited;
+    const { code, stdout } = await doctor(db.url, BUILT_IN_MODEL);
     expect(stdout).not.toContain("FAIL");
     expect(stdout).toMatch(/ok .*checksum/);
     expect(stdout).toMatch(/^ok {4}inference threads: \d+ \(.*(processors|quota)/m);

@@ -1,12 +1,12 @@
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
-import { chmod, chown, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { chmod, chown, mkdir, readdir, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { expect, it, onTestFinished } from "vitest";
+import { expect, it } from "vitest";
 import { openEmbedded } from "#embedd/embedded/index.js";
 import { makeFolder } from "#embedd/embedded/private-folder.js";
+import { temporaryFolder } from "../../helpers/programs.js";
 import { makeReadOnly, NO_MOUNT, smallDisk } from "../../helpers/small-disk.js";
 
 const run = promisify(execFile);
@@ -14,12 +14,6 @@ const itWithMount = NO_MOUNT === "" ? it : it.skip;
 const itOnLinux = existsSync("/proc/self") ? it : it.skip;
 
 const ANOTHER_FOLDER = 'export EMBEDD_DATA_DIR="$HOME/.embedd"  # or another folder of your own';
-
-async function newFolder(): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), "embedd-test-"));
-  onTestFinished(() => rm(folder, { recursive: true, force: true }));
-  return folder;
-}
 
 async function makeDatabase(dataDir: string): Promise<void> {
   const server = await openEmbedded({ dataDir });
@@ -65,7 +59,7 @@ itWithMount(
 );
 
 itWithMount(`a read-only database is not called broken${NO_MOUNT}`, async () => {
-  const folder = await newFolder();
+  const folder = await temporaryFolder();
   const dataDir = join(folder, "data");
   await makeDatabase(dataDir);
   for (const readOnly of [dataDir, folder]) {
@@ -79,7 +73,7 @@ itWithMount(`a read-only database is not called broken${NO_MOUNT}`, async () => 
 });
 
 it("a start in a folder without the right to write names the right", async () => {
-  const folder = await newFolder();
+  const folder = await temporaryFolder();
   const closed = join(folder, "closed");
   await mkdir(closed);
   await chmod(folder, 0o755);
@@ -108,7 +102,7 @@ itOnLinux("a start where the system makes no folders ends", async () => {
 });
 
 it("a start at a link to a folder that does not exist names the folder, and its cure makes it", async () => {
-  const folder = await newFolder();
+  const folder = await temporaryFolder();
   await symlink("missing/own", join(folder, "link"));
   const failure = openEmbedded({ dataDir: join(folder, "link", "data") });
   const hint = `mkdir -p ${folder}/missing/own`;
@@ -122,7 +116,7 @@ it("a start at a link to a folder that does not exist names the folder, and its 
 });
 
 it("a start of a database that is broken gives PostgreSQL's reason, and its cure makes room for a new one", async () => {
-  const folder = await newFolder();
+  const folder = await temporaryFolder();
   const dataDir = join(folder, "data");
   await mkdir(dataDir);
   await writeFile(join(dataDir, "PG_VERSION"), "9\n");

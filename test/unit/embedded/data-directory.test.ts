@@ -1,23 +1,18 @@
 import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
-import { connect, createServer } from "node:net";
+import { readFile, readdir, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
 import { expect, it, onTestFinished } from "vitest";
 import { lockFolder } from "#embedd/embedded/directory-lock.js";
 import { openEmbedded } from "#embedd/embedded/index.js";
 import type { EmbeddedServer } from "#embedd/embedded/index.js";
+import { refusesConnections } from "#embedd/embedded/watch-server.js";
 import { spawnCli } from "../../helpers/cli.js";
+import { temporaryFolder } from "../../helpers/programs.js";
 import { waitFor } from "../../helpers/wait.js";
-
-async function newDirectory(): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), "embedd-test-"));
-  onTestFinished(() => rm(folder, { recursive: true, force: true }));
-  return folder;
-}
 
 async function query(connectionString: string, sql: string): Promise<unknown[]> {
   const client = new pg.Client(connectionString);
@@ -25,17 +20,6 @@ async function query(connectionString: string, sql: string): Promise<unknown[]> 
   const { rows } = await client.query<Record<string, unknown>>(sql);
   await client.end();
   return rows.map((row) => Object.values(row)[0]);
-}
-
-function refusesConnections(connectionString: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(Number(new URL(connectionString).port), "127.0.0.1");
-    socket.once("error", () => resolve(true));
-    socket.once("connect", () => {
-      socket.destroy();
-      resolve(false);
-    });
-  });
 }
 
 async function open(dataDir: string): Promise<EmbeddedServer> {
@@ -78,7 +62,7 @@ async function openElsewhere(dataDir: string): Promise<Other> {
 }
 
 it("a data directory keeps its data over a restart, is shared with a second process, and can be stopped twice", async () => {
-  const folder = await newDirectory();
+  const folder = await temporaryFolder();
   const dataDir = join(folder, "new", "data");
   const first = await open(dataDir);
   await query(first.connectionString, "create table kept as select '[1,2]'::vector as v");
@@ -97,7 +81,7 @@ it("a data directory keeps its data over a restart, is shared with a second proc
 });
 
 it("a data directory opens after kill -9 during writes, with everything that was committed", async () => {
-  const dataDir = join(await newDirectory(), "data");
+  const dataDir = join(await temporaryFolder(), "data");
   const { child, url, owned } = await openElsewhere(dataDir);
   expect(owned).toBe(true);
   const client = new pg.Client(url);
@@ -121,14 +105,14 @@ it("a data directory opens after kill -9 during writes, with everything that was
 });
 
 it("a start while the server stops waits for it, and then serves the directory itself", async () => {
-  const dataDir = join(await newDirectory(), "data");
+  const dataDir = join(await temporaryFolder(), "data");
   const first = await open(dataDir);
   const client = new pg.Client(first.connectionString);
   client.on("error", () => undefined);
   await client.connect();
   const endless = expect(client.query("select pg_sleep(1000)")).rejects.toThrow();
   const stopping = first.stop();
-  await waitFor(() => refusesConnections(first.connectionString), { what: "the stop" });
+  await waitFor(() => refusesConnections(Number(new URL(first.connectionString).port)), { what: "the stop" });
   const second = await open(dataDir);
   expect(second.owned).toBe(true);
   expect(await query(second.connectionString, "select 1")).toEqual([1]);
@@ -136,7 +120,7 @@ it("a start while the server stops waits for it, and then serves the directory i
 });
 
 it("a worker on another process's server ends with it and says so, and its cure serves the directory again", async () => {
-  const folder = await newDirectory();
+  const folder = await temporaryFolder();
   const flags = ["run", "--embedded", "--data-dir", folder];
   const env = { EMBEDD_PROVIDER: "local" };
   const serving = spawnCli(flags, { env });
@@ -154,7 +138,7 @@ it("a worker on another process's server ends with it and says so, and its cure 
 });
 
 it("a data directory is opened by only one of several processes that start at the same time", async () => {
-  const dataDir = join(await newDirectory(), "data");
+  const dataDir = join(await temporaryFolder(), "data");
   const all = await Promise.all([openElsewhere(dataDir), openElsewhere(dataDir), openEmbedded({ dataDir })]);
   const ours = all[2];
   onTestFinished(() => ours.stop());
@@ -163,7 +147,7 @@ it("a data directory is opened by only one of several processes that start at th
 });
 
 it("a folder is never claimed by two processes, in any order", async () => {
-  const folder = await newDirectory();
+  const folder = await temporaryFolder();
   for (let round = 0; round < 20; round++) {
     const locks = await Promise.all(Array.from({ length: 5 }, () => lockFolder(folder)));
     expect(locks.filter(Boolean).length).toBeLessThanOrEqual(1);
@@ -173,7 +157,7 @@ it("a folder is never claimed by two processes, in any order", async () => {
 });
 
 it("a folder is taken over from a dead process, and from an earlier process with the same pid", async () => {
-  const folder = await newDirectory();
+  const folder = await temporaryFolder();
   const stale = (pid: number, startedAt: string): Promise<void> =>
     writeFile(join(folder, `server-${randomUUID()}.json`), JSON.stringify({ pid, startedAt }), {
       mode: 0o600,
@@ -188,7 +172,7 @@ it("a folder is taken over from a dead process, and from an earlier process with
 });
 
 it("a start and a stop keep a project's files, even those with names like embedd's", async () => {
-  const folder = await newDirectory();
+  const folder = await temporaryFolder();
   const files = {
     "server-config.json": '{"pid":4194305,"mine":"state"}',
     "server-1.json": "{}",

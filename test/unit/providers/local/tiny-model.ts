@@ -1,3 +1,5 @@
+import { bertTensors, safetensorsFile } from "../../../helpers/bert-weights.js";
+
 /** A BERT of hand-made size, as safetensors and computed in plain TypeScript. */
 export type Matrix = number[][];
 export type Weights = Record<string, number[] | Matrix>;
@@ -15,55 +17,25 @@ export const TINY_CONFIG = {
   layer_norm_eps: 1e-3,
 };
 
-/** A safetensors file of float32 tensors: header length, JSON header, values. */
+/** A safetensors file of float32 tensors. */
 export function safetensors(weights: Weights): Buffer {
-  const header: Record<string, object> = {};
-  const values: number[] = [];
-  for (const [name, tensor] of Object.entries(weights)) {
-    const begin = values.length * 4;
-    values.push(...tensor.flat());
-    const [first] = tensor;
-    const shape = Array.isArray(first) ? [tensor.length, first.length] : [tensor.length];
-    header[name] = { dtype: "F32", shape, data_offsets: [begin, values.length * 4] };
-  }
-  const json = Buffer.from(JSON.stringify({ ...header, __metadata__: { format: "pt" } }));
-  const prefix = Buffer.alloc(8);
-  prefix.writeBigUInt64LE(BigInt(json.length));
-  return Buffer.concat([prefix, json, Buffer.from(Float32Array.from(values).buffer)]);
+  return safetensorsFile(
+    Object.entries(weights).map(([name, tensor]) => {
+      const [first] = tensor;
+      const shape = Array.isArray(first) ? [tensor.length, first.length] : [tensor.length];
+      return { name, shape, values: tensor.flat() };
+    }),
+  );
 }
 
 /** Weights that differ everywhere, so that a transposed or swapped one shows. */
 export function tinyWeights(): Weights {
-  const { hidden_size: h, intermediate_size: wide, vocab_size: words } = TINY_CONFIG;
   let seed = 1;
   const next = (): number => Math.fround(Math.sin(seed++ * 12.9898) * 0.8);
   const vector = (size: number): number[] => Array.from({ length: size }, next);
-  const matrix = (rows: number, columns: number): Matrix =>
-    Array.from({ length: rows }, () => vector(columns));
-  const weights: Weights = {
-    "embeddings.word_embeddings.weight": matrix(words, h),
-    "embeddings.position_embeddings.weight": matrix(TINY_CONFIG.max_position_embeddings, h),
-    "embeddings.token_type_embeddings.weight": matrix(2, h),
-  };
-  const dense = (name: string, inSize: number, outSize: number): void => {
-    weights[`${name}.weight`] = matrix(outSize, inSize);
-    weights[`${name}.bias`] = vector(outSize);
-  };
-  const norm = (block: string): void => {
-    weights[`${block}.LayerNorm.weight`] = vector(h);
-    weights[`${block}.LayerNorm.bias`] = vector(h);
-  };
-  norm("embeddings");
-  for (let layer = 0; layer < TINY_CONFIG.num_hidden_layers; layer++) {
-    const block = `encoder.layer.${layer}`;
-    for (const part of ["query", "key", "value"]) dense(`${block}.attention.self.${part}`, h, h);
-    dense(`${block}.attention.output.dense`, h, h);
-    norm(`${block}.attention.output`);
-    dense(`${block}.intermediate.dense`, h, wide);
-    dense(`${block}.output.dense`, wide, h);
-    norm(`${block}.output`);
-  }
-  return weights;
+  const tensor = ([rows = 0, columns]: number[]): number[] | Matrix =>
+    columns === undefined ? vector(rows) : Array.from({ length: rows }, () => vector(columns));
+  return Object.fromEntries(bertTensors(TINY_CONFIG).map(([name, shape]) => [name, tensor(shape)]));
 }
 
 /** The vector of one text, straight from the definition of BERT. */
