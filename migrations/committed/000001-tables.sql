@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:8d40f603552d15811aef7a0866ecac3ba316ea19
+--! Hash: sha1:1a886f133aba7ed5f1483b6f89f6ba969f73d56a
 --! Message: tables
 
 -- Tables. embedd keeps its state here and writes only vectors and model names to a user's table: an UPDATE there
@@ -258,6 +258,22 @@ create table embedd.shared_grants (
 comment on table embedd.shared_grants is
   'The privileges that embedd granted on schemas and functions of others, such as pgvector''s, so that it revokes exactly those.';
 
+create table embedd.trusted_owners (
+  owner regrole primary key
+);
+comment on table embedd.trusted_owners is
+  'Owners of tables whose code may run with the rights of whoever reads their tables. Written by embedd.trust_owner.';
+-- A name is no secret, and whoever reads embedd.status needs them.
+grant select on embedd.trusted_owners to public;
+
+create table embedd.worker_scopes (
+  role regrole primary key,
+  owner regrole not null
+);
+comment on table embedd.worker_scopes is
+  'Workers'' roles that serve the tables of one owner alone. Those that are missing serve all tables.';
+grant select on embedd.worker_scopes to public;
+
 -- No foreign key to pipelines: usage stays on record after a table is unwatched.
 create table embedd.usage (
   pipeline_id integer not null,
@@ -290,12 +306,13 @@ begin
   from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'vector';
   execute format($sql$
     create unlogged table embedd.vectors (
+      owner oid not null,
       text_hash bytea not null,
       model text not null,
       dimensions integer not null,
       embedding %s not null,
       used_at timestamptz not null default now() check (isfinite(used_at)),
-      primary key (text_hash, model, dimensions)
+      primary key (text_hash, model, dimensions, owner)
     )$sql$, vector_type);
 end $$;
 create index on embedd.vectors (used_at);
@@ -304,8 +321,9 @@ alter table embedd.vectors set (autovacuum_vacuum_scale_factor = 0.02, toast.aut
 comment on table embedd.vectors is
   'The vector cache: vectors by text hash, reused for rows with the same text, model and owner of the table.';
 comment on column embedd.vectors.used_at is 'When a row last used the vector; the oldest are deleted first.';
+comment on column embedd.vectors.owner is 'The OID of the role that owns the tables.';
 comment on column embedd.vectors.text_hash is
-  'SHA-256 of the OID of the table''s owner, of how the model reads the text where its name does not tell, and of the text.';
+  'SHA-256 of how the model reads the text where its name does not tell, and of the text.';
 
 -- pgvector may be installed in any schema.
 do $$

@@ -1,5 +1,5 @@
---! Previous: sha1:8d40f603552d15811aef7a0866ecac3ba316ea19
---! Hash: sha1:a32fdab83fec72b21131855f5a15adbc1f1fba3d
+--! Previous: sha1:1a886f133aba7ed5f1483b6f89f6ba969f73d56a
+--! Hash: sha1:5ff894e17ce8ecbd37f94ac8372992abfd408ae5
 --! Message: wake and serve
 
 set local search_path = pg_catalog, pg_temp;
@@ -82,6 +82,19 @@ begin
   for no key update;
 end $$;
 comment on function embedd.take_turn is 'Holds a row of embedd.locks until the transaction ends.';
+
+create function embedd.check_same_table(relation_name text, relation oid, owner oid) returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+begin
+  if not exists (
+    select from pg_class c
+    where c.oid = to_regclass(relation_name) and c.oid = check_same_table.relation and c.relowner = check_same_table.owner) then
+    raise undefined_table using message = format('%s is no longer the table that it was', relation_name);
+  end if;
+end $$;
+comment on function embedd.check_same_table is
+  'Raises undefined_table if the name means another table now, or the table has another owner, whose code a query would run.';
 
 create function embedd.job_holder(pipeline_id integer, name text) returns integer
 language plpgsql

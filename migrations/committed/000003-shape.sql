@@ -1,5 +1,5 @@
---! Previous: sha1:a32fdab83fec72b21131855f5a15adbc1f1fba3d
---! Hash: sha1:ed16fc7ed675e976fff42dcf79913ef98e7eb724
+--! Previous: sha1:5ff894e17ce8ecbd37f94ac8372992abfd408ae5
+--! Hash: sha1:eddb0f6bab5c02891fe45d80149efa9ec7090e15
 --! Message: shape
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:ed16fc7ed675e976fff42dcf79913ef98e7eb724
---! Hash: sha1:45a74868ef5312f42e603b2014ec9e14cf39ec3a
+--! Previous: sha1:eddb0f6bab5c02891fe45d80149efa9ec7090e15
+--! Hash: sha1:c4495110a7be7883a157cd86d2cb57c3af01dd99
 --! Message: roles
 
 set local search_path = pg_catalog, pg_temp;
@@ -19,6 +19,17 @@ set search_path = pg_catalog, pg_temp as $$
     and acl.grantee <> 0
 $$;
 comment on function embedd.worker_roles() is 'The roles that embedd.grant_worker was called with.';
+
+create function embedd.worker_roles_for(relation regclass) returns setof regrole
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select w.role
+  from embedd.worker_roles() as w (role)
+  left join embedd.worker_scopes s on s.role = w.role
+  where s.owner is null
+    or s.owner = (select c.relowner from pg_class c where c.oid = worker_roles_for.relation)
+$$;
+comment on function embedd.worker_roles_for(regclass) is 'The workers'' roles that serve this table.';
 
 create function embedd.owner_roles() returns setof regrole
 language sql stable
@@ -62,12 +73,16 @@ set search_path = pg_catalog, pg_temp as $$
       ('worker', 'foreign_locks', null, '{SELECT}'),
       ('worker', 'refresh_windows', null, '{SELECT,INSERT,UPDATE,DELETE}'),
       ('worker', 'worker_ids', null, '{USAGE}'),
+      ('worker', 'trusted_owners', null, '{SELECT}'),
+      ('worker', 'worker_scopes', null, '{SELECT}'),
       ('owner', 'pipelines', null, '{SELECT}'),
       ('owner', 'status', null, '{SELECT}'),
       ('owner', 'workers', null, '{SELECT}'),
       ('owner', 'locks', null, '{SELECT}'),
       ('owner', 'advisory_locks', null, '{SELECT}'),
-      ('owner', 'foreign_locks', null, '{SELECT}'))
+      ('owner', 'foreign_locks', null, '{SELECT}'),
+      ('owner', 'trusted_owners', null, '{SELECT}'),
+      ('owner', 'worker_scopes', null, '{SELECT}'))
   select 'schema', n.oid, quote_ident(n.nspname), null, 'USAGE'
   from pg_namespace n
   where n.nspname = 'embedd'
@@ -232,7 +247,8 @@ begin
           select n.kind, n.object, n.privilege from embedd.role_privileges('worker') n
           union all
           select n.kind, n.object, n.privilege
-          from embedd.pipelines p, embedd.pipeline_privileges(p) n) as n
+          from embedd.pipelines p, embedd.pipeline_privileges(p) n
+          where r.role in (select embedd.worker_roles_for(p.relation))) as n
         where r.role = g.grantee and (n.kind, n.object, n.privilege) = (g.kind, g.object, g.privilege))
       and not exists (
         select
@@ -385,21 +401,38 @@ begin
 end $$;
 comment on function embedd.resolve_role(text, text) is 'The role with this name; refuses with the hint if there is none.';
 
-create function embedd.grant_worker(role text) returns void
+create function embedd.grant_worker(role text, tables_of text default null) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 declare
   target constant regrole := embedd.resolve_role(role, format('CREATE ROLE %I LOGIN;', role));
+  owner regrole;
+  scope regrole;
 begin
+  if tables_of is not null then
+    owner := embedd.resolve_role(tables_of, 'select rolname from pg_roles;');
+  end if;
+  select s.owner into scope from embedd.worker_scopes s where s.role = target;
+  if scope is distinct from owner and (scope is not null or target in (select embedd.worker_roles())) then
+    perform embedd.refuse('worker_scope',
+      format('role %I already works on %s', role, coalesce('the tables of ' || scope::text || ' alone', 'all watched tables')),
+      format('select embedd.revoke_worker(%L);  -- then grant it again', role),
+      format('embedd grant %s --revoke  # then grant it again', embedd.shell_word(role)));
+  end if;
+  if owner is not null then
+    insert into embedd.worker_scopes values (target, owner) on conflict do nothing;
+  end if;
   perform embedd.give(target, n.kind, n.object, n.name, n.columns, n.privilege)
   from embedd.role_privileges('worker') n;
   perform embedd.grant_pipeline(p, target)
   from embedd.pipelines p
-  where embedd.pipeline_is_whole(p);
+  where embedd.pipeline_is_whole(p)
+    and target in (select embedd.worker_roles_for(p.relation));
 end $$;
 comment on function embedd.grant_worker is
-  'Lets a role run the worker, for all present and future pipelines: '
-  'SELECT on the key, content, embedding and model columns, xmin and ctid; UPDATE on the embedding and model columns.';
+  'Lets a role run the worker, for all present and future pipelines, or for those on the tables of one owner: '
+  'SELECT on the key, content, embedding and model columns, xmin and ctid; UPDATE on the embedding and model columns. '
+  'With tables_of, the role can change nothing that embedd keeps about tables of other owners.';
 
 create function embedd.revoke_worker(role text) returns setof text
 language plpgsql
@@ -433,6 +466,7 @@ begin
         own.privilege, coalesce(' (' || own.columns || ')', ''), own.kind, own.name, target);
     end if;
   end loop;
+  delete from embedd.worker_scopes s where s.role = target;
   perform embedd.take_back_unneeded();
 end $$;
 comment on function embedd.revoke_worker is
@@ -497,3 +531,162 @@ begin
 end $$;
 comment on function embedd.check_owner(regclass) is
   'Refuses a session that logged in as neither the table''s owner nor a member of it.';
+
+-- What an owner attaches to a table (a trigger, a policy, the predicate of an index, a cast) runs with the rights of whoever
+-- writes to the table, reads it, or only plans a query of it. PostgreSQL has no other boundary than the role that logged in:
+-- inside a function with its owner's rights, deferred triggers, cursors WITH HOLD and temporary objects would outlast it. So
+-- embedd touches a table only where its owner could not gain a right by that, or is trusted.
+
+create function embedd.served_owners() returns oid[]
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select case
+    when exists (select from embedd.worker_scopes)
+      and not (select r.rolsuper from pg_roles r where r.rolname = current_user)
+      and not has_table_privilege('embedd.pipelines', 'INSERT')
+      and not exists (
+        select from embedd.worker_roles() w (role)
+        where pg_has_role(current_user, w.role, 'USAGE')
+          and w.role not in (select s.role from embedd.worker_scopes s))
+    then (select array_agg(s.owner::oid) from embedd.worker_scopes s where pg_has_role(current_user, s.role, 'USAGE'))
+  end
+$$;
+comment on function embedd.served_owners() is
+  'The owners whose tables alone the current role may work on, by embedd.worker_scopes; NULL: any.';
+
+create function embedd.served_pipelines() returns integer[]
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select case when served.owners is not null then array(
+    select p.id
+    from embedd.pipelines p
+    join pg_class c on c.oid = p.relation
+    where c.relowner = any (served.owners)) end
+  from (select embedd.served_owners() offset 0) as served (owners)
+$$;
+comment on function embedd.served_pipelines() is 'The pipelines on the tables of embedd.served_owners(); NULL: all.';
+
+-- A worker of one owner's tables runs code of that owner, which must not reach what embedd keeps about the others.
+do $$
+declare
+  own constant text := 'coalesce(%s = any ((select embedd.served_pipelines())::integer[]), true)';
+  table_name text;
+begin
+  foreach table_name in array array['leases', 'failures', 'refresh_windows'] loop
+    execute format('alter table embedd.%1$s enable row level security; create policy scope on embedd.%1$s using (%2$s)',
+      table_name, format(own, 'pipeline_id'));
+  end loop;
+  alter table embedd.pipelines enable row level security;
+  create policy reading on embedd.pipelines for select using (true);
+  execute format('create policy scope on embedd.pipelines for update using (%s)', format(own, 'id'));
+  alter table embedd.usage enable row level security;
+  create policy reading on embedd.usage for select using (true);
+  execute format('create policy adding on embedd.usage for insert with check (%s)', format(own, 'pipeline_id'));
+  execute format('create policy scope on embedd.usage for update using (%s)', format(own, 'pipeline_id'));
+  execute format('create policy removing on embedd.usage for delete using (%s)', format(own, 'pipeline_id'));
+  alter table embedd.vectors enable row level security;
+  create policy scope on embedd.vectors using (coalesce(owner = any ((select embedd.served_owners())::oid[]), true));
+end $$;
+
+create function embedd.is_trusted(owner oid) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select pg_has_role(is_trusted.owner, current_user, 'MEMBER')
+    or is_trusted.owner = (select n.nspowner from pg_namespace n where n.nspname = 'embedd')
+    or exists (select from embedd.trusted_owners t where t.owner = is_trusted.owner)
+$$;
+comment on function embedd.is_trusted(oid) is
+  'Whether code of this role may run with the current role''s rights: it has them anyway, migrated embedd, or is trusted.';
+
+-- Roles of workers do not count: they have no rights but those on watched tables.
+create function embedd.rights_beyond(owner oid) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  with own as (
+    select r.oid, r.rolname, r.rolname = current_user as itself, r.rolcreaterole
+    from pg_roles r
+    where not (select s.rolsuper from pg_roles s where s.rolname = current_user)
+      and pg_has_role(current_user, r.oid, 'MEMBER')
+      and not pg_has_role(rights_beyond.owner, r.oid, 'MEMBER')
+  )
+  select case
+    when (select s.rolsuper from pg_roles s where s.rolname = current_user) then format('superuser %I', current_user)
+    else format('role %I, which ', current_user) || coalesce(
+      (select 'may create roles' from own o where o.rolcreaterole limit 1),
+      (select format('owns objects%s', case when o.itself then '' else ' as a member of ' || quote_ident(o.rolname) end)
+        from own o
+        join pg_shdepend d on d.refclassid = 'pg_authid'::regclass and d.refobjid = o.oid and d.deptype = 'o'
+        where d.dbid in (0, (select oid from pg_database where datname = current_database()))
+        limit 1),
+      (select format('is a member of %I', o.rolname)
+        from own o
+        where not o.itself and o.oid not in (select w.role::oid from embedd.worker_roles() w (role))
+        order by o.rolname
+        limit 1),
+      (select 'also works on tables of ' || string_agg(distinct quote_ident(pg_get_userbyid(c.relowner)), ', ')
+        from embedd.pipelines p
+        join pg_class c on c.oid = p.relation
+        join pg_attribute a on a.attrelid = c.oid and a.attname = p.embedding_column and not a.attisdropped
+        where not pg_has_role(rights_beyond.owner, c.relowner, 'MEMBER')
+          and has_column_privilege(c.oid, a.attnum, 'UPDATE')
+          -- It comes with embedd, and nobody has used it yet.
+          and not (c.relnamespace = 'embedd'::regnamespace and pg_relation_size(c.oid) = 0)))
+  end
+$$;
+comment on function embedd.rights_beyond(oid) is
+  'The rights that the owner of a table would gain from code that runs as the current role; NULL: none.';
+
+create function embedd.code_risk(relation regclass, out what text, out cure text)
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select
+    format('its owner %I could run code with the rights of %s', owner.name, gained.rights),
+    format('embedd trust %s  # or %s', embedd.shell_word(owner.name),
+      case when gained.rights like '%also works on tables of%'
+        then format('give it a worker of its own: embedd grant embedd_worker --tables-of %s', embedd.shell_word(owner.name))
+        else 'use a role from embedd grant' end)
+  from pg_class c
+  cross join lateral (select pg_get_userbyid(c.relowner)::text) as owner (name)
+  cross join lateral (
+    select case when not embedd.is_trusted(c.relowner) then embedd.rights_beyond(c.relowner) end
+    offset 0) as gained (rights)
+  where c.oid = relation
+    and gained.rights is not null
+$$;
+comment on function embedd.code_risk(regclass) is
+  'Why the current role does not touch a table, because its owner would gain rights by code, and what to type; NULL: it may.';
+
+create function embedd.refuse_code_risk(relation regclass) returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+declare
+  risk record;
+  owner constant text := (select pg_get_userbyid(c.relowner) from pg_class c where c.oid = relation);
+begin
+  select * into risk from embedd.code_risk(relation);
+  if risk.what is not null then
+    perform embedd.refuse('untrusted_owner', format('%s: %s', embedd.name_of(relation), risk.what),
+      format('select embedd.trust_owner(%L);  -- or log in as %s', owner, quote_ident(owner)),
+      format('embedd trust %s  # or log in as %s', embedd.shell_word(owner), embedd.shell_word(owner)));
+  end if;
+end $$;
+comment on function embedd.refuse_code_risk(regclass) is 'Refuses to read a table whose owner would gain rights by its code.';
+
+create function embedd.trust_owner(role text) returns void
+language sql
+set search_path = pg_catalog, pg_temp as $$
+  insert into embedd.trusted_owners
+  values (embedd.resolve_role(role, 'select rolname from pg_roles;'))
+  on conflict do nothing
+$$;
+comment on function embedd.trust_owner(text) is
+  'Lets code that this role attaches to its tables, such as triggers, run with the rights of workers and of superusers who use '
+  'embedd. revoke_trust takes it back.';
+
+create function embedd.revoke_trust(role text) returns void
+language sql
+set search_path = pg_catalog, pg_temp as $$
+  delete from embedd.trusted_owners t
+  where t.owner = embedd.resolve_role(role, 'select rolname from pg_roles;')
+$$;
+comment on function embedd.revoke_trust(text) is 'Takes back embedd.trust_owner.';

@@ -1,5 +1,5 @@
---! Previous: sha1:45a74868ef5312f42e603b2014ec9e14cf39ec3a
---! Hash: sha1:e3a62754667dbc1ea83cba51bccd1d2b8304957a
+--! Previous: sha1:c4495110a7be7883a157cd86d2cb57c3af01dd99
+--! Hash: sha1:d4e456f7005862810eb63102b68a3d7300c574dc
 --! Message: watch
 
 set local search_path = pg_catalog, pg_temp;
@@ -423,15 +423,20 @@ language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 declare
   found boolean;
+  unread text;
 begin
-  if existing is not null then
+  if existing is not null or not exists (select from embedd.table_tree(relation) r where pg_relation_size(r) > 0) then
     return;
   end if;
-  execute format('select exists (select from %s where %I is not null)', relation, embedding_column) into found;
-  if found then
+  select 'embedd does not look, because ' || r.what into unread from embedd.code_risk(relation) r;
+  if unread is null then
+    execute format('select exists (select from %s where %I is not null)', relation, embedding_column) into found;
+  end if;
+  if found is not false then
     perform embedd.refuse('existing_vectors',
-      format('column %I of %s has vectors, and embedd cannot know whether they belong to the texts as they are now',
-        embedding_column, embedd.name_of(relation)),
+      format('column %I of %s ', embedding_column, embedd.name_of(relation))
+        || coalesce('may have vectors; ' || unread,
+          'has vectors, and embedd cannot know whether they belong to the texts as they are now'),
       E'existing => ''refresh''  -- re-embeds their rows in the background\nexisting => ''keep''  -- trusts them',
       E'--existing refresh  # re-embeds their rows in the background\n--existing keep  # trusts them');
   end if;
@@ -555,7 +560,7 @@ begin
   returning * into pipeline;
   if columns_change then
     perform embedd.create_triggers(pipeline);
-    perform embedd.grant_pipeline(pipeline, role) from embedd.worker_roles() as role;
+    perform embedd.grant_pipeline(pipeline, role) from embedd.worker_roles_for(pipeline.relation) as role;
     perform embedd.take_back_unneeded();
     perform embedd.replace_pending_index(pipeline, create_index);
   end if;
@@ -650,7 +655,7 @@ begin
     model_name_column, model, index_method)
   returning * into pipeline;
   perform embedd.create_triggers(pipeline);
-  perform embedd.grant_pipeline(pipeline, role) from embedd.worker_roles() as role;
+  perform embedd.grant_pipeline(pipeline, role) from embedd.worker_roles_for(pipeline.relation) as role;
   if create_index then
     execute format('create index %I on %s %s',
       embedd.pending_index_name(pipeline.id), target, embedd.pending_index_definition(pipeline));
@@ -760,7 +765,7 @@ begin
   returning * into pipeline;
   perform embedd.drop_triggers(pipeline);
   perform embedd.create_triggers(pipeline);
-  perform embedd.grant_pipeline(pipeline, role) from embedd.worker_roles() as role;
+  perform embedd.grant_pipeline(pipeline, role) from embedd.worker_roles_for(pipeline.relation) as role;
   perform embedd.resolve_gap(pipeline.id, existing);
   -- Rows that became pending without triggers need not wait for the poll.
   perform embedd.notify(pipeline.id::text);
@@ -809,7 +814,10 @@ begin
     perform embedd.check_embedding_column(target, pipeline.embedding_column);
     perform embedd.check_model_column(target, pipeline.model_column);
     -- With the caller's own rights, because reading a table may run its owner's code.
-    execute format('select exists (select from %s where %I is not null)', target, pipeline.embedding_column) into filled;
+    filled := (select r.what from embedd.code_risk(target) r) is not null;
+    if not filled then
+      execute format('select exists (select from %s where %I is not null)', target, pipeline.embedding_column) into filled;
+    end if;
     if problem is not null and filled and existing is null then
       perform embedd.refuse('existing_vectors',
         format('vectors of %s may belong to earlier texts: %s', embedd.name_of(target), problem),

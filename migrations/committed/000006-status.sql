@@ -1,5 +1,5 @@
---! Previous: sha1:e3a62754667dbc1ea83cba51bccd1d2b8304957a
---! Hash: sha1:7da4b9013aa063b234c8f02e352cd9e55cebf8f6
+--! Previous: sha1:d4e456f7005862810eb63102b68a3d7300c574dc
+--! Hash: sha1:27eb23d786d7aae9c5c65a0a85f1541285e2318e
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;
@@ -26,16 +26,19 @@ comment on function embedd.count_pending(embedd.pipelines) is
 create function embedd.may_count(pipeline embedd.pipelines) returns boolean
 language sql stable
 set search_path = pg_catalog, pg_temp as $$
-  select has_table_privilege('embedd.leases', 'INSERT') or coalesce((
+  select (select r.what from embedd.code_risk(pipeline.relation) r) is null
+    and coalesce(pipeline.id = any (embedd.served_pipelines()), true)
+    and (has_table_privilege('embedd.leases', 'INSERT') or coalesce((
     select has_schema_privilege(c.relnamespace, 'USAGE') and bool_and(has_column_privilege(c.oid, a.attnum, 'SELECT'))
     from pg_class c
     join pg_attribute a on a.attrelid = c.oid and not a.attisdropped
       and a.attname = any (pipeline.content_columns || pipeline.embedding_column || pipeline.model_column)
     where c.oid = pipeline.relation
-    group by c.oid, c.relnamespace), true)
+    group by c.oid, c.relnamespace), true))
 $$;
 comment on function embedd.may_count(embedd.pipelines) is
-  'Whether the current role is expected to count the rows of a pipeline: a worker, or a role that may read the table.';
+  'Whether the current role is expected to count the rows of a pipeline: a worker, or a role that may read the table. Not if '
+  'the table''s owner would gain rights by that.';
 
 create function embedd.count_rows(
   pipeline embedd.pipelines,
@@ -220,6 +223,7 @@ set search_path = pg_catalog, pg_temp as $$
 declare
   target regclass := embedd.resolve(relation, true, path);
 begin
+  perform embedd.refuse_code_risk(target);
   -- Locks the table, so that no switch can rename the column before the transaction ends.
   execute format('select from %s limit 0', target);
   select coalesce(p.model, p.served_model), a.atttypmod into model, dimensions

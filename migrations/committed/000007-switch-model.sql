@@ -1,5 +1,5 @@
---! Previous: sha1:7da4b9013aa063b234c8f02e352cd9e55cebf8f6
---! Hash: sha1:bff43d661d41971b11fdc9e27c3e405eab8c8ce3
+--! Previous: sha1:27eb23d786d7aae9c5c65a0a85f1541285e2318e
+--! Hash: sha1:6112f5d58a16b101b5b0903fefaa58788be89919
 --! Message: switch model
 
 set local search_path = pg_catalog, pg_temp;
@@ -171,6 +171,7 @@ begin
       'select * from embedd.status;',
       format('embedd switch-model %s --status', embedd.shell_word(embedd.name_of(target))));
   end if;
+  perform embedd.refuse_code_risk(target);
   perform embedd.check_switch(pipeline, to_model, to_dimensions, index_method, drop_old);
   next_model := embedd.with_suffix(pipeline.model_column, '_next');
   select t.typname, n.nspname, a.attstorage, a.attcompression, a.attstattarget into old
@@ -245,6 +246,7 @@ declare
 begin
   select * into strict shadow from embedd.pipelines p where p.id = shadow_id;
   select * into strict pipeline from embedd.pipelines p where p.id = shadow.shadow_of;
+  perform embedd.refuse_code_risk(shadow.relation);
   execute format($sql$
     with failed as materialized (
       select f.key

@@ -56,7 +56,7 @@ select p.id,
   embedd.hidden_rows(c.oid) is not null as "rowSecurity",
   (
     select array_agg(r.rolname::text order by r.rolname)
-    from (select current_user::regrole as role union select embedd.worker_roles()) as w
+    from (select current_user::regrole as role union select embedd.worker_roles_for(p.relation)) as w
     join pg_roles r on r.oid = w.role
     where not has_schema_privilege(r.oid, c.relnamespace, 'USAGE')) as "rolesWithoutSchema",
   c.relnamespace::regnamespace::text as schema,
@@ -69,9 +69,10 @@ select p.id,
   embedd.vector_index_state(p) as "vectorIndex"
 from embedd.pipelines p
 left join pg_class c on c.oid = p.relation
+where coalesce(p.id = any ((select embedd.served_pipelines())::integer[]), true)
 order by p.id`;
 
-/** Inspects every pipeline with the current role's rights. Reads only catalogs. */
+/** Inspects every pipeline that the current role may serve. Reads only catalogs. */
 export async function inspectPipelines(client: ClientBase): Promise<PipelineInspection[]> {
   const { rows } = await client.query<PipelineInspection>(selectPipelines);
   return rows;

@@ -1,6 +1,8 @@
 import type { Pool } from "pg";
 import { callSchema } from "../database/call-schema.js";
+import { splitAdvice } from "../database/advice.js";
 import { loadPipelines } from "../database/load-pipelines.sql.js";
+import type { BrokenPipeline } from "../database/load-pipelines.sql.js";
 import type { Pipeline } from "../database/pipeline.js";
 import { configurationError } from "../errors.js";
 import type { EmbeddError } from "../errors.js";
@@ -23,7 +25,7 @@ export async function pickPipeline(
   query: string,
   { table, embedding }: PipelineName,
 ): Promise<Pipeline> {
-  const { pipelines } = await loadPipelines(pool);
+  const { pipelines, broken } = await loadPipelines(pool);
   const ids = table === undefined ? null : await watchedAs(pool, table);
   const ofTable = pipelines.filter((p) => ids === null || ids.includes(p.id));
   const matching = ofTable.filter(
@@ -38,12 +40,24 @@ export async function pickPipeline(
       ? matching.filter((p) => p.relation !== "embedd.chunks")
       : matching;
   const [first] = candidates;
-  if (first === undefined) throw noSuchColumn(ofTable, { table, embedding });
+  if (first === undefined) {
+    const unfit = table === undefined ? undefined : broken.find(({ id }) => ids?.includes(id));
+    throw unfit === undefined ? noSuchColumn(ofTable, { table, embedding }) : unsearchable(unfit);
+  }
   if (candidates.length === 1) return first;
   throw configurationError(
     "which_table",
     `several watched columns match: ${candidates.map((p) => `${p.relation}.${p.embedding}`).join(", ")}`,
     `embedd search ${shellWord(query)} --table ${shellWord(first.relation)} --embedding ${shellWord(first.embedding)}`,
+  );
+}
+
+function unsearchable({ relation, reason }: BrokenPipeline): EmbeddError {
+  const [what, cure] = splitAdvice(reason);
+  return configurationError(
+    "not_watched",
+    `${relation} cannot be searched: ${what}`,
+    cure || "embedd status",
   );
 }
 

@@ -33,7 +33,7 @@ export async function repair(
 export async function problemsLeft(client: ClientBase, ids: readonly number[]): Promise<string[]> {
   const { broken, pipelines } = await loadPipelines(client);
   const problems = new Map([
-    ...broken.map(({ id, reason }) => [id, reason] as const),
+    ...broken.flatMap(({ id, reason, codeRisk }) => (codeRisk ? [] : [[id, reason] as const])),
     ...pipelines.flatMap(({ id, problem }) => (problem === null ? [] : [[id, problem] as const])),
   ]);
   const remains = await readRemains(client, ids);

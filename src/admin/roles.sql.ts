@@ -2,9 +2,21 @@ import type { ClientBase } from "pg";
 import { callSchema } from "../database/call-schema.js";
 import { retryDeadlock } from "../database/retry-deadlock.js";
 
-/** Lets a role run the worker on all pipelines, present and future. */
-export async function grantWorker(client: ClientBase, role: string): Promise<void> {
-  await retryDeadlock(() => callSchema(() => client.query("select embedd.grant_worker($1)", [role])));
+/**
+ * Lets a role run the worker on all pipelines, present and future.
+ * @param tablesOf only on the tables of this role
+ */
+export async function grantWorker(client: ClientBase, role: string, tablesOf?: string): Promise<void> {
+  await retryDeadlock(() =>
+    callSchema(() => client.query("select embedd.grant_worker($1, $2)", [role, tablesOf])),
+  );
+}
+
+/** Lets code of an owner's tables run with the rights of workers and superusers, or no longer. */
+export async function setTrust(client: ClientBase, owner: string, trusted: boolean): Promise<void> {
+  await callSchema(() =>
+    client.query(trusted ? "select embedd.trust_owner($1)" : "select embedd.revoke_trust($1)", [owner]),
+  );
 }
 
 /** Lets a role watch the tables that it owns, where another role migrated the schema. */

@@ -44,11 +44,13 @@ export interface PipelineStatus {
   cutTextsToday: number;
   /** Whether this role has the rights to count rows. If not, the counts are null, and nothing is wrong. */
   mayCount: boolean;
+  /** Why embedd does not read the table with this role's rights, and what to type; null: its owner gains none by that. */
+  codeRisk: string | null;
 }
 
 /**
  * Reads the status of pipelines. Counts the rows of each of their tables once, and reads no other table.
- * @param ids omitted: all
+ * @param ids omitted: all, or those of a role that works for one owner
  */
 export async function readStatus(
   db: Pool | ClientBase,
@@ -84,9 +86,15 @@ select pipeline_id as pipeline,
   usd_today::float8 as "usdToday",
   texts_today::float8 as "textsToday",
   cut_texts_today::float8 as "cutTextsToday",
-  may_count as "mayCount"
+  may_count as "mayCount",
+  (
+    select risk.what || '; ' || risk.cure
+    from embedd.pipelines p
+    cross join lateral embedd.code_risk(p.relation) as risk
+    where p.id = pipeline_id) as "codeRisk"
 from embedd.status
-where $1::integer[] is null or pipeline_id = any ($1)
+where ($1::integer[] is null or pipeline_id = any ($1))
+  and coalesce(pipeline_id = any ((select embedd.served_pipelines())::integer[]), true)
 order by pipeline_id`,
     [ids],
   );
@@ -97,8 +105,15 @@ order by pipeline_id`,
  * Whether somebody has to act. A pipeline that waits for its provider or a daily limit resumes on its own; one that this
  * role may not read is the business of other roles.
  */
-export const hasProblem = ({ error, failed, dead, vectorIndex, mayCount }: PipelineStatus): boolean =>
-  mayCount && (error !== null || failed + dead > 0 || vectorIndex === "failed");
+export const hasProblem = ({
+  error,
+  failed,
+  dead,
+  vectorIndex,
+  mayCount,
+  codeRisk,
+}: PipelineStatus): boolean =>
+  (mayCount || codeRisk !== null) && (error !== null || failed + dead > 0 || vectorIndex === "failed");
 
 export interface CutToday {
   relation: string;

@@ -10,6 +10,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<AddCommand>>> = {
   unwatch: async () => (await import("./watch.js")).addUnwatch,
   repair: async () => (await import("./repair.js")).addRepair,
   grant: async () => (await import("./roles.js")).addGrant,
+  trust: async () => (await import("./roles.js")).addTrust,
   run: async () => (await import("./run.js")).addRun,
   status: async () => (await import("./status.js")).addStatus,
   pause: async () => (await import("./pause.js")).addPause,

@@ -1,5 +1,6 @@
 import pg from "pg";
 import type { PipelineInspection } from "../admin/inspect.sql.js";
+import { splitAdvice } from "../database/advice.js";
 import { shellWord } from "../shell-word.js";
 import type { CutToday } from "../admin/status.sql.js";
 import { CUT_ADVICE, NOTABLE_CUT_SHARE, cutShareText } from "./cut-texts.js";
@@ -88,12 +89,6 @@ function watchCommand(p: PipelineInspection): string {
     value === null ? [] : [`--${name} ${value}`],
   );
   return `embedd watch ${shellWord(p.relation)} ${given.join(" ")}`;
-}
-
-/** Splits `what is wrong; what to type`. */
-function splitAdvice(problem: string): [string, string] {
-  const at = problem.indexOf("; ");
-  return at < 0 ? [problem, ""] : [problem.slice(0, at), problem.slice(at + 2)];
 }
 
 const quoted = (role: string): string => (/^[a-z_][a-z0-9_]*$/.test(role) ? role : pg.escapeIdentifier(role));

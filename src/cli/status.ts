@@ -130,7 +130,9 @@ function formatStatus(
         ? ""
         : `, the oldest for at most ${Math.ceil(p.oldestPendingSeconds)} s`;
     if (!p.mayCount) {
-      lines.push("  counts    no rights to count");
+      const why =
+        p.codeRisk === null ? "no rights to count" : problemLines(p.codeRisk, " ".repeat(12), hintFor);
+      lines.push(`  counts    ${why}`);
       continue;
     }
     lines.push(

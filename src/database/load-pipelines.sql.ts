@@ -6,6 +6,8 @@ export interface BrokenPipeline {
   id: number;
   relation: string;
   reason: string;
+  /** Only this role cannot serve it, because the table's owner would gain rights by code. */
+  codeRisk: boolean;
   /** What embedd.status says now. */
   error: string | null;
 }
@@ -87,8 +89,9 @@ select
     when not has_schema_privilege(n.oid, 'USAGE') then format(
       'role %I may not use schema %I, where the table is now; embedd grant %s',
       current_user, n.nspname, embedd.shell_word(current_user::text))
-    else coalesce(embedd.shape_problem(p), embedd.hidden_rows(c.oid))
-  end as broken
+    else coalesce(risk.what || '; ' || risk.cure, embedd.shape_problem(p), embedd.hidden_rows(c.oid))
+  end as broken,
+  risk.what is not null as "codeRisk"
 from embedd.pipelines p
 left join pg_class c on c.oid = p.relation
 left join pg_namespace n on n.oid = c.relnamespace
@@ -106,6 +109,8 @@ cross join lateral (
   select embedd.find_gap(p) as gap, embedd.table_problem(p) as problem
   offset 0
 ) found
+left join lateral embedd.code_risk(c.oid) as risk on true
+where coalesce(p.id = any ((select embedd.served_pipelines())::integer[]), true)
 order by p.id`;
 
 /**
@@ -122,16 +127,16 @@ export async function recordGap(db: Pool | ClientBase, id: number, gap: string):
   await db.query("update embedd.pipelines set gap = $2 where id = $1 and gap is null", [id, gap]);
 }
 
-/** Reads all pipelines with the current shape of their tables. */
+/** Reads all pipelines, or those of a role that works for one owner, with the current shape of their tables. */
 export async function loadPipelines(
   db: Pool | ClientBase,
 ): Promise<{ pipelines: Pipeline[]; broken: BrokenPipeline[] }> {
-  const { rows } = await db.query<Pipeline & { broken: string | null }>(statement);
+  const { rows } = await db.query<Pipeline & { broken: string | null; codeRisk: boolean }>(statement);
   const pipelines: Pipeline[] = [];
   const broken: BrokenPipeline[] = [];
-  for (const { broken: reason, error, ...pipeline } of rows) {
+  for (const { broken: reason, codeRisk, error, ...pipeline } of rows) {
     if (reason === null) pipelines.push({ ...pipeline, error });
-    else broken.push({ id: pipeline.id, relation: pipeline.relation, reason, error });
+    else broken.push({ id: pipeline.id, relation: pipeline.relation, reason, codeRisk, error });
   }
   return { pipelines, broken };
 }

@@ -15,6 +15,6 @@ where r.rolname = current_user
 }
 
 export const describeSuperuser = (role: string): string =>
-  `role ${role} is a superuser: triggers on watched tables run with its rights, whoever owns the tables`;
+  `role ${role} is a superuser: code that trusted owners attach to their tables, such as triggers, runs with its rights`;
 
 export const WORKER_ROLE_HINT = "embedd grant embedd_worker  # then run the worker as that role";

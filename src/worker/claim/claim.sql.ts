@@ -12,6 +12,7 @@ import {
 import { parameters } from "../../database/parameters.js";
 import type { Statement } from "../../database/parameters.js";
 import type { Pipeline, WorkKind } from "../../database/pipeline.js";
+import { checkSameTable } from "../../database/same-table.sql.js";
 import { inTransaction } from "../../database/transaction.js";
 import { takeTurn } from "../../database/turns.sql.js";
 import { leasedKeyOf } from "../rows.js";
@@ -194,6 +195,7 @@ async function attemptClaim(
   const rows = await inTransaction(pool, async (client) => {
     await client.query(`set local search_path = pg_catalog; ${settings}`);
     await takeTurn(client, pipeline.id, "claim");
+    await checkSameTable(client, pipeline);
     return (await client.query<ClaimResult>(text, values)).rows;
   });
   const [first] = rows;

@@ -2,6 +2,7 @@ import type { Pool } from "pg";
 import { keyArray, keyCompares, keyOutOf, keyText } from "../../database/key-sql.js";
 import { parameters } from "../../database/parameters.js";
 import type { Pipeline } from "../../database/pipeline.js";
+import { checkSameTable } from "../../database/same-table.sql.js";
 import { inTransaction } from "../../database/transaction.js";
 import { parseRecord } from "./parse-record.js";
 import type { RefreshWindow } from "./refresh-windows.sql.js";
@@ -37,6 +38,7 @@ where ${conditions.join("\n  and ")}
 order by ${columns.map((column) => `${column} desc`).join(", ")}`;
   return inTransaction(pool, async (client) => {
     await client.query("set local search_path = pg_catalog");
+    await checkSameTable(client, pipeline);
     return (await client.query<RefreshRow>(text, values)).rows;
   });
 }

@@ -13,6 +13,7 @@ import {
 import { parameters } from "../../database/parameters.js";
 import type { Statement } from "../../database/parameters.js";
 import type { Pipeline } from "../../database/pipeline.js";
+import { checkSameTable } from "../../database/same-table.sql.js";
 import { inTransaction } from "../../database/transaction.js";
 
 /** Rows walked at once: no index tells stale rows from others, and 10,000 take a few milliseconds. */
@@ -126,6 +127,7 @@ async function attemptSearch(
 ): Promise<FoundStale> {
   const rows = await inTransaction(pool, async (client) => {
     await client.query("set local search_path = pg_catalog");
+    await checkSameTable(client, pipeline);
     return (await client.query<{ edge: boolean; [key: `k${number}`]: string }>(text, values)).rows;
   });
   const keyOf = (row: (typeof rows)[number]) => pipeline.keys.map((_, i) => row[`k${i + 1}`] ?? "");

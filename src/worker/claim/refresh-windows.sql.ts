@@ -2,6 +2,7 @@ import type { Pool } from "pg";
 import { keyArray, keyCompares, shapeIsCurrent } from "../../database/key-sql.js";
 import { parameters } from "../../database/parameters.js";
 import type { Pipeline } from "../../database/pipeline.js";
+import { checkSameTable } from "../../database/same-table.sql.js";
 import { inTransaction } from "../../database/transaction.js";
 
 /*
@@ -44,6 +45,7 @@ export function takeWindow(
 ): Promise<RefreshWindow | "busy" | null> {
   return inTransaction(pool, async (client) => {
     await client.query("set local search_path = pg_catalog");
+    await checkSameTable(client, pipeline);
     const refresh = `
        select p.refresh_cursor as cursor
        from embedd.pipelines p

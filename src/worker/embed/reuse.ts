@@ -47,8 +47,8 @@ export const noReuse: Reuse = {
 };
 
 /** The length keeps one reading and its text from looking like another's. */
-function hashText(text: string, { ownerOid }: Pipeline, reading = ""): string {
-  return createHash("sha256").update(`${ownerOid} ${reading.length} ${reading}`).update(text).digest("hex");
+function hashText(text: string, reading = ""): string {
+  return createHash("sha256").update(`${reading.length} ${reading}`).update(text).digest("hex");
 }
 
 /** After a fault the cache is not used for this long. */
@@ -92,7 +92,7 @@ export function createReuse(pool: Pool, { maxBytes, log }: { maxBytes: number; l
   return {
     async embed(pipeline, model, texts, { compute, maxComputed, reading }) {
       const space = { model, dimensions: pipeline.dimensions };
-      const hashes = texts.map((text) => hashText(text, pipeline, reading));
+      const hashes = texts.map((text) => hashText(text, reading));
       const wanted = [...new Set(hashes)];
       const none = { vectors: new Map<string, Float32Array>(), aged: [] as string[] };
       const { vectors, aged } =
@@ -121,7 +121,7 @@ export function createReuse(pool: Pool, { maxBytes, log }: { maxBytes: number; l
               await cacheVectors(pool, pipeline, space, fresh);
               await evict(fresh.length * (4 * space.dimensions + ROW_OVERHEAD_BYTES));
             }
-            if (aged.length > 0) await touchCached(pool, space, aged);
+            if (aged.length > 0) await touchCached(pool, pipeline, space, aged);
           }, undefined),
       };
     },

@@ -9,7 +9,7 @@ export interface VectorSpace {
 }
 
 export interface CachedVector {
-  /** SHA-256 of the owner, of how the model reads the text, and of the text, in hexadecimal. */
+  /** SHA-256 of how the model reads the text, and of the text, in hexadecimal. */
   hash: string;
   embedding: Float32Array;
 }
@@ -31,7 +31,7 @@ const bytea = (hashes: readonly string[]): string[] => hashes.map((hash) => `\\x
 /** @returns the cached vectors by hash, and the hashes of those last used more than a day ago */
 export async function findCached(
   pool: Pool,
-  { vectorSchema }: Pipeline,
+  { vectorSchema, ownerOid }: Pipeline,
   { model, dimensions }: VectorSpace,
   hashes: readonly string[],
 ): Promise<{ vectors: Map<string, Float32Array>; aged: string[] }> {
@@ -41,8 +41,8 @@ export async function findCached(
 select u.position::integer as position, ${vectorSchema}.vector_send(v.embedding) as embedding,
   v.used_at < now() - interval '1 day' as aged
 from unnest($1::bytea[]) with ordinality as u (hash, position)
-join embedd.vectors v on v.text_hash = u.hash and v.model = $2 and v.dimensions = $3`,
-    [bytea(hashes), model, dimensions],
+join embedd.vectors v on v.text_hash = u.hash and v.model = $2 and v.dimensions = $3 and v.owner = $4`,
+    [bytea(hashes), model, dimensions, ownerOid],
   );
   const hashOf = ({ position }: { position: number }) => hashes[position - 1] ?? "";
   return {
@@ -54,6 +54,7 @@ join embedd.vectors v on v.text_hash = u.hash and v.model = $2 and v.dimensions 
 /** Records that cached vectors were used today. */
 export async function touchCached(
   pool: Pool,
+  { ownerOid }: Pipeline,
   { model, dimensions }: VectorSpace,
   hashes: readonly string[],
 ): Promise<void> {
@@ -64,26 +65,26 @@ update embedd.vectors v set used_at = now()
 from (
   select text_hash
   from embedd.vectors
-  where text_hash = any ($1::bytea[]) and model = $2 and dimensions = $3
+  where text_hash = any ($1::bytea[]) and model = $2 and dimensions = $3 and owner = $4
   for no key update skip locked
 ) as used
-where v.text_hash = used.text_hash and v.model = $2 and v.dimensions = $3`,
-    [bytea(hashes), model, dimensions],
+where v.text_hash = used.text_hash and v.model = $2 and v.dimensions = $3 and v.owner = $4`,
+    [bytea(hashes), model, dimensions, ownerOid],
   );
 }
 
 /** @param vectors sorted by hash, so that two workers never deadlock */
 export async function cacheVectors(
   pool: Pool,
-  { vectorType, vectorOid }: Pipeline,
+  { vectorType, vectorOid, ownerOid }: Pipeline,
   { model, dimensions }: VectorSpace,
   vectors: readonly CachedVector[],
 ): Promise<void> {
   await run(
     pool,
     `
-insert into embedd.vectors (text_hash, model, dimensions, embedding)
-select u.hash, $2, $3, u.embedding
+insert into embedd.vectors (owner, text_hash, model, dimensions, embedding)
+select $5, u.hash, $2, $3, u.embedding
 from unnest($1::bytea[], $4::${vectorType}[]) as u (hash, embedding)
 on conflict do nothing`,
     [
@@ -94,6 +95,7 @@ on conflict do nothing`,
         vectors.map(({ embedding }) => embedding),
         vectorOid,
       ),
+      ownerOid,
     ],
   );
 }
@@ -129,24 +131,24 @@ export async function evictLeastUsed(pool: Pool, bytes: number): Promise<void> {
     pool,
     `
 with oldest as (
-  select text_hash, model, dimensions, sum(bytes) over (order by used_at, text_hash) - bytes as before
+  select owner, text_hash, model, dimensions, sum(bytes) over (order by used_at, text_hash) - bytes as before
   from (
-    select text_hash, model, dimensions, used_at, ${rowBytes} as bytes
+    select owner, text_hash, model, dimensions, used_at, ${rowBytes} as bytes
     from embedd.vectors
     order by used_at
     limit ceil($1::float8 / ${ROW_OVERHEAD_BYTES})
   ) as by_use
 ),
 locked as (
-  select v.text_hash, v.model, v.dimensions
+  select v.owner, v.text_hash, v.model, v.dimensions
   from embedd.vectors v
-  join oldest o using (text_hash, model, dimensions)
+  join oldest o using (owner, text_hash, model, dimensions)
   where o.before < $1::float8
   for update of v skip locked
 )
 delete from embedd.vectors v
 using locked l
-where v.text_hash = l.text_hash and v.model = l.model and v.dimensions = l.dimensions`,
+where v.owner = l.owner and v.text_hash = l.text_hash and v.model = l.model and v.dimensions = l.dimensions`,
     [bytes],
   );
 }
