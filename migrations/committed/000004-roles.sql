@@ -1,5 +1,5 @@
 --! Previous: sha1:eddb0f6bab5c02891fe45d80149efa9ec7090e15
---! Hash: sha1:c4495110a7be7883a157cd86d2cb57c3af01dd99
+--! Hash: sha1:f7ff30b29b8057842ee6b6ff7c3be16dc63e32df
 --! Message: roles
 
 set local search_path = pg_catalog, pg_temp;
@@ -576,14 +576,14 @@ begin
     execute format('alter table embedd.%1$s enable row level security; create policy scope on embedd.%1$s using (%2$s)',
       table_name, format(own, 'pipeline_id'));
   end loop;
-  alter table embedd.pipelines enable row level security;
-  create policy reading on embedd.pipelines for select using (true);
-  execute format('create policy scope on embedd.pipelines for update using (%s)', format(own, 'id'));
-  alter table embedd.usage enable row level security;
-  create policy reading on embedd.usage for select using (true);
-  execute format('create policy adding on embedd.usage for insert with check (%s)', format(own, 'pipeline_id'));
-  execute format('create policy scope on embedd.usage for update using (%s)', format(own, 'pipeline_id'));
-  execute format('create policy removing on embedd.usage for delete using (%s)', format(own, 'pipeline_id'));
+  foreach table_name in array array['pipelines', 'usage'] loop
+    execute format('alter table embedd.%1$s enable row level security;
+        create policy reading on embedd.%1$s for select using (true);
+        create policy adding on embedd.%1$s for insert with check (%2$s);
+        create policy changing on embedd.%1$s for update using (%2$s);
+        create policy removing on embedd.%1$s for delete using (%2$s)',
+      table_name, format(own, case table_name when 'pipelines' then 'id' else 'pipeline_id' end));
+  end loop;
   alter table embedd.vectors enable row level security;
   create policy scope on embedd.vectors using (coalesce(owner = any ((select embedd.served_owners())::oid[]), true));
 end $$;
@@ -598,7 +598,8 @@ $$;
 comment on function embedd.is_trusted(oid) is
   'Whether code of this role may run with the current role''s rights: it has them anyway, migrated embedd, or is trusted.';
 
--- Roles of workers do not count: they have no rights but those on watched tables.
+-- Only for superusers and workers. What other roles read is their own affair. Membership in workers' roles does not count:
+-- these have no rights but those on watched tables.
 create function embedd.rights_beyond(owner oid) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp as $$
@@ -611,6 +612,7 @@ set search_path = pg_catalog, pg_temp as $$
   )
   select case
     when (select s.rolsuper from pg_roles s where s.rolname = current_user) then format('superuser %I', current_user)
+    when not has_column_privilege('embedd.pipelines', 'reembed', 'UPDATE') then null
     else format('role %I, which ', current_user) || coalesce(
       (select 'may create roles' from own o where o.rolcreaterole limit 1),
       (select format('owns objects%s', case when o.itself then '' else ' as a member of ' || quote_ident(o.rolname) end)

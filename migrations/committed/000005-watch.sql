@@ -1,5 +1,5 @@
---! Previous: sha1:c4495110a7be7883a157cd86d2cb57c3af01dd99
---! Hash: sha1:d4e456f7005862810eb63102b68a3d7300c574dc
+--! Previous: sha1:f7ff30b29b8057842ee6b6ff7c3be16dc63e32df
+--! Hash: sha1:c7a5691578ff9f9a732cf320eab385c6011305cb
 --! Message: watch
 
 set local search_path = pg_catalog, pg_temp;

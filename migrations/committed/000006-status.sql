@@ -1,5 +1,5 @@
---! Previous: sha1:d4e456f7005862810eb63102b68a3d7300c574dc
---! Hash: sha1:27eb23d786d7aae9c5c65a0a85f1541285e2318e
+--! Previous: sha1:c7a5691578ff9f9a732cf320eab385c6011305cb
+--! Hash: sha1:6e2db22bb04fdb58a9b959ff8ce99ab440a402e1
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;
@@ -223,9 +223,10 @@ set search_path = pg_catalog, pg_temp as $$
 declare
   target regclass := embedd.resolve(relation, true, path);
 begin
-  perform embedd.refuse_code_risk(target);
-  -- Locks the table, so that no switch can rename the column before the transaction ends.
-  execute format('select from %s limit 0', target);
+  -- Locks the table, so that no switch can rename the column before the transaction ends. To plan a query may run code of
+  -- the table's owner, but LOCK needs more than the right to read some columns.
+  execute format(case when has_table_privilege(target, 'SELECT') then 'lock table only %s in access share mode'
+    else 'select from %s limit 0' end, target);
   select coalesce(p.model, p.served_model), a.atttypmod into model, dimensions
   from embedd.pipelines p
   join pg_attribute a on a.attrelid = p.relation and a.attname = p.embedding_column and not a.attisdropped

@@ -1,5 +1,5 @@
---! Previous: sha1:27eb23d786d7aae9c5c65a0a85f1541285e2318e
---! Hash: sha1:6112f5d58a16b101b5b0903fefaa58788be89919
+--! Previous: sha1:6e2db22bb04fdb58a9b959ff8ce99ab440a402e1
+--! Hash: sha1:ee6e3c95d908d93a5ba541be43d309862c7e09ba
 --! Message: switch model
 
 set local search_path = pg_catalog, pg_temp;

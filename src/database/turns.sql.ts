@@ -1,4 +1,5 @@
 import type { ClientBase, Pool } from "pg";
+import type { Pipeline } from "./pipeline.js";
 
 /** What only one session at a time works on: a pipeline's index, or its switch to another model. */
 export type Job = "index" | "switch";
@@ -16,6 +17,17 @@ export async function takeTurn(
   name: "claim" | "usage",
 ): Promise<void> {
   await client.query("select embedd.take_turn($1, $2)", [pipelineId, name]);
+}
+
+/** Takes the turn to claim rows of a pipeline, as `takeTurn` does, and then checks the table, as `checkSameTable` does. */
+export async function takeClaimTurn(client: ClientBase, pipeline: Pipeline): Promise<void> {
+  const { id, relation, relationOid, ownerOid } = pipeline;
+  await client.query("select embedd.take_turn($1, 'claim'), embedd.check_same_table($2, $3, $4)", [
+    id,
+    relation,
+    relationOid,
+    ownerOid,
+  ]);
 }
 
 /** Gives the session a job until `endJob` or the end of the session; false: another session has it. */

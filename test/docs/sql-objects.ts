@@ -7,7 +7,17 @@ type Query = (
 
 /** The tables and functions that users may rely on; all views are. */
 const TABLES = ["chunks", "failures", "pipelines", "usage", "vectors"];
-const FUNCTIONS = ["grant_owner", "grant_worker", "model_of", "repair", "revoke_worker", "unwatch", "watch"];
+const FUNCTIONS = [
+  "grant_owner",
+  "grant_worker",
+  "model_of",
+  "repair",
+  "revoke_trust",
+  "revoke_worker",
+  "trust_owner",
+  "unwatch",
+  "watch",
+];
 
 const RELATIONS_SQL = `
   select format('embedd.%s (%s)', c.relname, case c.relkind when 'v' then 'view' else 'table' end) as heading,

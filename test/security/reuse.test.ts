@@ -16,7 +16,7 @@ async function createTable(name: string): Promise<void> {
 it("a text's vector is reused in the tables of one owner, and in no table of another", async () => {
   const { role } = await createRole(db);
   for (const table of ["mine", "mine_too", "theirs"]) await createTable(table);
-  await db.query(`alter table theirs owner to ${role}`);
+  await db.query(`alter table theirs owner to ${role}; select embedd.trust_owner('${role}')`);
   const provider = hashProvider();
   const worker = await startTestWorker(db, provider, { reuse: true });
   /** Writes a row, and returns how many texts the model read for it. */

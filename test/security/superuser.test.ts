@@ -6,7 +6,8 @@ import { createRole } from "../helpers/watched-table.js";
 const db = useDatabase();
 const embedd = (url: string, ...args: string[]) => spawnCli(args, { env: { DATABASE_URL: url } }).exited;
 
-const RISK = /role \w+ is a superuser: triggers on watched tables run with its rights/;
+const RISK =
+  /role \w+ is a superuser: code that trusted owners attach to their tables, such as triggers, runs with its rights/;
 
 describeServer("a worker that is a superuser", () => {
   it("is named as a risk by doctor and run, which a worker from embedd grant is not", async () => {

@@ -177,6 +177,20 @@ export const IN_PSQL: readonly Cure[] = [
     hint: "CREATE ROLE embedd_cure_worker LOGIN;",
   },
   {
+    code: "untrusted_owner",
+    cause: `create role embedd_cure_owner; ${served("untrusted")}; alter table untrusted owner to embedd_cure_owner`,
+    refused: begin("untrusted", "new", 8),
+    message: /untrusted: its owner embedd_cure_owner could run code with the rights of superuser/,
+    hint: "select embedd.trust_owner('embedd_cure_owner');  -- or log in as embedd_cure_owner",
+  },
+  {
+    code: "worker_scope",
+    cause: "create role embedd_cure_scope; select embedd.grant_worker('embedd_cure_scope')",
+    refused: "select embedd.grant_worker('embedd_cure_scope', 'pg_monitor')",
+    message: /role embedd_cure_scope already works on all watched tables/,
+    hint: "select embedd.revoke_worker('embedd_cure_scope');  -- then grant it again",
+  },
+  {
     code: "no_current_model",
     cause: `create table unserved (${columns}); ${watch("unserved")}`,
     refused: begin("unserved", "new", 8),

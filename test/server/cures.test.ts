@@ -75,7 +75,8 @@ describeServer("the cure that a hint names, typed into", () => {
   });
   afterAll(async () => {
     await rm(bin, { recursive: true, force: true });
-    for (const role of ["embedd_cure_worker", "embedd_cure_shell", "embedd_cure_app"].map(renamed)) {
+    const roles = ["worker", "shell", "app", "owner", "scope"].map((name) => renamed(`embedd_cure_${name}`));
+    for (const role of roles) {
       const { rowCount } = await db.query("select from pg_roles where rolname = $1", [role]);
       if (rowCount === 1) await db.query(`drop owned by ${role}; drop role ${role}`);
     }

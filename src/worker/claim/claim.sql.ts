@@ -12,9 +12,8 @@ import {
 import { parameters } from "../../database/parameters.js";
 import type { Statement } from "../../database/parameters.js";
 import type { Pipeline, WorkKind } from "../../database/pipeline.js";
-import { checkSameTable } from "../../database/same-table.sql.js";
 import { inTransaction } from "../../database/transaction.js";
-import { takeTurn } from "../../database/turns.sql.js";
+import { takeClaimTurn } from "../../database/turns.sql.js";
 import { leasedKeyOf } from "../rows.js";
 import type { KeyResult, LeasedKey } from "../rows.js";
 import { bindCommon, candidateColumns, isFree, lease, unavailable } from "./claim-parts.sql.js";
@@ -194,8 +193,7 @@ async function attemptClaim(
 ): Promise<Claim | null> {
   const rows = await inTransaction(pool, async (client) => {
     await client.query(`set local search_path = pg_catalog; ${settings}`);
-    await takeTurn(client, pipeline.id, "claim");
-    await checkSameTable(client, pipeline);
+    await takeClaimTurn(client, pipeline);
     return (await client.query<ClaimResult>(text, values)).rows;
   });
   const [first] = rows;

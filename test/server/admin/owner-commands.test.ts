@@ -16,7 +16,7 @@ async function watchOwn(...roles: string[]): Promise<void> {
       insert into ${role}.docs values (1, 'a'), (2, 'b');
       reset role;
       select embedd.grant_owner('${role}');
-      select embedd.watch('${role}.docs', '{body}');
+      select embedd.watch('${role}.docs', '{body}', existing => 'keep');
       insert into embedd.failures (pipeline_id, key, content_hash, attempts, next_attempt_at, dead, code, error)
       select id, '1', '', 5, now(), true, 'refused_input', 'rejected' from embedd.pipelines
       where relation = '${role}.docs'::regclass`);

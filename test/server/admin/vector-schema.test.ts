@@ -61,7 +61,8 @@ describeServer("a command that lacks something", () => {
   it("names the object that is denied, and who may do it", async () => {
     const { role, url } = await asRole();
     await db.query(
-      `create table owned (id int primary key, body text, embedding vector(2), embedding_model text)`,
+      `create table owned (id int primary key, body text, embedding vector(2), embedding_model text);
+       insert into owned values (1, 'one')`,
     );
     expect(await embedd(url, "watch", "owned", "--content", "body")).toMatchObject({
       code: 2,

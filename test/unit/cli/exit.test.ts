@@ -33,11 +33,17 @@ it.each<[string, unknown, keyof typeof EXIT]>([
 });
 
 it("a pipeline is a problem if rows failed, if it is not served, or if its index failed", () => {
-  const fine = { error: null, failed: 0, dead: 0, vectorIndex: null, mayCount: true };
+  const fine = { error: null, failed: 0, dead: 0, vectorIndex: null, mayCount: true, codeRisk: null };
   const problem = (change: Partial<PipelineStatus>) => hasProblem({ ...fine, ...change } as PipelineStatus);
   expect(
     [{}, { vectorIndex: "building" as const }, { mayCount: false, error: "denied" }].map(problem),
   ).toEqual([false, false, false]);
-  const bad = [{ failed: 1 }, { dead: 1 }, { error: "gone" }, { vectorIndex: "failed" as const }];
-  expect(bad.map(problem)).toEqual([true, true, true, true]);
+  const bad = [
+    { failed: 1 },
+    { dead: 1 },
+    { error: "gone" },
+    { vectorIndex: "failed" as const },
+    { mayCount: false, codeRisk: "its owner", error: "gone" },
+  ];
+  expect(bad.map(problem)).toEqual([true, true, true, true, true]);
 });
