@@ -1,5 +1,5 @@
 --! Previous: sha1:eddb0f6bab5c02891fe45d80149efa9ec7090e15
---! Hash: sha1:f7ff30b29b8057842ee6b6ff7c3be16dc63e32df
+--! Hash: sha1:d732b5c9d79d12275a6631d646b5324a99a86bc6
 --! Message: roles
 
 set local search_path = pg_catalog, pg_temp;
@@ -638,38 +638,45 @@ $$;
 comment on function embedd.rights_beyond(oid) is
   'The rights that the owner of a table would gain from code that runs as the current role; NULL: none.';
 
-create function embedd.code_risk(relation regclass, out what text, out cure text)
+create function embedd.code_risk(relation regclass, out owner text, out what text, out cure text)
 language sql stable
 set search_path = pg_catalog, pg_temp as $$
   select
-    format('its owner %I could run code with the rights of %s', owner.name, gained.rights),
-    format('embedd trust %s  # or %s', embedd.shell_word(owner.name),
+    role.name,
+    format('its owner %I could run code with the rights of %s', role.name, gained.rights),
+    format('embedd trust %s  # or %s', embedd.shell_word(role.name),
       case when gained.rights like '%also works on tables of%'
-        then format('give it a worker of its own: embedd grant embedd_worker --tables-of %s', embedd.shell_word(owner.name))
+        then format('give it a worker of its own: embedd grant embedd_worker --tables-of %s', embedd.shell_word(role.name))
         else 'use a role from embedd grant' end)
-  from pg_class c
-  cross join lateral (select pg_get_userbyid(c.relowner)::text) as owner (name)
+  from (
+    -- A partition may have another owner than its table.
+    select c.relowner
+    from pg_class c
+    where c.oid in (select embedd.table_tree(code_risk.relation))
+    group by c.relowner
+  ) as owners
+  cross join lateral (select pg_get_userbyid(owners.relowner)::text) as role (name)
   cross join lateral (
-    select case when not embedd.is_trusted(c.relowner) then embedd.rights_beyond(c.relowner) end
+    select case when not embedd.is_trusted(owners.relowner) then embedd.rights_beyond(owners.relowner) end
     offset 0) as gained (rights)
-  where c.oid = relation
-    and gained.rights is not null
+  where gained.rights is not null
+  order by role.name
+  limit 1
 $$;
 comment on function embedd.code_risk(regclass) is
-  'Why the current role does not touch a table, because its owner would gain rights by code, and what to type; NULL: it may.';
+  'Why the current role does not touch a table: whose code would gain rights, which, and what to type. NULL: it may.';
 
 create function embedd.refuse_code_risk(relation regclass) returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp as $$
 declare
   risk record;
-  owner constant text := (select pg_get_userbyid(c.relowner) from pg_class c where c.oid = relation);
 begin
   select * into risk from embedd.code_risk(relation);
   if risk.what is not null then
     perform embedd.refuse('untrusted_owner', format('%s: %s', embedd.name_of(relation), risk.what),
-      format('select embedd.trust_owner(%L);  -- or log in as %s', owner, quote_ident(owner)),
-      format('embedd trust %s  # or log in as %s', embedd.shell_word(owner), embedd.shell_word(owner)));
+      format('select embedd.trust_owner(%L);  -- or log in as %s', risk.owner, quote_ident(risk.owner)),
+      format('embedd trust %1$s  # or log in as %1$s', embedd.shell_word(risk.owner)));
   end if;
 end $$;
 comment on function embedd.refuse_code_risk(regclass) is 'Refuses to read a table whose owner would gain rights by its code.';

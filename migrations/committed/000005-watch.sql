@@ -1,5 +1,5 @@
---! Previous: sha1:f7ff30b29b8057842ee6b6ff7c3be16dc63e32df
---! Hash: sha1:c7a5691578ff9f9a732cf320eab385c6011305cb
+--! Previous: sha1:d732b5c9d79d12275a6631d646b5324a99a86bc6
+--! Hash: sha1:e162cc7f80bf6a0116a70d214ad04bda5e20bf3b
 --! Message: watch
 
 set local search_path = pg_catalog, pg_temp;

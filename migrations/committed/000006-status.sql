@@ -1,5 +1,5 @@
---! Previous: sha1:c7a5691578ff9f9a732cf320eab385c6011305cb
---! Hash: sha1:6e2db22bb04fdb58a9b959ff8ce99ab440a402e1
+--! Previous: sha1:e162cc7f80bf6a0116a70d214ad04bda5e20bf3b
+--! Hash: sha1:78426d6db5b6cc1400cc36a88859b50f4c8a9b43
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:6e2db22bb04fdb58a9b959ff8ce99ab440a402e1
---! Hash: sha1:ee6e3c95d908d93a5ba541be43d309862c7e09ba
+--! Previous: sha1:78426d6db5b6cc1400cc36a88859b50f4c8a9b43
+--! Hash: sha1:6318baff7306efeff7d51e6e9ceafea94128b9ea
 --! Message: switch model
 
 set local search_path = pg_catalog, pg_temp;

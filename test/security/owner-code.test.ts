@@ -293,7 +293,27 @@ describeServer("code that an owner attaches to a table", () => {
       insert into embedd.chunks (content) values ('used')`);
     expect(await risk()).toMatch(/also works on tables of/);
     await database.query("truncate embedd.chunks");
+    expect(await risk()).toBeNull();
     await database.query(`select embedd.revoke_worker('${group.role}')`);
+  });
+
+  it("is that of a partition's owner too", async () => {
+    const [database, app, partOwner, worker] = (await newDatabase(3)) as [Database, Owner, Owner, Owner];
+    await database.query(`
+      create table docs (id int primary key, body text, embedding vector(384), embedding_model text) partition by range (id);
+      create table docs_1 partition of docs for values from (0) to (100);
+      alter table docs owner to ${app.role};
+      select embedd.watch('docs', '{body}'), embedd.grant_worker('${worker.role}'), embedd.trust_owner('${app.role}')`);
+    const risk = async () =>
+      (await database.query("select what from embedd.code_risk('docs')")).rows[0] as unknown;
+    expect(await risk()).toEqual({ what: null });
+    await database.query(`alter table docs_1 owner to ${partOwner.role}`);
+    expect(await risk()).toEqual({
+      what: expect.stringMatching(
+        `its owner ${partOwner.role} could run code with the rights of superuser`,
+      ) as string,
+    });
+    await database.query(`select embedd.revoke_worker('${worker.role}')`);
   });
 
   it("meets the limits of a worker's role also in a role that only inherits them", async () => {
