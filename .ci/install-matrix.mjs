@@ -28,7 +28,7 @@ const MANAGERS = {
   "Yarn 4": { program: "yarn", package: "@yarnpkg/cli-dist@4", add: ["add"] },
 };
 
-/** `how`: local (default), global, link (`npm link` of a folder with the package), and `as` the user who runs it. */
+/** `how`: local (default), global, link (`npm link` of a folder with the package), pnp (Yarn without node_modules), and `as` the user who runs it. */
 const CELLS = [
   { manager: "npm 10", node: FLOOR, folder: "an app with ünïcode" },
   { manager: "npm 11", node: FLOOR, demo: true },
@@ -42,6 +42,7 @@ const CELLS = [
   { manager: "pnpm 12", node: "24" },
   { manager: "Yarn 1", node: OWN, folder: "an app with ünïcode" },
   { manager: "Yarn 4", node: "22", folder: "an app with ünïcode" },
+  { manager: "Yarn 4", node: OWN, how: "pnp", embedded: true },
 ];
 
 /** Neighbours in the list differ little, so a sample takes cells that are far apart. */
@@ -121,7 +122,7 @@ await provider.close();
 function install({ manager: name, how = "local" }, app, options) {
   const manager = MANAGERS[name];
   const program = join(programsOf(manager.package), manager.program);
-  if (how === "local") {
+  if (how === "local" || how === "pnp") {
     run([program, ...manager.add, name === "Yarn 4" ? `pg-embedd@file:${tarball}` : tarball], options);
     return join(app, "node_modules", ".bin");
   }
@@ -138,16 +139,17 @@ function install({ manager: name, how = "local" }, app, options) {
 }
 
 function check(cell) {
-  const { node, folder = "app", how = "local", as, readOnly = false, demo = false } = cell;
+  const { node, folder = "app", how = "local", as, readOnly = false, demo = false, embedded = false } = cell;
   if (as !== undefined && process.getuid?.() !== 0) throw new Skip("changing the user needs root");
   const app = join(mkdtempSync(join(work, "cell-")), folder);
   chmodSync(dirname(app), 0o755);
   mkdirSync(app);
   const env = { ...ENVIRONMENT, PATH: [nodeFolder(node), process.env.PATH].join(delimiter) };
+  if (how === "pnp") env.YARN_NODE_LINKER = "pnp";
   const options = { cwd: app, env };
   // A user who may not write where the package is has no HOME either.
   const user = as === undefined ? {} : { as, env: { ...env, HOME: readOnly ? "/nonexistent" : app } };
-  if (how === "local") {
+  if (how === "local" || how === "pnp") {
     writeFileSync(join(app, "package.json"), JSON.stringify({ name: "app", private: true, type: "module" }));
     // Without this file Yarn looks for a project above the folder.
     if (cell.manager === "Yarn 4") writeFileSync(join(app, "yarn.lock"), "");
@@ -160,27 +162,34 @@ function check(cell) {
   if (readOnly) run(["chmod", "-R", "a-w,a+rX", app], options);
 
   const use = { ...options, ...user };
-  run([join(bin, "pg-embedd"), "--version"], use);
+  // Without node_modules, Yarn starts programs, and tells Node where packages are.
+  const [command, nodeCommand] =
+    how === "pnp"
+      ? ["pg-embedd", "node"].map((name) => [join(programsOf(MANAGERS[cell.manager].package), "yarn"), name])
+      : [[join(bin, "pg-embedd")], ["node"]];
+  run([...command, "--version"], use);
   // A global package cannot be imported by its name, except from within itself.
   const load = join(
-    how === "local" ? app : how === "link" ? join(app, "package") : globalPackage(app),
+    how === "global" ? globalPackage(app) : how === "link" ? join(app, "package") : app,
     "load.mjs",
   );
   writeFileSync(load, LOAD);
-  const dimensions = run(["node", load], use).trim();
+  const dimensions = run([...nodeCommand, load], use).trim();
   if (dimensions !== "384") throw new Error(`the local model gave ${dimensions} components`);
-  if (demo) run([join(bin, "pg-embedd"), "demo"], use);
+  if (demo) run([...command, "demo"], use);
+  if (embedded) run([...command, "run", "--once", "--embedded"], use);
   rmSync(dirname(app), { recursive: true, force: true });
 }
 
 const globalPackage = (prefix) => join(prefix, "lib", "node_modules", "pg-embedd");
 
-function describe({ manager, node, how = "local", folder, as, readOnly, demo }) {
+function describe({ manager, node, how = "local", folder, as, readOnly, demo, embedded }) {
   const notes = [
     ...(folder === undefined ? [] : ["spaces and accents in the path"]),
     ...(readOnly ? ["read-only folder"] : []),
     ...(as === undefined ? [] : [readOnly ? "run by another user" : "installed and run by another user"]),
     ...(demo ? ["demo"] : []),
+    ...(embedded ? ["embedded PostgreSQL"] : []),
   ];
   return `| ${manager.padEnd(7)} | ${node.padEnd(7)} | ${how.padEnd(6)} | ${notes.join(", ").padEnd(51)} |`;
 }
