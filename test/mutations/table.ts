@@ -4,6 +4,7 @@ import { CLAIM } from "./tables/claim.js";
 import { CLI } from "./tables/cli.js";
 import { CONFIG_MUTATIONS } from "./tables/config.js";
 import { EMBED } from "./tables/embed.js";
+import { OWNER_CODE } from "./tables/owner-code.js";
 import { PROVIDERS } from "./tables/providers.js";
 import { WAKE } from "./tables/wake.js";
 import { WRITE } from "./tables/write.js";
@@ -17,5 +18,6 @@ export const MUTATIONS: readonly Mutation[] = [
   ...PROVIDERS,
   ...WRITE,
   ...ADMIN,
+  ...OWNER_CODE,
   ...CLI,
 ];

@@ -137,7 +137,16 @@ describeServer("code that an owner attaches to a table", () => {
     expect(await vectors(database, table)).toBe(2);
     expect(await ranAs(database, app)).not.toEqual([]);
 
+    const begun = await database.query<{ shadow: number }>(
+      `select embedd.begin_switch('${table}', 'embedding', 'm', 8, null, false) as shadow`,
+    );
     expect((await embedd(database.url, "trust", app.role, "--revoke")).code).toBe(0);
+    await database.query(`truncate ${app.role}.ran`);
+    const { shadow } = begun.rows[0] ?? { shadow: 0 };
+    await expect(database.query(`select * from embedd.count_behind(${shadow})`)).rejects.toMatchObject({
+      constraint: "untrusted_owner",
+    });
+    expect(await ranAs(database, app)).toEqual([]);
     expect((await embedd(database.url, "run", "--once")).code).toBe(3);
     expect((await embedd(database.url, "unwatch", table)).code).toBe(0);
   });
@@ -349,7 +358,10 @@ describeServer("code that an owner attaches to a table", () => {
       "select has_column_privilege('later', 'embedding', 'UPDATE') as later, has_column_privilege('not_mine', 'body', 'SELECT') as other",
     );
     expect(may.rows).toEqual([{ later: true, other: false }]);
-    await database.query(`select embedd.revoke_worker('${worker.role}')`);
+    await database.query(`
+      select embedd.revoke_worker('${worker.role}');
+      select embedd.grant_worker('${worker.role}');
+      select embedd.revoke_worker('${worker.role}')`);
   });
 
   it("does not run in place of a trusted table that was dropped", async () => {

@@ -258,7 +258,7 @@ export const CLI: readonly Mutation[] = [
   {
     breaks: "status exits with 3 for a table that the role may not read",
     file: "src/admin/status.sql.ts",
-    find: "mayCount && (error",
+    find: "(mayCount || codeRisk !== null) && (error",
     replace: "(error",
     tests: ["test/unit/cli/exit.test.ts"],
   },

@@ -53,8 +53,8 @@ export const EMBED: readonly Mutation[] = [
   {
     breaks: "the prompt before a text makes no difference to the vector cache",
     file: "src/worker/embed/reuse.ts",
-    find: "`${ownerOid} ${reading.length} ${reading}`",
-    replace: "`${ownerOid} `",
+    find: ".update(`${reading.length} ${reading}`)",
+    replace: "",
     tests: REUSE,
   },
   {
