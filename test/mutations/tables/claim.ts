@@ -79,7 +79,7 @@ export const CLAIM: readonly Mutation[] = [
   {
     breaks: "two claims of a pipeline overlap",
     file: CLAIMS,
-    find: '    await takeTurn(client, pipeline.id, "claim");\n',
+    find: "    await takeClaimTurn(client, pipeline);\n",
     replace: "",
     tests: TEST,
   },

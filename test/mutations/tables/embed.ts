@@ -11,15 +11,15 @@ export const EMBED: readonly Mutation[] = [
   {
     breaks: "a lookup in the vector cache ignores the dimensions",
     file: "src/worker/embed/vector-cache.sql.ts",
-    find: "u.hash and v.model = $2 and v.dimensions = $3`",
-    replace: "u.hash and v.model = $2 and $3::integer is not null`",
+    find: "u.hash and v.model = $2 and v.dimensions = $3 and v.owner",
+    replace: "u.hash and v.model = $2 and $3::integer is not null and v.owner",
     tests: REUSE,
   },
   {
     breaks: "a lookup in the vector cache ignores the model",
     file: "src/worker/embed/vector-cache.sql.ts",
-    find: "u.hash and v.model = $2 and v.dimensions = $3`",
-    replace: "u.hash and $2::text is not null and v.dimensions = $3`",
+    find: "u.hash and v.model = $2 and v.dimensions = $3 and v.owner",
+    replace: "u.hash and $2::text is not null and v.dimensions = $3 and v.owner",
     tests: REUSE,
   },
   {
@@ -32,7 +32,7 @@ export const EMBED: readonly Mutation[] = [
   {
     breaks: "a cached vector that is used is not marked",
     file: "src/worker/embed/reuse.ts",
-    find: "if (aged.length > 0) await touchCached(pool, space, aged);",
+    find: "if (aged.length > 0) await touchCached(pool, pipeline, space, aged);",
     replace: "",
     tests: REUSE,
   },
@@ -45,9 +45,10 @@ export const EMBED: readonly Mutation[] = [
   },
   {
     breaks: "the owner of a text makes no difference to the vector cache",
-    file: "src/worker/embed/reuse.ts",
-    find: "`${ownerOid} ${reading.length} ${reading}`",
-    replace: "`${ownerOid > 0} ${reading.length} ${reading}`",
+    file: "src/worker/embed/vector-cache.sql.ts",
+    find: "v.dimensions = $3 and v.owner = $4`,\n    [bytea(hashes), model, dimensions, ownerOid],\n  );\n  const",
+    replace:
+      "v.dimensions = $3 and $4::oid > 0`,\n    [bytea(hashes), model, dimensions, ownerOid],\n  );\n  const",
     tests: REUSE,
   },
   {
