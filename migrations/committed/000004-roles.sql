@@ -1,5 +1,5 @@
 --! Previous: sha1:eddb0f6bab5c02891fe45d80149efa9ec7090e15
---! Hash: sha1:d732b5c9d79d12275a6631d646b5324a99a86bc6
+--! Hash: sha1:e9f17ea54335e5eaa24a5388a53b7197153b70d7
 --! Message: roles
 
 set local search_path = pg_catalog, pg_temp;
@@ -20,16 +20,70 @@ set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function embedd.worker_roles() is 'The roles that embedd.grant_worker was called with.';
 
+create function embedd.is_trusted(owner oid, role name default current_user) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select pg_has_role(is_trusted.owner, is_trusted.role, 'MEMBER')
+    or is_trusted.owner = (select n.nspowner from pg_namespace n where n.nspname = 'embedd')
+    or exists (select from embedd.trusted_owners t where t.owner = is_trusted.owner)
+$$;
+comment on function embedd.is_trusted(oid, name) is
+  'Whether code of this owner may run with the role''s rights: it has them anyway, migrated embedd, or is trusted.';
+
+-- Only for superusers and workers. What other roles read is their own affair. Membership in workers' roles does not count:
+-- these have no rights but those on watched tables.
+create function embedd.rights_beyond(owner oid, role name default current_user) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  with own as (
+    select r.oid, r.rolname, r.rolname = rights_beyond.role as itself, r.rolcreaterole
+    from pg_roles r
+    where not (select s.rolsuper from pg_roles s where s.rolname = rights_beyond.role)
+      and pg_has_role(rights_beyond.role, r.oid, 'MEMBER')
+      and not pg_has_role(rights_beyond.owner, r.oid, 'MEMBER')
+  )
+  select case
+    when (select s.rolsuper from pg_roles s where s.rolname = rights_beyond.role) then format('superuser %I', rights_beyond.role)
+    when not has_column_privilege(rights_beyond.role, 'embedd.pipelines', 'reembed', 'UPDATE') then null
+    else format('role %I, which ', rights_beyond.role) || coalesce(
+      (select 'may create roles' from own o where o.rolcreaterole limit 1),
+      (select format('owns objects%s', case when o.itself then '' else ' as a member of ' || quote_ident(o.rolname) end)
+        from own o
+        join pg_shdepend d on d.refclassid = 'pg_authid'::regclass and d.refobjid = o.oid and d.deptype = 'o'
+        where d.dbid in (0, (select oid from pg_database where datname = current_database()))
+        limit 1),
+      (select format('is a member of %I', o.rolname)
+        from own o
+        where not o.itself and o.oid not in (select w.role::oid from embedd.worker_roles() w (role))
+        order by o.rolname
+        limit 1),
+      (select 'also works on tables of ' || string_agg(distinct quote_ident(pg_get_userbyid(c.relowner)), ', ')
+        from embedd.pipelines p
+        join pg_class c on c.oid = p.relation
+        join pg_attribute a on a.attrelid = c.oid and a.attname = p.embedding_column and not a.attisdropped
+        where not pg_has_role(rights_beyond.owner, c.relowner, 'MEMBER')
+          and has_column_privilege(rights_beyond.role, c.oid, a.attnum, 'UPDATE')
+          -- It comes with embedd, and nobody has used it yet.
+          and not (c.relnamespace = 'embedd'::regnamespace and pg_relation_size(c.oid) = 0)))
+  end
+$$;
+comment on function embedd.rights_beyond(oid, name) is
+  'The rights that the owner of a table would gain from code that runs as the role; NULL: none.';
+
+-- A role that works on the tables of one owner gets no right on those of another, unless that owner is trusted: the code of
+-- either would reach the tables of the other.
 create function embedd.worker_roles_for(relation regclass) returns setof regrole
 language sql stable
 set search_path = pg_catalog, pg_temp as $$
   select w.role
   from embedd.worker_roles() as w (role)
+  join pg_roles r on r.oid = w.role
+  join pg_class c on c.oid = worker_roles_for.relation
   left join embedd.worker_scopes s on s.role = w.role
-  where s.owner is null
-    or s.owner = (select c.relowner from pg_class c where c.oid = worker_roles_for.relation)
+  where (s.owner is null or s.owner = c.relowner)
+    and (embedd.is_trusted(c.relowner, r.rolname) or embedd.rights_beyond(c.relowner, r.rolname) is null)
 $$;
-comment on function embedd.worker_roles_for(regclass) is 'The workers'' roles that serve this table.';
+comment on function embedd.worker_roles_for(regclass) is 'The workers'' roles that may serve this table.';
 
 create function embedd.owner_roles() returns setof regrole
 language sql stable
@@ -572,9 +626,9 @@ declare
   own constant text := 'coalesce(%s = any ((select embedd.served_pipelines())::integer[]), true)';
   table_name text;
 begin
-  foreach table_name in array array['leases', 'failures', 'refresh_windows'] loop
+  foreach table_name in array array['leases', 'failures', 'refresh_windows', 'locks'] loop
     execute format('alter table embedd.%1$s enable row level security; create policy scope on embedd.%1$s using (%2$s)',
-      table_name, format(own, 'pipeline_id'));
+      table_name, format(own, 'nullif(pipeline_id, 0)'));
   end loop;
   foreach table_name in array array['pipelines', 'usage'] loop
     execute format('alter table embedd.%1$s enable row level security;
@@ -587,56 +641,6 @@ begin
   alter table embedd.vectors enable row level security;
   create policy scope on embedd.vectors using (coalesce(owner = any ((select embedd.served_owners())::oid[]), true));
 end $$;
-
-create function embedd.is_trusted(owner oid) returns boolean
-language sql stable
-set search_path = pg_catalog, pg_temp as $$
-  select pg_has_role(is_trusted.owner, current_user, 'MEMBER')
-    or is_trusted.owner = (select n.nspowner from pg_namespace n where n.nspname = 'embedd')
-    or exists (select from embedd.trusted_owners t where t.owner = is_trusted.owner)
-$$;
-comment on function embedd.is_trusted(oid) is
-  'Whether code of this role may run with the current role''s rights: it has them anyway, migrated embedd, or is trusted.';
-
--- Only for superusers and workers. What other roles read is their own affair. Membership in workers' roles does not count:
--- these have no rights but those on watched tables.
-create function embedd.rights_beyond(owner oid) returns text
-language sql stable
-set search_path = pg_catalog, pg_temp as $$
-  with own as (
-    select r.oid, r.rolname, r.rolname = current_user as itself, r.rolcreaterole
-    from pg_roles r
-    where not (select s.rolsuper from pg_roles s where s.rolname = current_user)
-      and pg_has_role(current_user, r.oid, 'MEMBER')
-      and not pg_has_role(rights_beyond.owner, r.oid, 'MEMBER')
-  )
-  select case
-    when (select s.rolsuper from pg_roles s where s.rolname = current_user) then format('superuser %I', current_user)
-    when not has_column_privilege('embedd.pipelines', 'reembed', 'UPDATE') then null
-    else format('role %I, which ', current_user) || coalesce(
-      (select 'may create roles' from own o where o.rolcreaterole limit 1),
-      (select format('owns objects%s', case when o.itself then '' else ' as a member of ' || quote_ident(o.rolname) end)
-        from own o
-        join pg_shdepend d on d.refclassid = 'pg_authid'::regclass and d.refobjid = o.oid and d.deptype = 'o'
-        where d.dbid in (0, (select oid from pg_database where datname = current_database()))
-        limit 1),
-      (select format('is a member of %I', o.rolname)
-        from own o
-        where not o.itself and o.oid not in (select w.role::oid from embedd.worker_roles() w (role))
-        order by o.rolname
-        limit 1),
-      (select 'also works on tables of ' || string_agg(distinct quote_ident(pg_get_userbyid(c.relowner)), ', ')
-        from embedd.pipelines p
-        join pg_class c on c.oid = p.relation
-        join pg_attribute a on a.attrelid = c.oid and a.attname = p.embedding_column and not a.attisdropped
-        where not pg_has_role(rights_beyond.owner, c.relowner, 'MEMBER')
-          and has_column_privilege(c.oid, a.attnum, 'UPDATE')
-          -- It comes with embedd, and nobody has used it yet.
-          and not (c.relnamespace = 'embedd'::regnamespace and pg_relation_size(c.oid) = 0)))
-  end
-$$;
-comment on function embedd.rights_beyond(oid) is
-  'The rights that the owner of a table would gain from code that runs as the current role; NULL: none.';
 
 create function embedd.code_risk(relation regclass, out owner text, out what text, out cure text)
 language sql stable
@@ -682,12 +686,22 @@ end $$;
 comment on function embedd.refuse_code_risk(regclass) is 'Refuses to read a table whose owner would gain rights by its code.';
 
 create function embedd.trust_owner(role text) returns void
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp as $$
-  insert into embedd.trusted_owners
-  values (embedd.resolve_role(role, 'select rolname from pg_roles;'))
-  on conflict do nothing
-$$;
+declare
+  trusted constant regrole := embedd.resolve_role(role, 'select rolname from pg_roles;');
+begin
+  insert into embedd.trusted_owners values (trusted) on conflict do nothing;
+  -- Workers had no rights on its tables as long as they worked on those of others. Where this role may not grant them, status
+  -- and doctor say so.
+  if pg_has_role(current_user, trusted, 'USAGE') then
+    perform embedd.grant_pipeline(p, w.role)
+    from embedd.pipelines p
+    join pg_class c on c.oid = p.relation and c.relowner = trusted
+    cross join lateral embedd.worker_roles_for(p.relation) as w (role)
+    where embedd.pipeline_is_whole(p);
+  end if;
+end $$;
 comment on function embedd.trust_owner(text) is
   'Lets code that this role attaches to its tables, such as triggers, run with the rights of workers and of superusers who use '
   'embedd. revoke_trust takes it back.';

@@ -1,5 +1,5 @@
---! Previous: sha1:d732b5c9d79d12275a6631d646b5324a99a86bc6
---! Hash: sha1:e162cc7f80bf6a0116a70d214ad04bda5e20bf3b
+--! Previous: sha1:e9f17ea54335e5eaa24a5388a53b7197153b70d7
+--! Hash: sha1:c36f88f41287042c27887e20d4697fc526acf72d
 --! Message: watch
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:e162cc7f80bf6a0116a70d214ad04bda5e20bf3b
---! Hash: sha1:78426d6db5b6cc1400cc36a88859b50f4c8a9b43
+--! Previous: sha1:c36f88f41287042c27887e20d4697fc526acf72d
+--! Hash: sha1:8685faa3cc9b0d8fab400a6b5445bad87835c09e
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:78426d6db5b6cc1400cc36a88859b50f4c8a9b43
---! Hash: sha1:6318baff7306efeff7d51e6e9ceafea94128b9ea
+--! Previous: sha1:8685faa3cc9b0d8fab400a6b5445bad87835c09e
+--! Hash: sha1:05149e7049a914926462fabd99b33befed057d75
 --! Message: switch model
 
 set local search_path = pg_catalog, pg_temp;

@@ -12,6 +12,22 @@ export async function grantWorker(client: ClientBase, role: string, tablesOf?: s
   );
 }
 
+/** The owners on whose tables a worker's role has no rights, because code of theirs would reach the tables of others. */
+export async function ownersLeftOut(client: ClientBase, role: string): Promise<string[]> {
+  const { rows } = await client.query<{ owner: string }>(
+    `
+select distinct pg_get_userbyid(c.relowner)::text as owner
+from embedd.pipelines p
+join pg_class c on c.oid = p.relation
+where quote_ident($1)::regrole not in (select embedd.worker_roles_for(p.relation))
+  and not exists (
+    select from embedd.worker_scopes s where s.role = quote_ident($1)::regrole and s.owner <> c.relowner)
+order by 1`,
+    [role],
+  );
+  return rows.map(({ owner }) => owner);
+}
+
 /** Lets code of an owner's tables run with the rights of workers and superusers, or no longer. */
 export async function setTrust(client: ClientBase, owner: string, trusted: boolean): Promise<void> {
   await callSchema(() =>

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { grantOwner, grantWorker, revokeWorker, setTrust } from "../admin/roles.sql.js";
+import { grantOwner, grantWorker, ownersLeftOut, revokeWorker, setTrust } from "../admin/roles.sql.js";
 import { shellWord } from "../shell-word.js";
 import { withOwner } from "./context.js";
 import { EXIT } from "./exit.js";
@@ -60,6 +60,14 @@ export function addGrant(program: Command): void {
         if (!revoke) {
           await (owner ? grantOwner(client, role) : grantWorker(client, role, tablesOf));
           print(`${visibleInLine(role)} can now ${what}\n`);
+          const leftOut = owner ? [] : await ownersLeftOut(client, role);
+          for (const name of leftOut) {
+            printError(
+              `${visibleInLine(role)} gets no rights on tables of ${visibleInLine(name)}, whose code could use its other rights\n` +
+                `  try: embedd trust ${shellWord(name)}  # or give it a worker of its own: embedd grant ROLE --tables-of ${shellWord(name)}\n`,
+            );
+          }
+          if (leftOut.length > 0) process.exitCode = EXIT.no;
           return;
         }
         const kept = await revokeWorker(client, role);

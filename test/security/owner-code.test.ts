@@ -174,6 +174,7 @@ describeServer("code that an owner attaches to a table", () => {
       "select key from embedd.failures where pipeline_id = (select id from embedd.pipelines where relation_schema = 'theirs')",
       "delete from embedd.failures where pipeline_id = (select id from embedd.pipelines where relation_schema = 'theirs') returning key",
       "insert into embedd.leases (pipeline_id, worker, keys, expires_at) select id, 1, '{1}', now() + '1 h' from embedd.pipelines where relation_schema = 'theirs' returning 'leased'",
+      "update embedd.locks set job = 1 where pipeline_id = (select id from embedd.pipelines where relation_schema = 'theirs') returning 'locked'",
       "update embedd.pipelines set former_models = '{x}', error = 'x' where relation_schema = 'theirs' returning error",
       "update embedd.usage set tokens = 1e15 where pipeline_id = (select id from embedd.pipelines where relation_schema = 'theirs') returning 'spent'",
       `insert into embedd.trusted_owners values ('${app.role}') returning 'trusted'`,
@@ -259,13 +260,25 @@ describeServer("code that an owner attaches to a table", () => {
       insert into theirs values (1, 'one')`);
     const both = await embedd(worker.url, "run", "--once");
     expect(both.code).toBe(3);
-    expect(both.stderr).toMatch(
+    const reason = (owner: Owner, others: Owner): RegExp =>
       new RegExp(
-        `its owner ${app.role} could run code with the rights of role ${worker.role}, which also works on tables of ${other.role}`,
-      ),
-    );
-    expect(await ranAs(database, app)).toEqual([]);
+        `its owner ${owner.role} could run code with the rights of role ${worker.role}, which also works on tables of ${others.role}`,
+      );
+    // Whoever comes second does not stop the first.
+    expect(both.stderr).toMatch(reason(other, app));
+    expect(both.stderr).not.toMatch(reason(app, other));
+    const again = await embedd(database.url, "grant", worker.role);
+    expect(again.stderr).toContain(`${worker.role} gets no rights on tables of ${other.role}`);
+    expect(again.code).toBe(3);
+    const rights = "select has_column_privilege($1, 'theirs', 'body', 'SELECT') as may";
+    expect((await database.query(rights, [worker.role])).rows).toEqual([{ may: false }]);
     expect(await vectors(database, "theirs")).toBe(0);
+
+    await database.query(`grant select, update on theirs to ${worker.role}`);
+    const apart = await embedd(worker.url, "run", "--once");
+    expect(apart.stderr).toMatch(reason(app, other));
+    expect(apart.stderr).toMatch(reason(other, app));
+    await database.query(`revoke select, update on theirs from ${worker.role}`);
 
     await database.query(`select embedd.trust_owner('${app.role}'), embedd.trust_owner('${other.role}')`);
     const trusted = await embedd(worker.url, "run", "--once");

@@ -52,7 +52,7 @@ export const OWNER_CODE: readonly Mutation[] = [
   {
     breaks: "an owner gains nothing from a role that works on tables of others",
     file: ROLES,
-    find: "and has_column_privilege(c.oid, a.attnum, 'UPDATE')",
+    find: "and has_column_privilege(rights_beyond.role, c.oid, a.attnum, 'UPDATE')",
     replace: "and false",
     tests: TEST,
     named: "keeps a worker of all tables away",
@@ -140,8 +140,8 @@ export const OWNER_CODE: readonly Mutation[] = [
   {
     breaks: "a worker of one owner gets rights on the tables of others",
     file: ROLES,
-    find: "where s.owner is null\n    or s.owner = (",
-    replace: "where s.owner is null\n    or s.owner is not null or s.owner = (",
+    find: "where (s.owner is null or s.owner = c.relowner)",
+    replace: "where true",
     tests: TEST,
     named: INHERITED,
   },
