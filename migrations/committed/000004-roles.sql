@@ -1,5 +1,5 @@
 --! Previous: sha1:eddb0f6bab5c02891fe45d80149efa9ec7090e15
---! Hash: sha1:e9f17ea54335e5eaa24a5388a53b7197153b70d7
+--! Hash: sha1:71a1d2ef636a8eb29709873bdefb33f70ecda815
 --! Message: roles
 
 set local search_path = pg_catalog, pg_temp;
@@ -475,6 +475,7 @@ begin
   end if;
   if owner is not null then
     insert into embedd.worker_scopes values (target, owner) on conflict do nothing;
+    perform embedd.set_row_security();
   end if;
   perform embedd.give(target, n.kind, n.object, n.name, n.columns, n.privilege)
   from embedd.role_privileges('worker') n;
@@ -521,6 +522,7 @@ begin
     end if;
   end loop;
   delete from embedd.worker_scopes s where s.role = target;
+  perform embedd.set_row_security();
   perform embedd.take_back_unneeded();
 end $$;
 comment on function embedd.revoke_worker is
@@ -591,56 +593,90 @@ comment on function embedd.check_owner(regclass) is
 -- inside a function with its owner's rights, deferred triggers, cursors WITH HOLD and temporary objects would outlast it. So
 -- embedd touches a table only where its owner could not gain a right by that, or is trusted.
 
+-- In PL/pgSQL, because policies call them in every statement, and its plans are kept.
 create function embedd.served_owners() returns oid[]
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp as $$
-  select case
-    when exists (select from embedd.worker_scopes)
+begin
+  if not exists (select from embedd.worker_scopes) then
+    return null;
+  end if;
+  return (
+    select array_agg(s.owner::oid)
+    from embedd.worker_scopes s
+    where pg_has_role(current_user, s.role, 'USAGE')
       and not (select r.rolsuper from pg_roles r where r.rolname = current_user)
       and not has_table_privilege('embedd.pipelines', 'INSERT')
       and not exists (
         select from embedd.worker_roles() w (role)
         where pg_has_role(current_user, w.role, 'USAGE')
-          and w.role not in (select s.role from embedd.worker_scopes s))
-    then (select array_agg(s.owner::oid) from embedd.worker_scopes s where pg_has_role(current_user, s.role, 'USAGE'))
-  end
-$$;
+          and w.role not in (select u.role from embedd.worker_scopes u)));
+end $$;
 comment on function embedd.served_owners() is
   'The owners whose tables alone the current role may work on, by embedd.worker_scopes; NULL: any.';
 
 create function embedd.served_pipelines() returns integer[]
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp as $$
-  select case when served.owners is not null then array(
+declare
+  owners oid[];
+begin
+  if not exists (select from embedd.worker_scopes) then
+    return null;
+  end if;
+  owners := embedd.served_owners();
+  if owners is null then
+    return null;
+  end if;
+  return array(
     select p.id
     from embedd.pipelines p
     join pg_class c on c.oid = p.relation
-    where c.relowner = any (served.owners)) end
-  from (select embedd.served_owners() offset 0) as served (owners)
-$$;
+    where c.relowner = any (owners));
+end $$;
 comment on function embedd.served_pipelines() is 'The pipelines on the tables of embedd.served_owners(); NULL: all.';
 
--- A worker of one owner's tables runs code of that owner, which must not reach what embedd keeps about the others.
+-- A worker of one owner's tables runs code of that owner, which must not reach what embedd keeps about the others. Row-level
+-- security is on only while there is such a worker, because it would cost every other worker some of its rate.
 do $$
 declare
   own constant text := 'coalesce(%s = any ((select embedd.served_pipelines())::integer[]), true)';
   table_name text;
 begin
   foreach table_name in array array['leases', 'failures', 'refresh_windows', 'locks'] loop
-    execute format('alter table embedd.%1$s enable row level security; create policy scope on embedd.%1$s using (%2$s)',
-      table_name, format(own, 'nullif(pipeline_id, 0)'));
+    execute format('create policy scope on embedd.%1$s using (%2$s)', table_name, format(own, 'nullif(pipeline_id, 0)'));
   end loop;
   foreach table_name in array array['pipelines', 'usage'] loop
-    execute format('alter table embedd.%1$s enable row level security;
-        create policy reading on embedd.%1$s for select using (true);
+    execute format('create policy reading on embedd.%1$s for select using (true);
         create policy adding on embedd.%1$s for insert with check (%2$s);
         create policy changing on embedd.%1$s for update using (%2$s);
         create policy removing on embedd.%1$s for delete using (%2$s)',
       table_name, format(own, case table_name when 'pipelines' then 'id' else 'pipeline_id' end));
   end loop;
-  alter table embedd.vectors enable row level security;
   create policy scope on embedd.vectors using (coalesce(owner = any ((select embedd.served_owners())::oid[]), true));
 end $$;
+
+create function embedd.set_row_security() returns void
+language plpgsql
+set lock_timeout = '10s'
+set search_path = pg_catalog, pg_temp as $$
+declare
+  needed constant boolean := exists (select from embedd.worker_scopes);
+  own record;
+begin
+  for own in
+    select c.oid::regclass as relation
+    from pg_class c
+    where c.relnamespace = 'embedd'::regnamespace
+      and c.relrowsecurity <> needed
+      and exists (select from pg_policy l where l.polrelid = c.oid)
+    order by c.relname
+  loop
+    execute format('alter table %s %s row level security', own.relation, case when needed then 'enable' else 'disable' end);
+  end loop;
+end $$;
+comment on function embedd.set_row_security() is
+  'Turns row-level security of embedd''s tables on if a worker''s role works for one owner alone, and off otherwise.';
 
 create function embedd.code_risk(relation regclass, out owner text, out what text, out cure text)
 language sql stable

@@ -1,5 +1,5 @@
---! Previous: sha1:e9f17ea54335e5eaa24a5388a53b7197153b70d7
---! Hash: sha1:c36f88f41287042c27887e20d4697fc526acf72d
+--! Previous: sha1:71a1d2ef636a8eb29709873bdefb33f70ecda815
+--! Hash: sha1:a958adcc9c53dd1fb390c9b307b8fc9f2fb941a8
 --! Message: watch
 
 set local search_path = pg_catalog, pg_temp;

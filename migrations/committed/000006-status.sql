@@ -1,5 +1,5 @@
---! Previous: sha1:c36f88f41287042c27887e20d4697fc526acf72d
---! Hash: sha1:8685faa3cc9b0d8fab400a6b5445bad87835c09e
+--! Previous: sha1:a958adcc9c53dd1fb390c9b307b8fc9f2fb941a8
+--! Hash: sha1:b34338f913899ccff93593d61f8c228ec713e66e
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:8685faa3cc9b0d8fab400a6b5445bad87835c09e
---! Hash: sha1:05149e7049a914926462fabd99b33befed057d75
+--! Previous: sha1:b34338f913899ccff93593d61f8c228ec713e66e
+--! Hash: sha1:dd93156a4631225b3648cb092e386d8ea67ea9a5
 --! Message: switch model
 
 set local search_path = pg_catalog, pg_temp;

@@ -148,8 +148,8 @@ export const OWNER_CODE: readonly Mutation[] = [
   {
     breaks: "the limits of a worker's role do not hold for a role that inherits it",
     file: ROLES,
-    find: "from embedd.worker_scopes s where pg_has_role(current_user, s.role, 'USAGE'))\n  end",
-    replace: "from embedd.worker_scopes s where s.role::text = current_user)\n  end",
+    find: "    where pg_has_role(current_user, s.role, 'USAGE')\n      and not (select",
+    replace: "    where s.role::text = current_user\n      and not (select",
     tests: TEST,
     named: INHERITED,
   },
@@ -160,6 +160,14 @@ export const OWNER_CODE: readonly Mutation[] = [
     replace: "if scope is distinct from owner and (false or",
     tests: TEST,
     named: INHERITED,
+  },
+  {
+    breaks: "row-level security is never on",
+    file: ROLES,
+    find: "needed constant boolean := exists (select from embedd.worker_scopes);",
+    replace: "needed constant boolean := false;",
+    tests: TEST,
+    named: LIMITED,
   },
   {
     breaks: "a role that was revoked keeps its limits",
