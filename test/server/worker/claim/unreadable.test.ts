@@ -190,6 +190,8 @@ describeServer("a row that PostgreSQL cannot read", () => {
       maxAttempts: 2,
       retryDelayMs: 10,
       takeoverMs: 0,
+      // A stale row that was not yet due when a pass ended is tried again after a poll.
+      pollIntervalMs: 500,
     });
     await untilDead("found", 1);
     await waitFor(
