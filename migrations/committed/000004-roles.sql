@@ -1,5 +1,5 @@
 --! Previous: sha1:eddb0f6bab5c02891fe45d80149efa9ec7090e15
---! Hash: sha1:71a1d2ef636a8eb29709873bdefb33f70ecda815
+--! Hash: sha1:a013af110251eaedfccf9f3cb10631e8878123e3
 --! Message: roles
 
 set local search_path = pg_catalog, pg_temp;
@@ -467,7 +467,7 @@ begin
     owner := embedd.resolve_role(tables_of, 'select rolname from pg_roles;');
   end if;
   select s.owner into scope from embedd.worker_scopes s where s.role = target;
-  if scope is distinct from owner and (scope is not null or target in (select embedd.worker_roles())) then
+  if scope is distinct from owner and target in (select embedd.worker_roles()) then
     perform embedd.refuse('worker_scope',
       format('role %I already works on %s', role, coalesce('the tables of ' || scope::text || ' alone', 'all watched tables')),
       format('select embedd.revoke_worker(%L);  -- then grant it again', role),

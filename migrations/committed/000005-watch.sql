@@ -1,5 +1,5 @@
---! Previous: sha1:71a1d2ef636a8eb29709873bdefb33f70ecda815
---! Hash: sha1:a958adcc9c53dd1fb390c9b307b8fc9f2fb941a8
+--! Previous: sha1:a013af110251eaedfccf9f3cb10631e8878123e3
+--! Hash: sha1:6075b9a05acf150002dc3b4a3a8659ed99a3e70c
 --! Message: watch
 
 set local search_path = pg_catalog, pg_temp;

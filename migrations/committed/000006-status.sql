@@ -1,5 +1,5 @@
---! Previous: sha1:a958adcc9c53dd1fb390c9b307b8fc9f2fb941a8
---! Hash: sha1:b34338f913899ccff93593d61f8c228ec713e66e
+--! Previous: sha1:6075b9a05acf150002dc3b4a3a8659ed99a3e70c
+--! Hash: sha1:b7e8096095eb6420744acccd6bee8039cd8e9f46
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;

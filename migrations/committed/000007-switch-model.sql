@@ -1,5 +1,5 @@
---! Previous: sha1:b34338f913899ccff93593d61f8c228ec713e66e
---! Hash: sha1:dd93156a4631225b3648cb092e386d8ea67ea9a5
+--! Previous: sha1:b7e8096095eb6420744acccd6bee8039cd8e9f46
+--! Hash: sha1:0ccefb31a93c440d59d023f7338c0ce1fbeaf29c
 --! Message: switch model
 
 set local search_path = pg_catalog, pg_temp;

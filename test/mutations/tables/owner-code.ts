@@ -156,8 +156,8 @@ export const OWNER_CODE: readonly Mutation[] = [
   {
     breaks: "a worker of one owner becomes one of all tables without a word",
     file: ROLES,
-    find: "if scope is distinct from owner and (scope is not null or",
-    replace: "if scope is distinct from owner and (false or",
+    find: "if scope is distinct from owner and target in",
+    replace: "if false and target in",
     tests: TEST,
     named: INHERITED,
   },
