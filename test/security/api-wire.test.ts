@@ -102,6 +102,20 @@ describe("of an answer to a large batch, embedd reads only what its vectors can 
     for (const { bytesWritten } of decoders) expect(bytesWritten).toBeLessThan(bomb.length / 8);
   });
 
+  it("more content codings than a client undoes", async () => {
+    const { provider } = await start((socket) => {
+      socket.write(
+        `${OK}content-encoding: ${Array(6).fill("gzip").join(", ")}\r\ncontent-length: 2\r\n\r\n{}`,
+      );
+    });
+    expect(await failure(provider.embed(["a"]))).toMatchObject({
+      code: "wrong_answer",
+      message: expect.stringMatching(
+        /^127\.0\.0\.1:\d+ returned an answer with too many content codings/,
+      ) as string,
+    });
+  });
+
   it("of an error, 64 kB", async () => {
     const { server, provider } = await start((socket) => {
       socket.write("HTTP/1.1 500 Fault\r\n\r\n");

@@ -12,6 +12,7 @@ import {
   known,
   requestId,
   saysTooLong,
+  saysTooManyCodings,
   systemCode,
 } from "./safe-parts.js";
 import { refusedLength } from "./text-errors.js";
@@ -68,6 +69,13 @@ export function classify(
   }
   if (thrown instanceof SyntaxError) {
     return lost("wrong_answer", `${host} returned invalid JSON; check EMBEDD_BASE_URL`, true);
+  }
+  if (saysTooManyCodings(thrown)) {
+    return lost(
+      "wrong_answer",
+      `${host} returned an answer with too many content codings; check EMBEDD_BASE_URL`,
+      true,
+    );
   }
   const code = systemCode(thrown);
   const via = code === "UND_ERR_ABORTED" ? "; the proxy refused it, check HTTPS_PROXY and HTTP_PROXY" : "";

@@ -45,6 +45,14 @@ export function requestId(value: unknown): string {
   return typeof value === "string" && /^(req_)?[\da-f-]{16,64}$/i.test(value) ? ` (request ${value})` : "";
 }
 
+/** Whether undici cut an answer off because more than five codings, such as gzip, would have to be undone. */
+export function saysTooManyCodings(thrown: unknown): boolean {
+  for (let error = thrown, depth = 0; error instanceof Error && depth < 5; error = error.cause, depth++) {
+    if (error.message.startsWith("too many content-encodings")) return true;
+  }
+  return false;
+}
+
 /** A code such as ECONNRESET, which `fetch` nests several causes deep. */
 export function systemCode(thrown: unknown): string | null {
   for (let error = thrown, depth = 0; error instanceof Error && depth < 5; error = error.cause, depth++) {
