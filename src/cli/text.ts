@@ -73,7 +73,16 @@ export function problemLines(problem: string, indent: string, hintFor: (hint: st
 }
 
 /** The statements that hints hold, with a remark behind them. */
-const STATEMENT = /^((?:ALTER|BEGIN|CREATE|DROP|GRANT|SELECT|UPDATE)\b.*;)(?: {2}-- (.*))?$/i;
+const STATEMENT = /^((?:ALTER|BEGIN|CREATE|DROP|GRANT|SELECT|UPDATE)\b.*;)(?: {2}-- (.*))?$/is;
+
+/** A line of a hint: quoted names and values, which may hold line breaks, then a remark. */
+const HINT_LINE = /(?:"[^"]*"|'[^']*'|(?! {2}(?:#|--) )[^\n"'])+(?: {2}(?:#|--) .*)?/g;
+
+/** The alternatives that a hint gives, one per line. A line break within a quoted name begins none. */
+function hintLines(hint: string): string[] {
+  const lines = hint.match(HINT_LINE) ?? [];
+  return lines.join("\n") === hint ? lines : hint.split("\n");
+}
 
 /** The same hint for a command that used embedded PostgreSQL, whose address is in no variable. */
 export function forEmbedded(hint: string, databaseUrl: string, dataDir: string | undefined): string {
@@ -87,11 +96,10 @@ export function forEmbedded(hint: string, databaseUrl: string, dataDir: string |
 
 /** What to type in a shell: each line of a hint that is SQL becomes a call of psql. */
 export function forShell(hint: string): string {
-  return hint
-    .split("\n")
+  return hintLines(hint)
     .map((line) => {
       const [, sql, remark] = STATEMENT.exec(line) ?? [];
-      if (sql === undefined) return line;
+      if (sql === undefined) return visibleInLine(line);
       return `psql "$DATABASE_URL" -c ${shellWord(sql)}${remark === undefined ? "" : `  # ${remark}`}`;
     })
     .join("\n");
