@@ -1,5 +1,5 @@
 --! Previous: sha1:5ff894e17ce8ecbd37f94ac8372992abfd408ae5
---! Hash: sha1:eddb0f6bab5c02891fe45d80149efa9ec7090e15
+--! Hash: sha1:cc5997fb3d67042a9b3c4e15ed7f4e29ab7accff
 --! Message: shape
 
 set local search_path = pg_catalog, pg_temp;
@@ -768,6 +768,8 @@ begin
       and p.relation_identity = embedd.table_identity(p.relation)
       and p.replaced_by is null
     returning p.id;
+  -- An owner may have changed.
+  perform embedd.set_row_security();
 end $$;
 comment on function embedd.follow_names() is
   'Follows renamed tables and columns, unless another table has taken the old name. Returns their pipelines.';

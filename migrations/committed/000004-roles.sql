@@ -1,5 +1,5 @@
---! Previous: sha1:eddb0f6bab5c02891fe45d80149efa9ec7090e15
---! Hash: sha1:a013af110251eaedfccf9f3cb10631e8878123e3
+--! Previous: sha1:cc5997fb3d67042a9b3c4e15ed7f4e29ab7accff
+--! Hash: sha1:a71fe8d770cb3bc174f26757e7b45e287c8688d8
 --! Message: roles
 
 set local search_path = pg_catalog, pg_temp;
@@ -20,7 +20,7 @@ set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function embedd.worker_roles() is 'The roles that embedd.grant_worker was called with.';
 
-create function embedd.is_trusted(owner oid, role name default current_user) returns boolean
+create function embedd.is_trusted(owner oid, role name) returns boolean
 language sql stable
 set search_path = pg_catalog, pg_temp as $$
   select pg_has_role(is_trusted.owner, is_trusted.role, 'MEMBER')
@@ -30,23 +30,33 @@ $$;
 comment on function embedd.is_trusted(oid, name) is
   'Whether code of this owner may run with the role''s rights: it has them anyway, migrated embedd, or is trusted.';
 
--- Only for superusers and workers. What other roles read is their own affair. Membership in workers' roles does not count:
--- these have no rights but those on watched tables.
-create function embedd.rights_beyond(owner oid, role name default current_user) returns text
+-- Only for superusers and workers. Code can SET ROLE to whatever the role is a member of, whether or not it inherits its rights.
+-- Membership in workers' roles does not count in itself: these have no rights but those on watched tables.
+create function embedd.rights_beyond(owner oid, role name) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp as $$
-  with own as (
-    select r.oid, r.rolname, r.rolname = rights_beyond.role as itself, r.rolcreaterole
+  with itself as (
+    select * from pg_roles r where r.rolname = rights_beyond.role
+  ),
+  own as (
+    select r.oid, r.rolname, r.rolname = rights_beyond.role as itself, r.rolcreaterole, r.rolcreatedb, r.rolreplication,
+      r.rolbypassrls
     from pg_roles r
-    where not (select s.rolsuper from pg_roles s where s.rolname = rights_beyond.role)
+    where not (select i.rolsuper from itself i)
       and pg_has_role(rights_beyond.role, r.oid, 'MEMBER')
       and not pg_has_role(rights_beyond.owner, r.oid, 'MEMBER')
   )
   select case
-    when (select s.rolsuper from pg_roles s where s.rolname = rights_beyond.role) then format('superuser %I', rights_beyond.role)
-    when not has_column_privilege(rights_beyond.role, 'embedd.pipelines', 'reembed', 'UPDATE') then null
+    when (select i.rolsuper from itself i) then format('superuser %I', rights_beyond.role)
+    when not exists (select from own o where has_column_privilege(o.oid, 'embedd.pipelines', 'reembed', 'UPDATE')) then null
     else format('role %I, which ', rights_beyond.role) || coalesce(
       (select 'may create roles' from own o where o.rolcreaterole limit 1),
+      (select 'may create databases' from own o where o.rolcreatedb limit 1),
+      (select 'may replicate' from own o where o.rolreplication limit 1),
+      (select 'bypasses row-level security, which keeps apart what embedd knows of each owner'
+        from own o
+        where o.rolbypassrls and (select c.relrowsecurity from pg_class c where c.oid = 'embedd.pipelines'::regclass)
+        limit 1),
       (select format('owns objects%s', case when o.itself then '' else ' as a member of ' || quote_ident(o.rolname) end)
         from own o
         join pg_shdepend d on d.refclassid = 'pg_authid'::regclass and d.refobjid = o.oid and d.deptype = 'o'
@@ -57,12 +67,16 @@ set search_path = pg_catalog, pg_temp as $$
         where not o.itself and o.oid not in (select w.role::oid from embedd.worker_roles() w (role))
         order by o.rolname
         limit 1),
+      -- What an owner gives a worker of another owner by hand, that owner's code may use.
       (select 'also works on tables of ' || string_agg(distinct quote_ident(pg_get_userbyid(c.relowner)), ', ')
         from embedd.pipelines p
         join pg_class c on c.oid = p.relation
-        join pg_attribute a on a.attrelid = c.oid and a.attname = p.embedding_column and not a.attisdropped
         where not pg_has_role(rights_beyond.owner, c.relowner, 'MEMBER')
-          and has_column_privilege(rights_beyond.role, c.oid, a.attnum, 'UPDATE')
+          and exists (
+            select from own o
+            left join embedd.worker_scopes s on s.role = o.oid
+            where has_any_column_privilege(o.oid, c.oid, 'UPDATE')
+              and (s.owner is null or s.owner = c.relowner))
           -- It comes with embedd, and nobody has used it yet.
           and not (c.relnamespace = 'embedd'::regnamespace and pg_relation_size(c.oid) = 0)))
   end
@@ -473,10 +487,12 @@ begin
       format('select embedd.revoke_worker(%L);  -- then grant it again', role),
       format('embedd grant %s --revoke  # then grant it again', embedd.shell_word(role)));
   end if;
+  -- DROP OWNED may have revoked what the role had, and a role that was dropped may have left its row.
+  delete from embedd.worker_scopes s where s.role = target or not exists (select from pg_roles r where r.oid = s.role);
   if owner is not null then
-    insert into embedd.worker_scopes values (target, owner) on conflict do nothing;
-    perform embedd.set_row_security();
+    insert into embedd.worker_scopes values (target, owner);
   end if;
+  perform embedd.set_row_security();
   perform embedd.give(target, n.kind, n.object, n.name, n.columns, n.privilege)
   from embedd.role_privileges('worker') n;
   perform embedd.grant_pipeline(p, target)
@@ -487,7 +503,8 @@ end $$;
 comment on function embedd.grant_worker is
   'Lets a role run the worker, for all present and future pipelines, or for those on the tables of one owner: '
   'SELECT on the key, content, embedding and model columns, xmin and ctid; UPDATE on the embedding and model columns. '
-  'With tables_of, the role can change nothing that embedd keeps about tables of other owners.';
+  'With tables_of, the role gets rights on no other owner''s table. What embedd keeps about tables that a role has no rights '
+  'on, it cannot change.';
 
 create function embedd.revoke_worker(role text) returns setof text
 language plpgsql
@@ -593,51 +610,61 @@ comment on function embedd.check_owner(regclass) is
 -- inside a function with its owner's rights, deferred triggers, cursors WITH HOLD and temporary objects would outlast it. So
 -- embedd touches a table only where its owner could not gain a right by that, or is trusted.
 
--- In PL/pgSQL, because policies call them in every statement, and its plans are kept.
-create function embedd.served_owners() returns oid[]
+create function embedd.scoped_pipelines() returns integer[]
 language plpgsql stable
 set search_path = pg_catalog, pg_temp as $$
 begin
-  if not exists (select from embedd.worker_scopes) then
-    return null;
-  end if;
-  return (
-    select array_agg(s.owner::oid)
-    from embedd.worker_scopes s
-    where pg_has_role(current_user, s.role, 'USAGE')
-      and not (select r.rolsuper from pg_roles r where r.rolname = current_user)
-      and not has_table_privilege('embedd.pipelines', 'INSERT')
-      and not exists (
-        select from embedd.worker_roles() w (role)
-        where pg_has_role(current_user, w.role, 'USAGE')
-          and w.role not in (select u.role from embedd.worker_scopes u)));
-end $$;
-comment on function embedd.served_owners() is
-  'The owners whose tables alone the current role may work on, by embedd.worker_scopes; NULL: any.';
-
-create function embedd.served_pipelines() returns integer[]
-language plpgsql stable
-set search_path = pg_catalog, pg_temp as $$
-declare
-  owners oid[];
-begin
-  if not exists (select from embedd.worker_scopes) then
-    return null;
-  end if;
-  owners := embedd.served_owners();
-  if owners is null then
+  if has_table_privilege('embedd.pipelines', 'INSERT')
+     or not exists (select from embedd.worker_scopes s where pg_has_role(current_user, s.role, 'USAGE'))
+     or exists (
+       select from embedd.worker_roles() w (role)
+       where pg_has_role(current_user, w.role, 'USAGE')
+         and w.role not in (select s.role from embedd.worker_scopes s)) then
     return null;
   end if;
   return array(
     select p.id
     from embedd.pipelines p
     join pg_class c on c.oid = p.relation
-    where c.relowner = any (owners));
+    join embedd.worker_scopes s on s.owner = c.relowner and pg_has_role(current_user, s.role, 'USAGE'));
 end $$;
-comment on function embedd.served_pipelines() is 'The pipelines on the tables of embedd.served_owners(); NULL: all.';
+comment on function embedd.scoped_pipelines() is
+  'The pipelines that concern the current role, if it is a worker''s role for the tables of one owner; NULL: all.';
 
--- A worker of one owner's tables runs code of that owner, which must not reach what embedd keeps about the others. Row-level
--- security is on only while there is such a worker, because it would cost every other worker some of its rate.
+-- In PL/pgSQL, because policies call them in every statement, and its plans are kept.
+create function embedd.served_pipelines() returns integer[]
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+begin
+  if has_table_privilege('embedd.pipelines', 'INSERT') then
+    return null;
+  end if;
+  return array(
+    select p.id
+    from embedd.pipelines p
+    join pg_class c on c.oid = p.relation
+    where has_any_column_privilege(c.oid, 'UPDATE'));
+end $$;
+comment on function embedd.served_pipelines() is
+  'The pipelines on the tables that the current role may write vectors to; NULL: it administers embedd.';
+
+create function embedd.served_owners() returns oid[]
+language plpgsql stable
+set search_path = pg_catalog, pg_temp as $$
+begin
+  if has_table_privilege('embedd.pipelines', 'INSERT') then
+    return null;
+  end if;
+  return array(
+    select distinct c.relowner
+    from embedd.pipelines p
+    join pg_class c on c.oid = p.relation
+    where has_any_column_privilege(c.oid, 'UPDATE'));
+end $$;
+comment on function embedd.served_owners() is 'The owners of the tables of embedd.served_pipelines(); NULL: any.';
+
+-- A worker runs code of the tables' owner, which must not reach what embedd keeps about others. Row-level security is on only
+-- while somebody could gain from that, because it costs workers some of their rate.
 do $$
 declare
   own constant text := 'coalesce(%s = any ((select embedd.served_pipelines())::integer[]), true)';
@@ -656,12 +683,33 @@ begin
   create policy scope on embedd.vectors using (coalesce(owner = any ((select embedd.served_owners())::oid[]), true));
 end $$;
 
+create function embedd.needs_row_security() returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  with owners as (
+    select distinct c.relowner
+    from embedd.pipelines p
+    join pg_class c on c.oid = p.relation
+    where not (c.relnamespace = 'embedd'::regnamespace and pg_relation_size(c.oid) = 0)
+  )
+  select exists (select from embedd.worker_scopes) or (
+    (select count(*) from owners) > 1
+    and exists (
+      select from owners o
+      join pg_roles r on r.oid = o.relowner and not r.rolsuper
+      where o.relowner <> (select n.nspowner from pg_namespace n where n.nspname = 'embedd')
+        and not exists (select from embedd.trusted_owners t where t.owner = o.relowner)))
+$$;
+comment on function embedd.needs_row_security() is
+  'Whether tables have several owners, not all of them trusted, or a worker''s role works for one owner alone.';
+
 create function embedd.set_row_security() returns void
 language plpgsql
+security definer
 set lock_timeout = '10s'
 set search_path = pg_catalog, pg_temp as $$
 declare
-  needed constant boolean := exists (select from embedd.worker_scopes);
+  needed constant boolean := embedd.needs_row_security();
   own record;
 begin
   for own in
@@ -676,7 +724,7 @@ begin
   end loop;
 end $$;
 comment on function embedd.set_row_security() is
-  'Turns row-level security of embedd''s tables on if a worker''s role works for one owner alone, and off otherwise.';
+  'Turns row-level security of embedd''s tables on or off, as embedd.needs_row_security says.';
 
 create function embedd.code_risk(relation regclass, out owner text, out what text, out cure text)
 language sql stable
@@ -696,8 +744,10 @@ set search_path = pg_catalog, pg_temp as $$
     group by c.relowner
   ) as owners
   cross join lateral (select pg_get_userbyid(owners.relowner)::text) as role (name)
+  -- Code can RESET ROLE to the role that logged in.
+  cross join (select current_user as name union select session_user) as own
   cross join lateral (
-    select case when not embedd.is_trusted(owners.relowner) then embedd.rights_beyond(owners.relowner) end
+    select case when not embedd.is_trusted(owners.relowner, own.name) then embedd.rights_beyond(owners.relowner, own.name) end
     offset 0) as gained (rights)
   where gained.rights is not null
   order by role.name
@@ -728,6 +778,7 @@ declare
   trusted constant regrole := embedd.resolve_role(role, 'select rolname from pg_roles;');
 begin
   insert into embedd.trusted_owners values (trusted) on conflict do nothing;
+  perform embedd.set_row_security();
   -- Workers had no rights on its tables as long as they worked on those of others. Where this role may not grant them, status
   -- and doctor say so.
   if pg_has_role(current_user, trusted, 'USAGE') then
@@ -743,9 +794,11 @@ comment on function embedd.trust_owner(text) is
   'embedd. revoke_trust takes it back.';
 
 create function embedd.revoke_trust(role text) returns void
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp as $$
+begin
   delete from embedd.trusted_owners t
-  where t.owner = embedd.resolve_role(role, 'select rolname from pg_roles;')
-$$;
+  where t.owner = embedd.resolve_role(role, 'select rolname from pg_roles;');
+  perform embedd.set_row_security();
+end $$;
 comment on function embedd.revoke_trust(text) is 'Takes back embedd.trust_owner.';

@@ -1,5 +1,5 @@
---! Previous: sha1:a013af110251eaedfccf9f3cb10631e8878123e3
---! Hash: sha1:6075b9a05acf150002dc3b4a3a8659ed99a3e70c
+--! Previous: sha1:a71fe8d770cb3bc174f26757e7b45e287c8688d8
+--! Hash: sha1:6cf99b2aef74ff386240c99bb7f18b5190348c59
 --! Message: watch
 
 set local search_path = pg_catalog, pg_temp;
@@ -656,6 +656,7 @@ begin
   returning * into pipeline;
   perform embedd.create_triggers(pipeline);
   perform embedd.grant_pipeline(pipeline, role) from embedd.worker_roles_for(pipeline.relation) as role;
+  perform embedd.set_row_security();
   if create_index then
     execute format('create index %I on %s %s',
       embedd.pending_index_name(pipeline.id), target, embedd.pending_index_definition(pipeline));
@@ -765,7 +766,14 @@ begin
   returning * into pipeline;
   perform embedd.drop_triggers(pipeline);
   perform embedd.create_triggers(pipeline);
+  -- The table may have another owner now.
+  perform embedd.undo_grant(g)
+  from embedd.grants g
+  where g.pipeline_id = pipeline.id and g.grantee not in (select embedd.worker_roles_for(pipeline.relation));
+  delete from embedd.grants g
+  where g.pipeline_id = pipeline.id and g.grantee not in (select embedd.worker_roles_for(pipeline.relation));
   perform embedd.grant_pipeline(pipeline, role) from embedd.worker_roles_for(pipeline.relation) as role;
+  perform embedd.set_row_security();
   perform embedd.resolve_gap(pipeline.id, existing);
   -- Rows that became pending without triggers need not wait for the poll.
   perform embedd.notify(pipeline.id::text);
@@ -872,8 +880,10 @@ begin
         embedding_column, embedd.name_of(relation)),
       'call embedd.watch, which does; or existing => ''refresh''; or existing => ''keep''');
   end if;
+  -- The caller's path could give a temporary table's name to another table.
+  perform embedd.check_relation(relation);
   return embedd.watch(relation::text, content_columns, embedding_column, model_column, template, model, index_method,
-    create_index, existing);
+    create_index, existing, path => 'pg_catalog');
 end $$;
 comment on function embedd.watch_for_owner is
   'embedd.watch for a role that embedd.grant_owner was called with. existing is required.';
@@ -884,7 +894,7 @@ security definer
 set search_path = pg_catalog, pg_temp as $$
 begin
   perform embedd.check_owner(relation);
-  return embedd.unwatch(relation::text, embedding_column, drop_columns);
+  return embedd.unwatch(relation::text, embedding_column, drop_columns, path => 'pg_catalog');
 end $$;
 comment on function embedd.unwatch_for_owner is 'embedd.unwatch for a role that embedd.grant_owner was called with.';
 
@@ -949,7 +959,7 @@ security definer
 set search_path = pg_catalog, pg_temp as $$
 begin
   perform embedd.check_owner(relation);
-  return embedd.set_paused(relation::text, embedding_column, paused);
+  return embedd.set_paused(relation::text, embedding_column, paused, path => 'pg_catalog');
 end $$;
 comment on function embedd.set_paused_for_owner is 'embedd.set_paused for a role that embedd.grant_owner was called with.';
 

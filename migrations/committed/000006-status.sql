@@ -1,5 +1,5 @@
---! Previous: sha1:6075b9a05acf150002dc3b4a3a8659ed99a3e70c
---! Hash: sha1:b7e8096095eb6420744acccd6bee8039cd8e9f46
+--! Previous: sha1:6cf99b2aef74ff386240c99bb7f18b5190348c59
+--! Hash: sha1:794e81ef2c404ce77a928f85d6418057abca25e6
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;
@@ -14,6 +14,7 @@ set search_path = pg_catalog, pg_temp as $$
 declare
   counted bigint;
 begin
+  perform embedd.refuse_code_risk(pipeline.relation);
   execute format('select count(*) from %s where %s',
     pipeline.relation,
     embedd.pending_predicate(pipeline.relation, pipeline.content_columns, pipeline.embedding_column))
@@ -27,7 +28,11 @@ create function embedd.may_count(pipeline embedd.pipelines) returns boolean
 language sql stable
 set search_path = pg_catalog, pg_temp as $$
   select (select r.what from embedd.code_risk(pipeline.relation) r) is null
-    and coalesce(pipeline.id = any (embedd.served_pipelines()), true)
+    and coalesce(pipeline.id = any (embedd.scoped_pipelines()), true)
+    and (embedd.may_serve() or exists (
+      select from pg_class c
+      where c.oid = pipeline.relation
+        and (embedd.is_trusted(c.relowner, current_user) or pg_has_role(current_user, c.relowner, 'MEMBER'))))
     and (has_table_privilege('embedd.leases', 'INSERT') or coalesce((
     select has_schema_privilege(c.relnamespace, 'USAGE') and bool_and(has_column_privilege(c.oid, a.attnum, 'SELECT'))
     from pg_class c
@@ -38,7 +43,7 @@ set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function embedd.may_count(embedd.pipelines) is
   'Whether the current role is expected to count the rows of a pipeline: a worker, or a role that may read the table. Not if '
-  'the table''s owner would gain rights by that.';
+  'the table''s owner would gain rights by that: embedd.status reads tables that nobody named.';
 
 create function embedd.count_rows(
   pipeline embedd.pipelines,

@@ -1,5 +1,5 @@
---! Previous: sha1:b7e8096095eb6420744acccd6bee8039cd8e9f46
---! Hash: sha1:0ccefb31a93c440d59d023f7338c0ce1fbeaf29c
+--! Previous: sha1:794e81ef2c404ce77a928f85d6418057abca25e6
+--! Hash: sha1:ee02d1c19da756abe73e3803df40140fa69d1c0d
 --! Message: switch model
 
 set local search_path = pg_catalog, pg_temp;

@@ -69,7 +69,7 @@ select p.id,
   embedd.vector_index_state(p) as "vectorIndex"
 from embedd.pipelines p
 left join pg_class c on c.oid = p.relation
-where coalesce(p.id = any ((select embedd.served_pipelines())::integer[]), true)
+where coalesce(p.id = any ((select embedd.scoped_pipelines())::integer[]), true)
 order by p.id`;
 
 /** Inspects every pipeline that the current role may serve. Reads only catalogs. */

@@ -94,7 +94,7 @@ select pipeline_id as pipeline,
     where p.id = pipeline_id) as "codeRisk"
 from embedd.status
 where ($1::integer[] is null or pipeline_id = any ($1))
-  and coalesce(pipeline_id = any ((select embedd.served_pipelines())::integer[]), true)
+  and coalesce(pipeline_id = any ((select embedd.scoped_pipelines())::integer[]), true)
 order by pipeline_id`,
     [ids],
   );

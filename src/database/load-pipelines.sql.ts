@@ -110,7 +110,7 @@ cross join lateral (
   offset 0
 ) found
 left join lateral embedd.code_risk(c.oid) as risk on true
-where coalesce(p.id = any ((select embedd.served_pipelines())::integer[]), true)
+where coalesce(p.id = any ((select embedd.scoped_pipelines())::integer[]), true)
 order by p.id`;
 
 /**

@@ -1,102 +1,19 @@
-import { expect, it, onTestFinished } from "vitest";
+import { expect, it } from "vitest";
 import { createWorker } from "#embedd/worker/worker.js";
-import { spawnCli } from "../helpers/cli.js";
 import { describeServer, useDatabase } from "../helpers/database.js";
 import type { Database } from "../helpers/database.js";
+import { embedd, hostileTable, newDatabase, ranAs, vectors } from "../helpers/owner-code.js";
+import type { Owner } from "../helpers/owner-code.js";
 import { hashProvider } from "../helpers/providers.js";
 import { waitFor } from "../helpers/wait.js";
-import { connectWriter, createRole } from "../helpers/watched-table.js";
+import { connectWriter } from "../helpers/watched-table.js";
 import { WITHOUT_TIMERS } from "../helpers/worker.js";
 
 const db = useDatabase();
 
-interface Owner {
-  role: string;
-  /** Connects to the test's database as this role. */
-  url: string;
-}
-
-const asRole = ({ url }: Database, role: string): string => {
-  const address = new URL(url);
-  address.username = role;
-  return address.toString();
-};
-
-/** A database of its own, which goes before the roles that own something in it. */
-async function newDatabase(roles: number): Promise<[Database, ...Owner[]]> {
-  const names: string[] = [];
-  for (let i = 0; i < roles; i++) names.push((await createRole(db)).role);
-  const database = await db.createMigratedDatabase();
-  onTestFinished(() => database.drop());
-  return [database, ...names.map((role) => ({ role, url: asRole(database, role) }))];
-}
-
-const embedd = (url: string, ...args: string[]) => spawnCli(args, { env: { DATABASE_URL: url } }).exited;
-
-/**
- * A table of an owner who attaches code in each way that a table allows. The code notes with whose rights it ran, and runs
- * `attack` with them.
- */
-async function hostileTable(database: Database, { role, url }: Owner, attack = "null"): Promise<string> {
-  const table = `${role}.docs`;
-  await database.query(`create schema ${role} authorization ${role}`);
-  const client = await connectWriter(url);
-  await client.query(`
-    set search_path = ${role}, public;
-    grant usage on schema ${role} to public;
-    create table ran (as_role text, what text, result text);
-    grant insert on ran to public;
-    create function attack(what text) returns boolean language plpgsql as $f$
-    declare
-      result text;
-    begin
-      begin
-        execute $a$${attack}$a$ into result;
-      exception when others then
-        result := sqlerrm;
-      end;
-      insert into ${role}.ran values (current_user, what, result);
-      return true;
-    end $f$;
-    create function always(what text) returns boolean language plpgsql immutable as
-      $f$ begin return ${role}.attack(what); end $f$;
-    create function on_write() returns trigger language plpgsql as
-      $f$ begin perform ${role}.attack(tg_name); return new; end $f$;
-    create type mood as enum ('glad', 'sad');
-    create function mood_text(mood) returns text language plpgsql as
-      $f$ begin perform ${role}.attack('cast'); return case $1 when 'glad' then 'glad' else 'sad' end; end $f$;
-    create cast (mood as text) with function mood_text(mood);
-    create function length_of(text) returns integer language plpgsql immutable as
-      $f$ begin perform ${role}.attack('generated column'); return length($1); end $f$;
-    create table docs (id int primary key, body text, mood mood, embedding vector(384), embedding_model text,
-      size integer generated always as (length_of(body)) stored,
-      constraint c check (always('check constraint')));
-    create index on docs (id) where always('index predicate');
-    create trigger before_update before update on docs for each row execute function on_write();
-    create constraint trigger deferred after update on docs initially deferred for each row execute function on_write();
-    insert into docs values (1, 'one', 'glad'), (2, 'two', 'sad');
-    alter table docs enable row level security;
-    create policy everybody on docs using (always('policy'));
-    truncate ran`);
-  return table;
-}
-
-/** What the owner's code noted, without what its owner did. */
-async function ranAs(database: Database, owner: Owner): Promise<unknown[]> {
-  const { rows } = await database.query<{ note: string }>(
-    `select distinct format('%s as %s: %s', what, as_role, result) as note from ${owner.role}.ran where as_role <> $1 order by 1`,
-    [owner.role],
-  );
-  return rows.map(({ note }) => note);
-}
-
-/** As a superuser, with whose rights the code of the table's owner then runs. */
-const vectors = async (database: Database, table: string): Promise<number> =>
-  (await database.query(`select from ${table} where embedding is not null`)).rowCount ?? 0;
-
 describeServer("code that an owner attaches to a table", () => {
   it("never runs with the rights of a superuser who uses embedd, unless that owner is trusted", async () => {
-    const [database, app] = (await newDatabase(1)) as [Database, Owner];
+    const [database, app] = (await newDatabase(db, 1)) as [Database, Owner];
     const table = await hostileTable(database, app);
     const watch = ["watch", table, "--content", "body", "mood"];
 
@@ -152,7 +69,7 @@ describeServer("code that an owner attaches to a table", () => {
   });
 
   it("gets nothing of other owners from a worker that works for one owner alone", async () => {
-    const [database, app, other, worker, otherWorker] = (await newDatabase(4)) as [
+    const [database, app, other, worker, otherWorker] = (await newDatabase(db, 4)) as [
       Database,
       Owner,
       Owner,
@@ -242,7 +159,7 @@ describeServer("code that an owner attaches to a table", () => {
   });
 
   it("keeps a worker of all tables away from those of owners who would gain from each other", async () => {
-    const [database, app, other, worker] = (await newDatabase(3)) as [Database, Owner, Owner, Owner];
+    const [database, app, other, worker] = (await newDatabase(db, 3)) as [Database, Owner, Owner, Owner];
     const table = await hostileTable(database, app);
     await database.query(`
       select embedd.watch('${table}', '{body}', existing => 'keep');
@@ -288,7 +205,7 @@ describeServer("code that an owner attaches to a table", () => {
   });
 
   it("gains nothing from a role that has more rights than a worker needs, in any way", async () => {
-    const [database, app, worker, group] = (await newDatabase(3)) as [Database, Owner, Owner, Owner];
+    const [database, app, worker, group] = (await newDatabase(db, 3)) as [Database, Owner, Owner, Owner];
     await database.query(`
       create table docs (id int primary key, body text, embedding vector(384), embedding_model text);
       alter table docs owner to ${app.role};
@@ -320,7 +237,7 @@ describeServer("code that an owner attaches to a table", () => {
   });
 
   it("is that of a partition's owner too", async () => {
-    const [database, app, partOwner, worker] = (await newDatabase(3)) as [Database, Owner, Owner, Owner];
+    const [database, app, partOwner, worker] = (await newDatabase(db, 3)) as [Database, Owner, Owner, Owner];
     await database.query(`
       create table docs (id int primary key, body text, embedding vector(384), embedding_model text) partition by range (id);
       create table docs_1 partition of docs for values from (0) to (100);
@@ -339,7 +256,7 @@ describeServer("code that an owner attaches to a table", () => {
   });
 
   it("meets the limits of a worker's role also in a role that only inherits them", async () => {
-    const [database, app, worker, login] = (await newDatabase(3)) as [Database, Owner, Owner, Owner];
+    const [database, app, worker, login] = (await newDatabase(db, 3)) as [Database, Owner, Owner, Owner];
     await database.query(`
       create table docs (id int primary key, body text, embedding vector(384), embedding_model text);
       alter table docs owner to ${app.role};
@@ -381,13 +298,15 @@ describeServer("code that an owner attaches to a table", () => {
     await database.query(`
       select embedd.revoke_worker('${worker.role}');
       select embedd.grant_worker('${worker.role}')`);
-    // It costs some of the rate, so it is on only for roles with limits.
+    expect(await secured()).toBe(7);
+    // It costs some of the rate, so it is on only where an owner could gain by it.
+    await database.query(`select embedd.trust_owner('${app.role}')`);
     expect(await secured()).toBe(0);
     await database.query(`select embedd.revoke_worker('${worker.role}')`);
   });
 
   it("does not run in place of a trusted table that was dropped", async () => {
-    const [database, stranger] = (await newDatabase(1)) as [Database, Owner];
+    const [database, stranger] = (await newDatabase(db, 1)) as [Database, Owner];
     const create = `create table public.docs (id int primary key, body text, embedding vector(384), embedding_model text)`;
     await database.query(
       `${create}; select embedd.watch('public.docs', '{body}'); insert into docs values (1, 'one')`,

@@ -1,15 +1,18 @@
 import type { ClientBase, Pool } from "pg";
+import { callSchema } from "../../database/call-schema.js";
 import type { SwitchCounts } from "./switch.js";
 
 /** Counts the rows that a switch has still to embed. Reads the index of pending rows, not the table. */
 export async function countBehind(db: Pool | ClientBase, shadow: number): Promise<SwitchCounts> {
-  const { rows } = await db.query<SwitchCounts>(
-    `
+  const { rows } = await callSchema(() =>
+    db.query<SwitchCounts>(
+      `
 select pending::float8 as pending,
   behind::float8 as behind,
   dead::float8 as dead
 from embedd.count_behind($1)`,
-    [shadow],
+      [shadow],
+    ),
   );
   return rows[0] ?? { pending: 0, behind: 0, dead: 0 };
 }

@@ -52,8 +52,8 @@ export const OWNER_CODE: readonly Mutation[] = [
   {
     breaks: "an owner gains nothing from a role that works on tables of others",
     file: ROLES,
-    find: "and has_column_privilege(rights_beyond.role, c.oid, a.attnum, 'UPDATE')",
-    replace: "and false",
+    find: "where has_any_column_privilege(o.oid, c.oid, 'UPDATE')",
+    replace: "where false",
     tests: TEST,
     named: "keeps a worker of all tables away",
   },
@@ -146,14 +146,6 @@ export const OWNER_CODE: readonly Mutation[] = [
     named: INHERITED,
   },
   {
-    breaks: "the limits of a worker's role do not hold for a role that inherits it",
-    file: ROLES,
-    find: "    where pg_has_role(current_user, s.role, 'USAGE')\n      and not (select",
-    replace: "    where s.role::text = current_user\n      and not (select",
-    tests: TEST,
-    named: INHERITED,
-  },
-  {
     breaks: "a worker of one owner becomes one of all tables without a word",
     file: ROLES,
     find: "if scope is distinct from owner and target in",
@@ -164,7 +156,7 @@ export const OWNER_CODE: readonly Mutation[] = [
   {
     breaks: "row-level security is never on",
     file: ROLES,
-    find: "needed constant boolean := exists (select from embedd.worker_scopes);",
+    find: "needed constant boolean := embedd.needs_row_security();",
     replace: "needed constant boolean := false;",
     tests: TEST,
     named: LIMITED,
@@ -172,8 +164,8 @@ export const OWNER_CODE: readonly Mutation[] = [
   {
     breaks: "a role that was revoked keeps its limits",
     file: ROLES,
-    find: "  delete from embedd.worker_scopes s where s.role = target;\n",
-    replace: "",
+    find: "  delete from embedd.worker_scopes s where s.role = target;\n  perform",
+    replace: "  perform",
     tests: TEST,
     named: INHERITED,
   },
