@@ -159,9 +159,12 @@ describeServer("the triggers of a table with long texts", () => {
     await db.query(`
       create table conditions (id int primary key, title text, body text, ${columns});
       select embedd.watch('conditions', '{title,body}')`);
-    const { rows } = await db.query<{ named: number; unnamed: number }>(`
-      select sum(length(tgqual))::int as named, sum(length(tgqual)) filter (where tgattr = '')::int as unnamed
-      from pg_trigger where tgrelid = 'conditions'::regclass`);
+    // PostgreSQL 16 and 18 each added a field, empty here, to every column that a stored condition names.
+    const { rows } = await db.query<{ named: number; unnamed: number }>(String.raw`
+      with conditions as (
+        select tgattr, length(regexp_replace(tgqual, ' :var(nullingrels \(b\)|returningtype 0)', '', 'g')) as size
+        from pg_trigger where tgrelid = 'conditions'::regclass)
+      select sum(size)::int as named, sum(size) filter (where tgattr = '')::int as unnamed from conditions`);
     expect(rows[0]?.named).toBeLessThan(18_000);
     expect(rows[0]?.unnamed).toBeLessThan(14_000);
     await db.query("drop table conditions; delete from embedd.pipelines where relation::text !~ 'chunks'");
