@@ -1,5 +1,5 @@
 --! Previous: sha1:cc5997fb3d67042a9b3c4e15ed7f4e29ab7accff
---! Hash: sha1:a71fe8d770cb3bc174f26757e7b45e287c8688d8
+--! Hash: sha1:159b5157066ea95b8b14010913eead27cfae3e98
 --! Message: roles
 
 set local search_path = pg_catalog, pg_temp;
@@ -89,13 +89,18 @@ comment on function embedd.rights_beyond(oid, name) is
 create function embedd.worker_roles_for(relation regclass) returns setof regrole
 language sql stable
 set search_path = pg_catalog, pg_temp as $$
+  -- Materialized, so that the conditions see no other role: one that is dropped meanwhile would raise an error in them.
+  with workers as materialized (
+    select w.role, r.rolname
+    from embedd.worker_roles() as w (role)
+    join pg_roles r on r.oid = w.role
+  )
   select w.role
-  from embedd.worker_roles() as w (role)
-  join pg_roles r on r.oid = w.role
+  from workers w
   join pg_class c on c.oid = worker_roles_for.relation
   left join embedd.worker_scopes s on s.role = w.role
   where (s.owner is null or s.owner = c.relowner)
-    and (embedd.is_trusted(c.relowner, r.rolname) or embedd.rights_beyond(c.relowner, r.rolname) is null)
+    and (embedd.is_trusted(c.relowner, w.rolname) or embedd.rights_beyond(c.relowner, w.rolname) is null)
 $$;
 comment on function embedd.worker_roles_for(regclass) is 'The workers'' roles that may serve this table.';
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a71fe8d770cb3bc174f26757e7b45e287c8688d8
---! Hash: sha1:6cf99b2aef74ff386240c99bb7f18b5190348c59
+--! Previous: sha1:159b5157066ea95b8b14010913eead27cfae3e98
+--! Hash: sha1:dde29f325a6322388caece5b2fe9dcbd08ed80dd
 --! Message: watch
 
 set local search_path = pg_catalog, pg_temp;

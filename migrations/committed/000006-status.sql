@@ -1,5 +1,5 @@
---! Previous: sha1:6cf99b2aef74ff386240c99bb7f18b5190348c59
---! Hash: sha1:794e81ef2c404ce77a928f85d6418057abca25e6
+--! Previous: sha1:dde29f325a6322388caece5b2fe9dcbd08ed80dd
+--! Hash: sha1:702272bbb958abc21a46072ea9e7f29241b67ef0
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;

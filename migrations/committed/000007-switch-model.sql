@@ -1,5 +1,5 @@
---! Previous: sha1:794e81ef2c404ce77a928f85d6418057abca25e6
---! Hash: sha1:ee02d1c19da756abe73e3803df40140fa69d1c0d
+--! Previous: sha1:702272bbb958abc21a46072ea9e7f29241b67ef0
+--! Hash: sha1:593f5f35f30dc4104a4c8acee6ec84b71c8e7388
 --! Message: switch model
 
 set local search_path = pg_catalog, pg_temp;

@@ -7,6 +7,7 @@ import { describeServer, useDatabase } from "../../helpers/database.js";
 import { spawnCli } from "../../helpers/cli.js";
 import { hashProvider } from "../../helpers/providers.js";
 import { waitFor } from "../../helpers/wait.js";
+import { connectWriter, createRole } from "../../helpers/watched-table.js";
 import { startTestWorker } from "../../helpers/worker.js";
 
 const db = useDatabase();
@@ -168,6 +169,21 @@ describeServer("leaving", () => {
     expect(await schemaOf(url)).toContain("vector(384)");
     expect(await embedd(["unwatch", "docs", "--drop-columns"], url)).toMatchObject({ code: 0 });
     expect(await schemaOf(url)).toBe(before);
+  });
+});
+
+describeServer("a role that has nothing to do with embedd", () => {
+  it("may be dropped while the roles of a table's workers are looked up", async () => {
+    const role = `embedd_test_${Math.random().toString(36).slice(2, 12)}`;
+    const worker = await createRole(db);
+    await db.query(`create role ${role}; select embedd.grant_worker('${worker.role}')`);
+    const client = await connectWriter(db.url);
+    // Its statements still see the role, while PostgreSQL's own functions know that it is gone.
+    await client.query("begin isolation level repeatable read");
+    await client.query("select from pg_roles");
+    await db.query(`drop role ${role}`);
+    await client.query("select embedd.worker_roles_for(relation) from embedd.pipelines");
+    await client.query("rollback");
   });
 });
 
