@@ -1,5 +1,5 @@
 --! Previous: sha1:5ff894e17ce8ecbd37f94ac8372992abfd408ae5
---! Hash: sha1:cc5997fb3d67042a9b3c4e15ed7f4e29ab7accff
+--! Hash: sha1:35c6dcf946cf9ea62c74cae25b44f98fd406236c
 --! Message: shape
 
 set local search_path = pg_catalog, pg_temp;
@@ -768,8 +768,12 @@ begin
       and p.relation_identity = embedd.table_identity(p.relation)
       and p.replaced_by is null
     returning p.id;
-  -- An owner may have changed.
-  perform embedd.set_row_security();
+  -- An owner may have changed. What is locked now is tried again with the next look at the pipelines.
+  begin
+    perform embedd.set_row_security();
+  exception when lock_not_available or deadlock_detected then
+    null;
+  end;
 end $$;
 comment on function embedd.follow_names() is
   'Follows renamed tables and columns, unless another table has taken the old name. Returns their pipelines.';

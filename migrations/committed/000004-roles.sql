@@ -1,5 +1,5 @@
---! Previous: sha1:cc5997fb3d67042a9b3c4e15ed7f4e29ab7accff
---! Hash: sha1:159b5157066ea95b8b14010913eead27cfae3e98
+--! Previous: sha1:35c6dcf946cf9ea62c74cae25b44f98fd406236c
+--! Hash: sha1:33281906d7d4c8df789dd1fe596c03249fca7a81
 --! Message: roles
 
 set local search_path = pg_catalog, pg_temp;
@@ -77,8 +77,8 @@ set search_path = pg_catalog, pg_temp as $$
             left join embedd.worker_scopes s on s.role = o.oid
             where has_any_column_privilege(o.oid, c.oid, 'UPDATE')
               and (s.owner is null or s.owner = c.relowner))
-          -- It comes with embedd, and nobody has used it yet.
-          and not (c.relnamespace = 'embedd'::regnamespace and pg_relation_size(c.oid) = 0)))
+          -- It comes with embedd, and nobody has used it yet. A size is asked of no other table, because that takes a lock.
+          and (p.relation is distinct from to_regclass('embedd.chunks') or pg_relation_size(p.relation) > 0)))
   end
 $$;
 comment on function embedd.rights_beyond(oid, name) is
@@ -695,7 +695,7 @@ set search_path = pg_catalog, pg_temp as $$
     select distinct c.relowner
     from embedd.pipelines p
     join pg_class c on c.oid = p.relation
-    where not (c.relnamespace = 'embedd'::regnamespace and pg_relation_size(c.oid) = 0)
+    where p.relation is distinct from to_regclass('embedd.chunks') or pg_relation_size(p.relation) > 0
   )
   select exists (select from embedd.worker_scopes) or (
     (select count(*) from owners) > 1
@@ -711,7 +711,7 @@ comment on function embedd.needs_row_security() is
 create function embedd.set_row_security() returns void
 language plpgsql
 security definer
-set lock_timeout = '10s'
+set lock_timeout = '3s'
 set search_path = pg_catalog, pg_temp as $$
 declare
   needed constant boolean := embedd.needs_row_security();

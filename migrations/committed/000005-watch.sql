@@ -1,5 +1,5 @@
---! Previous: sha1:159b5157066ea95b8b14010913eead27cfae3e98
---! Hash: sha1:dde29f325a6322388caece5b2fe9dcbd08ed80dd
+--! Previous: sha1:33281906d7d4c8df789dd1fe596c03249fca7a81
+--! Hash: sha1:411f6698adeee187c5738264ef989f1a481eb342
 --! Message: watch
 
 set local search_path = pg_catalog, pg_temp;

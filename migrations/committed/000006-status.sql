@@ -1,5 +1,5 @@
---! Previous: sha1:dde29f325a6322388caece5b2fe9dcbd08ed80dd
---! Hash: sha1:702272bbb958abc21a46072ea9e7f29241b67ef0
+--! Previous: sha1:411f6698adeee187c5738264ef989f1a481eb342
+--! Hash: sha1:556529b21fee37bfbcf23a33d9b5815e7ee7b4fe
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;

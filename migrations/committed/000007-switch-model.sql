@@ -1,5 +1,5 @@
---! Previous: sha1:702272bbb958abc21a46072ea9e7f29241b67ef0
---! Hash: sha1:593f5f35f30dc4104a4c8acee6ec84b71c8e7388
+--! Previous: sha1:556529b21fee37bfbcf23a33d9b5815e7ee7b4fe
+--! Hash: sha1:3463b22a90d160eae40f5ab3ead77ff0f1982b8c
 --! Message: switch model
 
 set local search_path = pg_catalog, pg_temp;
