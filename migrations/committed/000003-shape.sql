@@ -1,5 +1,5 @@
 --! Previous: sha1:5ff894e17ce8ecbd37f94ac8372992abfd408ae5
---! Hash: sha1:35c6dcf946cf9ea62c74cae25b44f98fd406236c
+--! Hash: sha1:2093048ecd604e8269cf514d16121462e55589b1
 --! Message: shape
 
 set local search_path = pg_catalog, pg_temp;
@@ -503,6 +503,9 @@ set search_path = pg_catalog, pg_temp as $$
     when e.atttypmod < 1 or t.typname not in ('vector', 'halfvec') then format(
       'column %I is no longer vector(n) or halfvec(n); embedd unwatch --pipeline %s  # or give it such a type again',
       pipeline.embedding_column, pipeline.id)
+    when heir.name is not null then format(
+      'it takes part in table inheritance, where a key does not identify a row; ALTER TABLE %s NO INHERIT %s;',
+      heir.name, heir.parent)
     when later.triggers is not null then format(
       'a BEFORE UPDATE trigger runs after embedd''s and could change the text unseen: %s; '
         'ALTER TRIGGER %s ON %s RENAME TO a_name_that_sorts_before_zzz_embedd;',
@@ -512,6 +515,11 @@ set search_path = pg_catalog, pg_temp as $$
   join pg_namespace n on n.oid = c.relnamespace
   cross join lateral (select format('%I.%I', n.nspname, c.relname)) as own (name)
   cross join lateral (select embedd.later_triggers(c.oid)) as later (triggers)
+  left join lateral (
+    select embedd.name_of(h.inhrelid) as name, embedd.name_of(h.inhparent) as parent
+    from pg_inherits h
+    where c.relkind = 'r' and not c.relispartition and c.oid in (h.inhparent, h.inhrelid)
+    limit 1) as heir on true
   left join pg_attribute e on e.attrelid = c.oid and e.attname = pipeline.embedding_column and not e.attisdropped
   left join pg_type t on t.oid = e.atttypid
   where c.oid = pipeline.relation
@@ -768,12 +776,6 @@ begin
       and p.relation_identity = embedd.table_identity(p.relation)
       and p.replaced_by is null
     returning p.id;
-  -- An owner may have changed. What is locked now is tried again with the next look at the pipelines.
-  begin
-    perform embedd.set_row_security();
-  exception when lock_not_available or deadlock_detected then
-    null;
-  end;
 end $$;
 comment on function embedd.follow_names() is
   'Follows renamed tables and columns, unless another table has taken the old name. Returns their pipelines.';

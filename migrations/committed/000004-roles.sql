@@ -1,5 +1,5 @@
---! Previous: sha1:35c6dcf946cf9ea62c74cae25b44f98fd406236c
---! Hash: sha1:33281906d7d4c8df789dd1fe596c03249fca7a81
+--! Previous: sha1:2093048ecd604e8269cf514d16121462e55589b1
+--! Hash: sha1:89c839cd40e97a53482ecbd64f3284bd2f8594d4
 --! Message: roles
 
 set local search_path = pg_catalog, pg_temp;
@@ -76,6 +76,7 @@ set search_path = pg_catalog, pg_temp as $$
             select from own o
             left join embedd.worker_scopes s on s.role = o.oid
             where has_any_column_privilege(o.oid, c.oid, 'UPDATE')
+              and not has_any_column_privilege(rights_beyond.owner, c.oid, 'UPDATE')
               and (s.owner is null or s.owner = c.relowner))
           -- It comes with embedd, and nobody has used it yet. A size is asked of no other table, because that takes a lock.
           and (p.relation is distinct from to_regclass('embedd.chunks') or pg_relation_size(p.relation) > 0)))
@@ -172,6 +173,7 @@ set search_path = pg_catalog, pg_temp as $$
     and f.prorettype <> 'trigger'::regtype
     and (not f.prosecdef
       or f.proname in ('follow_names', 'read_heartbeats')
+      or (role_privileges.purpose = 'worker' and f.proname = 'set_row_security')
       or (role_privileges.purpose = 'owner' and f.proname like '%\_for\_owner'))
   union all
   select 'schema', n.oid, quote_ident(n.nspname), null, 'USAGE'
@@ -251,8 +253,10 @@ set search_path = pg_catalog, pg_temp as $$
   select 'routine', f.oid, f.oid::regprocedure::text, null, 'EXECUTE'
   from functions u
   join pg_proc f on f.oid = u.oid and f.pronamespace <> 'pg_catalog'::regnamespace
+  where has_function_privilege((select r.relowner from pg_class r where r.oid = pipeline.relation), f.oid, 'EXECUTE')
 $$;
-comment on function embedd.pipeline_privileges(embedd.pipelines) is 'The privileges that a worker needs on one watched table.';
+comment on function embedd.pipeline_privileges(embedd.pipelines) is
+  'The privileges that a worker needs on one watched table. None on a function that the table''s owner may not execute.';
 
 create function embedd.has_privilege(role oid, kind text, object oid, columns text, privilege text) returns boolean
 language sql stable
@@ -708,10 +712,12 @@ $$;
 comment on function embedd.needs_row_security() is
   'Whether tables have several owners, not all of them trusted, or a worker''s role works for one owner alone.';
 
+-- With the rights of embedd's owner, for workers: they call it by itself whenever they look at the pipelines, because it locks
+-- embedd's tables for a moment. It waits for no lock, so that nobody waits behind it, and is called again.
 create function embedd.set_row_security() returns void
 language plpgsql
 security definer
-set lock_timeout = '3s'
+set lock_timeout = '100ms'
 set search_path = pg_catalog, pg_temp as $$
 declare
   needed constant boolean := embedd.needs_row_security();
@@ -727,32 +733,53 @@ begin
   loop
     execute format('alter table %s %s row level security', own.relation, case when needed then 'enable' else 'disable' end);
   end loop;
+exception when lock_not_available or deadlock_detected then
+  null;
 end $$;
 comment on function embedd.set_row_security() is
   'Turns row-level security of embedd''s tables on or off, as embedd.needs_row_security says.';
+revoke execute on function embedd.set_row_security() from public;
 
 create function embedd.code_risk(relation regclass, out owner text, out what text, out cure text)
 language sql stable
 set search_path = pg_catalog, pg_temp as $$
   select
     role.name,
-    format('its owner %I could run code with the rights of %s', role.name, gained.rights),
-    format('embedd trust %s  # or %s', embedd.shell_word(role.name),
-      case when gained.rights like '%also works on tables of%'
+    case when owners.granted then format('role %I, which may create triggers, could run code with the rights of %s',
+      role.name, gained.rights)
+    else format('its owner %I could run code with the rights of %s', role.name, gained.rights) end,
+    format('embedd %s  # or %s',
+      case when owners.relowner = 0 then 'grant embedd_worker' else 'trust ' || embedd.shell_word(role.name) end,
+      case
+        when owners.granted then format('REVOKE TRIGGER ON %s FROM %s', embedd.name_of(relation),
+          case when owners.relowner = 0 then 'PUBLIC' else quote_ident(role.name) end)
+        when gained.rights like '%also works on tables of%'
         then format('give it a worker of its own: embedd grant embedd_worker --tables-of %s', embedd.shell_word(role.name))
         else 'use a role from embedd grant' end)
   from (
     -- A partition may have another owner than its table.
-    select c.relowner
+    select c.relowner, false as granted
     from pg_class c
     where c.oid in (select embedd.table_tree(code_risk.relation))
-    group by c.relowner
+    union
+    -- Who may create triggers may run code as well. A worker's role has no rights that such a role could not get from the
+    -- owner in this way; a superuser has.
+    select acl.grantee, true
+    from pg_class c
+    cross join lateral aclexplode(c.relacl) as acl
+    where c.oid in (select embedd.table_tree(code_risk.relation))
+      and acl.privilege_type = 'TRIGGER'
+      and acl.grantee <> c.relowner
   ) as owners
-  cross join lateral (select pg_get_userbyid(owners.relowner)::text) as role (name)
+  cross join lateral (
+    select case when owners.relowner = 0 then 'public' else pg_get_userbyid(owners.relowner)::text end) as role (name)
   -- Code can RESET ROLE to the role that logged in.
   cross join (select current_user as name union select session_user) as own
   cross join lateral (
-    select case when not embedd.is_trusted(owners.relowner, own.name) then embedd.rights_beyond(owners.relowner, own.name) end
+    select case
+      when owners.granted and not (select r.rolsuper from pg_roles r where r.rolname = own.name) then null
+      when owners.relowner = 0 then format('superuser %I', own.name)
+      when not embedd.is_trusted(owners.relowner, own.name) then embedd.rights_beyond(owners.relowner, own.name) end
     offset 0) as gained (rights)
   where gained.rights is not null
   order by role.name
@@ -782,6 +809,7 @@ set search_path = pg_catalog, pg_temp as $$
 declare
   trusted constant regrole := embedd.resolve_role(role, 'select rolname from pg_roles;');
 begin
+  delete from embedd.trusted_owners t where not exists (select from pg_roles r where r.oid = t.owner);
   insert into embedd.trusted_owners values (trusted) on conflict do nothing;
   perform embedd.set_row_security();
   -- Workers had no rights on its tables as long as they worked on those of others. Where this role may not grant them, status

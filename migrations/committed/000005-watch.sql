@@ -1,5 +1,5 @@
---! Previous: sha1:33281906d7d4c8df789dd1fe596c03249fca7a81
---! Hash: sha1:411f6698adeee187c5738264ef989f1a481eb342
+--! Previous: sha1:89c839cd40e97a53482ecbd64f3284bd2f8594d4
+--! Hash: sha1:71b8eee3785cf9ea4ac46a6f6106186e103e2083
 --! Message: watch
 
 set local search_path = pg_catalog, pg_temp;
@@ -656,7 +656,6 @@ begin
   returning * into pipeline;
   perform embedd.create_triggers(pipeline);
   perform embedd.grant_pipeline(pipeline, role) from embedd.worker_roles_for(pipeline.relation) as role;
-  perform embedd.set_row_security();
   if create_index then
     execute format('create index %I on %s %s',
       embedd.pending_index_name(pipeline.id), target, embedd.pending_index_definition(pipeline));
@@ -773,7 +772,6 @@ begin
   delete from embedd.grants g
   where g.pipeline_id = pipeline.id and g.grantee not in (select embedd.worker_roles_for(pipeline.relation));
   perform embedd.grant_pipeline(pipeline, role) from embedd.worker_roles_for(pipeline.relation) as role;
-  perform embedd.set_row_security();
   perform embedd.resolve_gap(pipeline.id, existing);
   -- Rows that became pending without triggers need not wait for the poll.
   perform embedd.notify(pipeline.id::text);

@@ -1,5 +1,5 @@
---! Previous: sha1:411f6698adeee187c5738264ef989f1a481eb342
---! Hash: sha1:556529b21fee37bfbcf23a33d9b5815e7ee7b4fe
+--! Previous: sha1:71b8eee3785cf9ea4ac46a6f6106186e103e2083
+--! Hash: sha1:9468acad40c79dc209f415b3b3c7c2cda320cb51
 --! Message: status
 
 set local search_path = pg_catalog, pg_temp;

@@ -1,5 +1,5 @@
---! Previous: sha1:556529b21fee37bfbcf23a33d9b5815e7ee7b4fe
---! Hash: sha1:3463b22a90d160eae40f5ab3ead77ff0f1982b8c
+--! Previous: sha1:9468acad40c79dc209f415b3b3c7c2cda320cb51
+--! Hash: sha1:a4541f91a9941dde5196075e8d7bf24b0ced50b4
 --! Message: switch model
 
 set local search_path = pg_catalog, pg_temp;

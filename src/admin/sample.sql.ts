@@ -2,6 +2,7 @@ import type { Pool } from "pg";
 import { keyText, keysOut, needsVector, rowVersion } from "../database/key-sql.js";
 import { parameters } from "../database/parameters.js";
 import type { Pipeline, WorkKind } from "../database/pipeline.js";
+import { checkSameTable } from "../database/same-table.sql.js";
 import { inTransaction } from "../database/transaction.js";
 import { READ_NO_TEXT } from "../worker/claim/mark-unreadable.sql.js";
 import { readRows } from "../worker/claim/read-rows.sql.js";
@@ -26,6 +27,7 @@ export async function sampleBacklog(
   const p = { limit: bind(limit), model: bind(model) };
   const condition = kind === "stale" ? needsVector(pipeline, kind, p.model) : pipeline.pending;
   const picked = await inTransaction(pool, async (client) => {
+    await checkSameTable(client, pipeline);
     await client.query(READ_NO_TEXT);
     return client.query<KeyResult>(
       `

@@ -4,6 +4,7 @@ import type { Pipeline } from "../database/pipeline.js";
 import { mayBeRows } from "../database/isolate.js";
 import { bindKeys, columnsAreCurrent, inputRows, keyArray, keyText, keysMatch } from "../database/key-sql.js";
 import { parameters } from "../database/parameters.js";
+import { checkSameTable } from "../database/same-table.sql.js";
 import { inTransaction } from "../database/transaction.js";
 
 export interface SearchResult {
@@ -55,6 +56,7 @@ export async function searchRows(
 ): Promise<SearchResult[]> {
   const search = (readTexts: boolean): Promise<FoundRow[]> =>
     inTransaction(pool, async (client) => {
+      await checkSameTable(client, pipeline);
       await client.query(keepScanning);
       const rows = await nearest(client, pipeline, model, query, { ...limits, readTexts });
       if (rows.length >= limits.limit) return rows;

@@ -114,11 +114,12 @@ where coalesce(p.id = any ((select embedd.scoped_pipelines())::integer[]), true)
 order by p.id`;
 
 /**
- * Follows tables and columns that were renamed, before the pipelines are read.
+ * Follows tables and columns that were renamed, and owners that changed, before the pipelines are read.
  * @returns the pipelines whose names changed
  */
 export async function followNames(db: Pool | ClientBase): Promise<number[]> {
   const { rows } = await db.query<{ id: number }>("select embedd.follow_names() as id");
+  await db.query("select embedd.set_row_security()");
   return rows.map(({ id }) => id);
 }
 

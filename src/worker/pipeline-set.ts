@@ -231,7 +231,9 @@ export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
     dimensions: () => [...new Set([...running.values()].map((r) => r.dimensions))].sort((a, b) => a - b),
     problems: () => [...reasonsOf("unfit"), ...reasonsOf("wait")],
     waits: () => reasonsOf("wait").length > 0,
-    failing: () => [...running.values()].filter(({ error }) => error !== null),
+    // Copies: a stop clears the errors before they are reported.
+    failing: () =>
+      [...running.values()].flatMap(({ relation, error }) => (error === null ? [] : [{ relation, error }])),
     idle: (giveUp) =>
       new Promise((resolve) => {
         idleWaiters.add({ giveUp, resolve });

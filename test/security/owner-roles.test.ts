@@ -49,6 +49,7 @@ describeServer("an owner of a watched table", () => {
     await database.query(`select embedd.grant_worker('${worker.role}')`);
     // The worker's role is one for all tables, but this one is another owner's.
     await tablesOf(database, other);
+    await embedd(worker.url, "run", "--once");
     await database.query(`
       insert into embedd.vectors (owner, text_hash, model, dimensions, embedding)
       select '${other.role}'::regrole, 'x', 'm', 384, array_fill(1, '{384}')::vector;
@@ -57,8 +58,8 @@ describeServer("an owner of a watched table", () => {
     const client = await connectWriter(worker.url);
     const theirs = `(select id from embedd.pipelines where relation_schema = '${other.role}')`;
     for (const sql of [
-      "select from embedd.vectors",
-      "update embedd.vectors set used_at = now()",
+      `select from embedd.vectors where owner = '${other.role}'::regrole`,
+      `update embedd.vectors set used_at = now() where owner = '${other.role}'::regrole`,
       `delete from embedd.failures where pipeline_id = ${theirs}`,
       `update embedd.pipelines set former_models = '{x}' where id = ${theirs}`,
     ])
@@ -147,5 +148,66 @@ describeServer("an owner of a watched table", () => {
     await database.query(`select embedd.repair('${app.role}.docs', existing => 'keep')`);
     expect(await may()).toEqual({ may: false });
     await database.query(`select embedd.revoke_worker('${worker.role}')`);
+  });
+
+  it("gains no superuser's rights by a table on which it may create triggers, or from which its own inherits", async () => {
+    const [database, app] = (await newDatabase(db, 1)) as [Database, Owner];
+    await tablesOf(database, app);
+    await database.query(`
+      create table docs (id int primary key, body text, embedding vector(384), embedding_model text);
+      select embedd.watch('docs', '{body}')`);
+    expect(await riskOf(database, "docs")).toBeNull();
+    await database.query(`grant all on docs to ${app.role}`);
+    expect(await riskOf(database, "docs")).toMatch(
+      new RegExp(`role ${app.role}, which may create triggers, could run code with the rights of superuser`),
+    );
+    await database.query(`revoke trigger on docs from ${app.role}; grant trigger on docs to public`);
+    expect(await riskOf(database, "docs")).toMatch(/role public, which may create triggers/);
+    await database.query(`revoke trigger on docs from public`);
+    expect(await riskOf(database, "docs")).toBeNull();
+    await database.query(`create table child () inherits (docs); alter table child owner to ${app.role}`);
+    const run = await embedd(database.url, "run", "--once");
+    expect(run.stderr).toMatch(
+      /docs is not served: it takes part in table inheritance.*\n {2}try: .*ALTER TABLE child NO INHERIT docs/,
+    );
+    expect(run.code).toBe(3);
+  });
+
+  it("gives its worker no right on a function that it may not execute", async () => {
+    const [database, app, worker] = (await newDatabase(db, 2)) as [Database, Owner, Owner];
+    await database.query(`
+      create schema private; grant usage on schema private to public;
+      create function private.render(anyenum) returns text language sql as $$ select 'x' $$;
+      revoke all on function private.render(anyenum) from public;
+      create schema ${app.role} authorization ${app.role};
+      select embedd.grant_worker('${worker.role}')`);
+    const client = await connectWriter(app.url);
+    await client.query(`
+      set search_path = ${app.role}, public;
+      create type mood as enum ('glad');
+      create cast (mood as text) with function private.render(anyenum);
+      create table docs (id int primary key, mood mood, embedding vector(384), embedding_model text)`);
+    await database.query(`select embedd.watch('${app.role}.docs', '{mood}')`);
+    const { rows } = await database.query(
+      `select has_function_privilege('${worker.role}', 'private.render(anyenum)', 'EXECUTE') as may`,
+    );
+    expect(rows).toEqual([{ may: false }]);
+    await database.query(`select embedd.revoke_worker('${worker.role}')`);
+  });
+
+  it("stops no writer of another owner's table while it watches its own", async () => {
+    const [database, app, other] = (await newDatabase(db, 2)) as [Database, Owner, Owner];
+    await tablesOf(database, app);
+    await database.query(
+      `create schema ${other.role} authorization ${other.role}; select embedd.grant_owner('${other.role}')`,
+    );
+    const [client, writer] = [await connectWriter(other.url), await connectWriter(app.url)];
+    await client.query(`create table ${other.role}.docs (id int primary key, body text, embedding vector(384), embedding_model text);
+      begin; select embedd.watch('${other.role}.docs', '{body}')`);
+    await writer.query(`set statement_timeout = '30s'; set lock_timeout = '10s';
+      update ${app.role}.docs set embedding = array_fill(1, '{384}')::vector, embedding_model = 'm';
+      update ${app.role}.docs set body = 'another'`);
+    expect((await writer.query(`select from ${app.role}.docs where embedding is null`)).rowCount).toBe(1);
+    await client.query("rollback");
   });
 });

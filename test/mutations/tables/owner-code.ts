@@ -60,8 +60,8 @@ export const OWNER_CODE: readonly Mutation[] = [
   {
     breaks: "owners of partitions do not count",
     file: ROLES,
-    find: "where c.oid in (select embedd.table_tree(code_risk.relation))",
-    replace: "where c.oid = code_risk.relation",
+    find: "where c.oid in (select embedd.table_tree(code_risk.relation))\n    union",
+    replace: "where c.oid = code_risk.relation\n    union",
     tests: TEST,
     named: "is that of a partition's owner too",
   },
@@ -168,5 +168,21 @@ export const OWNER_CODE: readonly Mutation[] = [
     replace: "  perform",
     tests: TEST,
     named: INHERITED,
+  },
+  {
+    breaks: "whoever may create triggers runs code as a superuser",
+    file: ROLES,
+    find: "and acl.privilege_type = 'TRIGGER'",
+    replace: "and false",
+    tests: ["test/security/owner-roles.test.ts"],
+    named: "may create triggers",
+  },
+  {
+    breaks: "a worker gets EXECUTE on a function that the table's owner may not execute",
+    file: ROLES,
+    find: "where has_function_privilege((select r.relowner from pg_class r where r.oid = pipeline.relation), f.oid, 'EXECUTE')",
+    replace: "where true",
+    tests: ["test/security/owner-roles.test.ts"],
+    named: "may not execute",
   },
 ];
