@@ -232,8 +232,7 @@ export function createPipelineSet(options: PipelineSetOptions): PipelineSet {
     problems: () => [...reasonsOf("unfit"), ...reasonsOf("wait")],
     waits: () => reasonsOf("wait").length > 0,
     // Copies: a stop clears the errors before they are reported.
-    failing: () =>
-      [...running.values()].flatMap(({ relation, error }) => (error === null ? [] : [{ relation, error }])),
+    failing: () => [...running.values()].filter(({ error }) => error !== null).map((one) => ({ ...one })),
     idle: (giveUp) =>
       new Promise((resolve) => {
         idleWaiters.add({ giveUp, resolve });
